@@ -1,0 +1,9 @@
+//! The OCI runtime specification's documents, parsed into what cannot be wrong.
+//!
+//! Touches: nothing; bytes come in, values go out.
+//! Never:   reads a file, asks the host, decides what a field means for the kernel.
+//! Begin with [`Spec::parse`].
+
+mod config;
+
+pub use config::*;
