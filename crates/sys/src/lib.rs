@@ -20,7 +20,7 @@ pub use clone::{Birth, Side, fork_into, namespace};
 pub use error::{Called, Doing, Failed};
 pub use exec::{Strings, environment, execute, execute_fd, seal};
 pub use misc::{set_groups, join_keyring, mark_cloexec, loopback_up, set_limit, unshare_cgroup};
-pub use mount::{attr, change_mount};
+pub use mount::{attr, change_mount, propagate_mount};
 pub use pidfd::{Exit, Pidfd};
 pub use rustix::io::Errno;
 pub use signal::{Mask, SignalFd, block_signals, default_signals, restore_mask};
