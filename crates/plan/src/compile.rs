@@ -137,11 +137,15 @@ fn program(process: &Process) -> Program {
             None => env.push(pair.clone()),
         }
     }
-    let has_home = env.iter().any(|pair| pair.strip_prefix("HOME=").is_some_and(|home| !home.is_empty()));
+    let has_home = has_home(&env);
     if !has_home {
         env.retain(|pair| !pair.starts_with("HOME="));
     }
-    Program { args: process.args.clone(), env, cwd: clean(&process.cwd), home_of: (!has_home).then_some(process.user.uid) }
+    Program { args: process.args.clone(), env, cwd: clean(&process.cwd) }
+}
+
+fn has_home(env: &[String]) -> bool {
+    env.iter().any(|pair| pair.strip_prefix("HOME=").is_some_and(|home| !home.is_empty()))
 }
 
 impl Plan {
@@ -149,7 +153,7 @@ impl Plan {
     /// the cgroups, sysctls through the host's /proc before anything of the container's is mounted.
     fn enter_namespaces(&mut self, process: &Process, linux: &Linux, namespaces: &Namespaces<'_>, request: &Request) {
         let steps = &mut self.steps;
-        if self.cgroup.groups.iter().any(|group| group.joins_by_tasks()) {
+        if self.cgroup.groups.iter().any(cgroup::Group::joins_by_tasks) {
             steps.push(Step::JoinGroups);
         }
         steps.extend(process.oom_score_adj.map(Step::OomScore));
@@ -202,6 +206,10 @@ impl Plan {
     }
 
     fn confine_process(&mut self, process: &Process, host: &Host) {
+        if !has_home(&self.program.env) {
+            self.steps.push(Step::Home(process.user.uid));
+        }
+        self.steps.push(Step::Go(self.program.cwd.clone()));
         let limits = process.rlimits.iter();
         self.steps.extend(limits.map(|limit| Step::Limit { kind: limit.kind, soft: limit.soft, hard: limit.hard }));
         self.steps.push(Step::Umask(process.user.umask.unwrap_or(0o022)));
@@ -258,8 +266,7 @@ fn root_propagation(linux: &Linux) -> Result<(Propagation, Option<Propagation>),
     })?;
     let everywhere = Propagation { recursive: true, ..asked };
     Ok(match asked.kind {
-        PropagationKind::Slave => (everywhere, None),
-        PropagationKind::Private => (everywhere, None),
+        PropagationKind::Slave | PropagationKind::Private => (everywhere, None),
         PropagationKind::Shared => (everywhere, Some(asked)),
         PropagationKind::Unbindable => (Propagation { kind: PropagationKind::Private, recursive: true }, Some(asked)),
     })

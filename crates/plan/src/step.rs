@@ -116,7 +116,11 @@ pub enum Step {
     },
     /// Keeps exactly these capabilities.
     Capabilities(Capabilities),
-    /// Goes to the working directory, finds the program, and reports that it is ready.
+    /// Looks up this user's home directory in the container's /etc/passwd, for `HOME`.
+    Home(u32),
+    /// Goes to the working directory as root; [`Step::Ready`] tries again as the user.
+    Go(String),
+    /// Finds the program, and reports that all is ready.
     Ready,
     /// Waits for `start`.
     Gate,
@@ -163,6 +167,4 @@ pub struct Program {
     pub env: Vec<String>,
     /// Working directory.
     pub cwd: String,
-    /// Whose home directory becomes `HOME`, because `env` does not say.
-    pub home_of: Option<u32>,
 }

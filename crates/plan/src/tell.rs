@@ -18,11 +18,6 @@ impl fmt::Display for Plan {
         writeln!(to, "\nthe parent")?;
         for act in &self.acts {
             line(to, self.told(act), act.undoing())?;
-            if let Act::Group(index) = act {
-                for setting in self.cgroup.groups[*index].settings_told() {
-                    writeln!(to, "       {setting}")?;
-                }
-            }
         }
         writeln!(to, "\nthe child (what it did in its namespaces goes with them)")?;
         for step in &self.steps {
@@ -45,7 +40,10 @@ impl Plan {
         match act {
             Act::Claim => format!("claim   the id {}", self.id),
             Act::Intend => "record  what is about to be made".to_owned(),
-            Act::Group(index) => format!("group   {}", self.cgroup.groups[*index]),
+            Act::Group(index) => match self.cgroup.groups.get(*index) {
+                Some(group) => format!("group   {group}"),
+                None => format!("group   {index}"),
+            },
             Act::Listen => "listen  at the start gate".to_owned(),
             Act::Enter(path) => format!("enter   pid namespace {path}"),
             Act::Clone(kinds) => {
@@ -124,6 +122,8 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
+            Self::Home(uid) => write!(to, "find    the home of user {uid}"),
+            Self::Go(path) => write!(to, "go      to {path}"),
             Self::Ready => write!(to, "find    the program, report ready"),
             Self::Gate => write!(to, "wait    for start"),
             Self::Execute => write!(to, "exec    the program"),

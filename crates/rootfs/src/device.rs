@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use plan::Node;
 use rustix::fs::{
-    AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, major, makedev, minor, mknodat, openat, symlinkat, unlinkat,
+    AtFlags, Dev, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, major, makedev, minor, mknodat, openat, symlinkat, unlinkat,
 };
 use sys::{Called, Doing, Errno, Failed};
 

@@ -1,10 +1,10 @@
 //! The way in.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use plan::{Propagation, PropagationKind};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::mount::{MountFlags, UnmountFlags, mount_move, unmount};
+use rustix::mount::{UnmountFlags, mount_move, unmount};
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
 use sys::{Called, Doing, Errno, Failed};
 
@@ -14,10 +14,7 @@ impl Rootfs {
     /// Makes the root `/` and lets go of the host's mounts. `shared`: the host's mounts stayed shared, and letting go
     /// of them must not reach the host.
     pub fn pivot(&self, shared: bool) -> Result<(), Failed> {
-        let old = match shared {
-            true => Some(openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).called(|| "open(\"/\")")?),
-            false => None,
-        };
+        let old = if shared { Some(open_old()?) } else { None };
         fchdir(self.root.as_fd()).called(|| "fchdir(root)")?;
         // The old root comes to lie on top of the new one, where the next call takes it away again.
         pivot_root(".", ".").called(|| "pivot_root(\".\", \".\")")?;
@@ -36,6 +33,11 @@ impl Rootfs {
         chroot(".").called(|| "chroot(\".\")")?;
         chdir("/").called(|| "chdir(\"/\")")
     }
+}
+
+fn open_old() -> Result<OwnedFd, Failed> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, "/", flags, Mode::empty()).called(|| "open(\"/\")")
 }
 
 /// Makes the mount that a path lies on private, found by asking from the path upwards: only the root of a mount

@@ -1,5 +1,6 @@
 //! Mounts of the document.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
 
 use path::Wanted;
@@ -20,7 +21,7 @@ impl Rootfs {
         let (tree, place) = match &mount.source {
             Source::New { kind, name, flags, data } => {
                 let place = self.place_fresh(kind, &mount.target)?;
-                let data = self.with_mode(kind, data, &place)?;
+                let data = with_mode(kind, data, &place)?;
                 (attach::fresh(kind, name, flags, &data, mount.set)?, place)
             }
             Source::Bind { path, recursive } => {
@@ -91,21 +92,6 @@ impl Rootfs {
         Ok(place)
     }
 
-    /// A tmpfs over a directory takes over its mode, unless it is told one.
-    fn with_mode<'a>(
-        &self,
-        kind: &str,
-        data: &'a [(String, Option<String>)],
-        place: &OwnedFd,
-    ) -> Result<std::borrow::Cow<'a, [(String, Option<String>)]>, Failed> {
-        if kind != "tmpfs" || data.iter().any(|(key, _)| key == "mode") {
-            return Ok(data.into());
-        }
-        let mode = fstat(place).called(|| "fstat(target)")?.st_mode & 0o7777;
-        let mode = ("mode".to_owned(), Some(format!("{mode:o}")));
-        Ok(data.iter().cloned().chain([mode]).collect::<Vec<_>>().into())
-    }
-
     /// Makes a mount read-only that was made before, now that all below it is in place.
     pub fn seal(&mut self, target: &str) -> Result<(), Failed> {
         let kept = self.kept.iter().rposition(|(at, _)| at == target);
@@ -136,6 +122,18 @@ impl Rootfs {
             found => found.map(drop).doing(|| format!("make {path}")),
         }
     }
+}
+
+type Data = [(String, Option<String>)];
+
+/// A tmpfs over a directory takes over its mode, unless it is told one.
+fn with_mode<'a>(kind: &str, data: &'a Data, place: &OwnedFd) -> Result<Cow<'a, Data>, Failed> {
+    if kind != "tmpfs" || data.iter().any(|(key, _)| key == "mode") {
+        return Ok(data.into());
+    }
+    let mode = fstat(place).called(|| "fstat(target)")?.st_mode & 0o7777;
+    let mode = ("mode".to_owned(), Some(format!("{mode:o}")));
+    Ok(data.iter().cloned().chain([mode]).collect::<Vec<_>>().into())
 }
 
 fn is_tmpfs(source: &Source) -> bool {

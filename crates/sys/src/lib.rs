@@ -8,6 +8,7 @@
 //! somebody must own, and no safe interface exists for those that stand here.
 #![allow(unsafe_code)]
 
+mod bpf;
 mod clone;
 mod error;
 mod exec;
@@ -16,10 +17,11 @@ mod mount;
 mod pidfd;
 mod signal;
 
+pub use bpf::DeviceFilter;
 pub use clone::{Birth, Side, fork_into, namespace};
 pub use error::{Called, Doing, Failed};
 pub use exec::{Strings, environment, execute, execute_fd, seal};
-pub use misc::{set_groups, join_keyring, mark_cloexec, loopback_up, set_limit, unshare_cgroup};
+pub use misc::{join_keyring, loopback_up, mark_cloexec, mark_one_cloexec, set_groups, set_limit, unshare_cgroup};
 pub use mount::{attr, change_mount, propagate_mount};
 pub use pidfd::{Exit, Pidfd};
 pub use rustix::io::Errno;

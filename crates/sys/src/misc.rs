@@ -78,6 +78,16 @@ pub fn mark_cloexec(first: u32) -> Result<bool, Failed> {
     Ok(true)
 }
 
+/// Marks one descriptor close-on-exec, by number; one that is not open is as good.
+pub fn mark_one_cloexec(number: u32) -> Result<(), Failed> {
+    let number = i32::try_from(number).map_err(|_| Failed::refused(format!("{number} is no descriptor")))?;
+    // SAFETY: nothing is closed, only marked: no owner loses its descriptor.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 && last_errno() != Errno::BADF {
+        return Err(Failed::call(format!("fcntl({number}, F_SETFD, FD_CLOEXEC)"), last_errno()));
+    }
+    Ok(())
+}
+
 /// setgroups(2) of this thread, by number.
 pub fn set_groups(groups: &[u32]) -> Result<(), Failed> {
     // SAFETY: the kernel reads `len` numbers from the slice.
