@@ -9,4 +9,6 @@
 pub mod flags;
 pub mod invocation;
 pub mod log;
+pub mod root;
+pub mod signal;
 pub mod time;
