@@ -8,7 +8,9 @@
 
 pub mod flags;
 pub mod invocation;
+pub mod list;
 pub mod log;
+pub mod ps;
 pub mod root;
 pub mod signal;
 pub mod time;
