@@ -49,6 +49,11 @@ impl Given {
                     return (given, arguments.next(), Ok(()));
                 }
                 Kind::Word => return (given, Some(argument), Ok(())),
+                Kind::Bad => {
+                    let shown = argument.to_string_lossy();
+                    let misuse = Misuse::new(format!("bad flag syntax: {shown}"));
+                    return (given, None, Err(misuse));
+                }
                 Kind::Flag { name, value } => {
                     if let Err(misuse) = given.take(name, value, arguments) {
                         return (given, None, Err(misuse));
@@ -75,10 +80,8 @@ impl Given {
                 Kind::Flag { name, value } if !ended && given.find(name).is_some() => {
                     given.take(name, value, &mut arguments)?;
                 }
-                kind => {
-                    ended |= matches!(kind, Kind::End);
-                    given.words.push(argument);
-                }
+                Kind::End if !ended => ended = true,
+                _ => given.words.push(argument),
             }
         }
         Ok(given)
@@ -96,9 +99,6 @@ impl Given {
     ) -> Result<(), Misuse> {
         // One dash, however many were typed: runc's words, which callers match.
         let shown = String::from_utf8_lossy(name);
-        if name.is_empty() || name.starts_with(b"-") || name.starts_with(b"=") {
-            return Err(Misuse::new(format!("bad flag syntax: --{shown}")));
-        }
         let Some(flag) = self.find(name) else {
             return Err(Misuse::new(format!("flag provided but not defined: -{shown}")));
         };
@@ -226,6 +226,7 @@ impl fmt::Display for Misuse {
 impl std::error::Error for Misuse {}
 
 enum Kind<'a> {
+    Bad,
     End,
     Flag { name: &'a [u8], value: Option<&'a [u8]> },
     Word,
@@ -238,14 +239,11 @@ fn kind(argument: &OsStr) -> Kind<'_> {
         [b'-', b'-', body @ ..] | [b'-', body @ ..] if !body.is_empty() => body,
         _ => return Kind::Word,
     };
-    // From the second byte on: a name is not empty, and `--=x` is bad syntax, told by `take`.
-    match body.iter().skip(1).position(|byte| *byte == b'=') {
-        Some(before) => {
-            let (name, value) = body.split_at(before + 1);
-            Kind::Flag { name, value: value.get(1..) }
-        }
-        None => Kind::Flag { name: body, value: None },
+    if let [b'-' | b'=', ..] = body {
+        return Kind::Bad;
     }
+    let mut parts = body.splitn(2, |byte| *byte == b'=');
+    Kind::Flag { name: parts.next().unwrap_or_default(), value: parts.next() }
 }
 
 fn typed(takes: Takes, shown: &str, value: OsString) -> Result<Value, Misuse> {

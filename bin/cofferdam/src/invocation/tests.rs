@@ -38,7 +38,6 @@ fn misuse_is_told_in_runcs_words() {
         ),
         (&["create", "--nope", "id"], "flag provided but not defined: -nope", 1),
         (&["state", "a", "--nope"], "\"state\" requires exactly 1 argument(s)", 1),
-        (&["state", "a", "--"], "\"state\" requires exactly 1 argument(s)", 1),
         (&["exec"], "\"exec\" requires a minimum of 1 argument(s)", 1),
         (&["exec", "--nope", "a", "b"], "flag provided but not defined: -nope", 1),
         (&["exec", "-p"], "flag needs an argument: -p", 1),
@@ -50,6 +49,8 @@ fn misuse_is_told_in_runcs_words() {
         (&["--nope", "state", "x"], "flag provided but not defined: -nope", 1),
         (&["-x"], "flag provided but not defined: -x", 1),
         (&["---x"], "bad flag syntax: ---x", 1),
+        (&["state", "-=a"], "bad flag syntax: -=a", 1),
+        (&["state", "--=a"], "bad flag syntax: --=a", 1),
         (&["--root"], "flag needs an argument: -root", 1),
         (&["-debug=maybe", "list"], "invalid boolean value \"maybe\" for -debug: parse error", 1),
         (&["--help=maybe"], "invalid boolean value \"maybe\" for -help: parse error", 1),
@@ -108,6 +109,7 @@ fn flags_may_follow_the_id() {
 #[test]
 fn words_after_two_dashes_are_no_flags() {
     assert_eq!(read(&["state", "--", "--x"]).command, Ok(Command::State { id: "--x".into() }));
+    assert_eq!(read(&["state", "a", "--"]).command, Ok(Command::State { id: "a".into() }));
     assert_eq!(read(&["state", "-"]).command, Ok(Command::State { id: "-".into() }));
     assert_eq!(told(&["delete", "--", "a", "-f"]).1, 1);
 }
