@@ -70,16 +70,27 @@ mod tests {
         }
     }
 
-    /// Each of them typed at runc 1.1.5, which said `unknown signal "FOO"`.
+    /// runc 1.1.5 said so of the first five when they were typed; it has no other names than [`NAMES`].
     #[test]
     fn what_runc_does_not_know_is_unknown() {
-        for typed in ["FOO", "RTMIN+1", "RTMIN", "SIGIOT", "CLD", "SIG", "SIGSIGKILL", " 9", "9 ", "0x9", ""]
-        {
+        for typed in [
+            "FOO",
+            "RTMIN+1",
+            "SIGIOT",
+            " 9",
+            "99999999999999999999999",
+            "RTMIN",
+            "CLD",
+            "SIG",
+            "SIGSIGKILL",
+            "9 ",
+            "0x9",
+            "",
+        ] {
             assert!(parse(typed).is_err(), "{typed}");
         }
         let told = parse("FOO").map_err(|misuse| misuse.to_string());
         assert_eq!(told, Err("unknown signal \"FOO\"".into()));
-        assert!(parse("99999999999999999999999").is_err());
     }
 
     #[test]
