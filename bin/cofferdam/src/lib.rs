@@ -13,4 +13,3 @@ pub mod log;
 pub mod ps;
 pub mod root;
 pub mod signal;
-pub mod time;

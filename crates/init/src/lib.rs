@@ -14,7 +14,7 @@ use path::Procfs;
 use plan::{Plan, Propagation, PropagationKind, Step};
 use rootfs::Rootfs;
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::process::{Signal, chdir, set_parent_process_death_signal, setsid, umask};
+use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
 use rustix::system::sethostname;
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
 use spec::NamespaceKind;
@@ -28,8 +28,8 @@ pub use report::{Parent, Report, Word};
 pub struct Inherited {
     /// The line to the parent.
     pub report: Report,
-    /// `tasks` of each v1 cgroup.
-    pub tasks: Vec<OwnedFd>,
+    /// The doors to the v1 cgroups.
+    pub doors: Vec<cgroup::Join>,
     /// Where to wait for `start`.
     pub gate: Option<Gate>,
     /// The signal mask that the program gets.
@@ -101,7 +101,7 @@ impl Child<'_> {
             Step::Propagate(how) => self.rootfs()?.propagate(*how),
             Step::Hostname(name) => sethostname(name.as_bytes()).called(|| format!("sethostname({name:?})")),
             Step::Home(uid) => self.add_home(*uid),
-            Step::Go(path) => self.go(path),
+            Step::Go(path) => program::approach(path),
             Step::Limit { kind, soft, hard } => {
                 confine::limit(*kind, *soft, *hard).doing(|| format!("set rlimit {kind:?}").to_lowercase())
             }
@@ -123,8 +123,8 @@ impl Child<'_> {
     }
 
     fn join_groups(&mut self) -> Result<(), Failed> {
-        cgroup::join_self(&self.inherited.tasks).doing(|| "join the cgroups")?;
-        self.inherited.tasks.clear();
+        cgroup::join_self(&self.inherited.doors).doing(|| "join the cgroups")?;
+        self.inherited.doors.clear();
         // The runtime's own affinity is not the container's; the kernel takes from "all" what the cpuset allows.
         let mut all = CpuSet::new();
         (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
@@ -165,14 +165,6 @@ impl Child<'_> {
         let home = program::home(self.rootfs()?.root(), uid)?;
         self.inherited.environment.push(home);
         Ok(())
-    }
-
-    fn go(&mut self, path: &str) -> Result<(), Failed> {
-        match chdir(path) {
-            // Only the user may enter it, perhaps: `ready` tries again.
-            Err(sys::Errno::ACCESS | sys::Errno::PERM) => Ok(()),
-            gone => gone.called(|| format!("chdir({path:?})")).doing(|| "go to the working directory"),
-        }
     }
 
     fn ready(&mut self) -> Result<(), Failed> {

@@ -77,13 +77,13 @@ impl Report {
         let mut words = vec![FAILED];
         words.extend_from_slice(failed.to_string().as_bytes());
         words.truncate(WORDS);
-        drop(write(&self.line, &words));
+        let _unheard = write(&self.line, &words);
     }
 }
 
-/// The same, over the line to `start`.
+/// The same, over the line to `start`; it may have been killed.
 pub(crate) fn tell_start(line: &OwnedFd, failed: &Failed) {
-    drop(write(line, failed.to_string().as_bytes()));
+    let _unheard = write(line, failed.to_string().as_bytes());
 }
 
 impl Parent {

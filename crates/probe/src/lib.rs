@@ -32,7 +32,7 @@ fn probe() -> Result<Host, Failed> {
 }
 
 /// A small file of the kernel's, whole.
-pub(crate) fn read_text(path: &str) -> Result<String, Failed> {
+pub fn read_text(path: &str) -> Result<String, Failed> {
     let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).called(|| format!("open({path:?})"))?;
     let mut text = vec![0; 8192];
     let mut length = 0;

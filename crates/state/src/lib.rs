@@ -7,7 +7,9 @@
 mod gate;
 mod record;
 mod store;
+mod time;
 
 pub use gate::{Gate, Knock};
 pub use record::{Init, Phase, Record};
 pub use store::{Entry, Error, Store};
+pub use time::Moment;

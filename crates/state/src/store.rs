@@ -56,6 +56,7 @@ pub struct Entry {
     directory: OwnedFd,
     root: OwnedFd,
     id: String,
+    is_locked: bool,
 }
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -104,7 +105,7 @@ impl Store {
     ///
     /// `delete` of a half-made container may have taken the directory away meanwhile: that is [`Error::NotFound`].
     pub fn lock(&self, id: &str) -> Result<Entry, Error> {
-        let entry = self.look(id)?;
+        let mut entry = self.look(id)?;
         loop {
             match flock(&entry.directory, FlockOperation::LockExclusive) {
                 Err(Errno::INTR) => {}
@@ -113,7 +114,10 @@ impl Store {
         }
         match fstat(&entry.directory).called(|| "fstat(state directory)")?.st_nlink {
             0 => Err(Error::NotFound),
-            _ => Ok(entry),
+            _ => {
+                entry.is_locked = true;
+                Ok(entry)
+            }
         }
     }
 
@@ -125,7 +129,7 @@ impl Store {
             Err(errno) => return Err(Failed::call(format!("openat({id:?})"), errno).into()),
         };
         let root = rustix::io::fcntl_dupfd_cloexec(&self.directory, 0).called(|| "dup(state root)")?;
-        Ok(Entry { directory, root, id: id.to_owned() })
+        Ok(Entry { directory, root, id: id.to_owned(), is_locked: false })
     }
 
     /// All ids, sorted, each with the user id that owns its directory.
@@ -198,6 +202,26 @@ impl Entry {
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(Failed::call(format!("fstatat({GATE:?})"), errno)),
         }
+    }
+
+    /// Whether another command holds the lock; never waits.
+    pub fn is_locked_elsewhere(&self) -> Result<bool, Failed> {
+        if self.is_locked {
+            return Ok(false);
+        }
+        match flock(&self.directory, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::AGAIN) => return Ok(true),
+            locked => locked.called(|| "flock(state directory, LOCK_SH)")?,
+        }
+        Ok(false)
+    }
+
+    /// Whether the record says that it is of a version that this build does not know.
+    pub fn is_newer(&self) -> Result<bool, Error> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = openat(&self.directory, RECORD, flags, Mode::empty()).called(|| format!("openat({RECORD:?})"))?;
+        let version = serde_json::from_slice::<Versioned>(&read_whole(file.as_fd())?);
+        Ok(version.is_ok_and(|document| document.version > VERSION))
     }
 
     /// Takes the start gate away.
