@@ -2,8 +2,12 @@
 //!
 //! Touches: nothing; bytes come in, values go out.
 //! Never:   reads a file, asks the host, decides what a field means for the kernel.
-//! Begin with [`Spec::parse`].
+//! Begin with [`Spec::parse`], then [`Spec::check`].
 
 mod config;
+mod error;
+mod parse;
+mod strict;
 
 pub use config::*;
+pub use error::{Invalid, quoted, step};
