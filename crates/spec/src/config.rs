@@ -84,7 +84,7 @@ pub struct Process {
     /// Resource limits, each kind once.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub rlimits: Vec<Rlimit>,
-    /// PR_SET_NO_NEW_PRIVS.
+    /// `PR_SET_NO_NEW_PRIVS`.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "is_false")]
     pub no_new_privileges: bool,
     /// AppArmor profile for the program.
@@ -93,13 +93,13 @@ pub struct Process {
     /// -1000 (never killed) to 1000 (killed first); set only when present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
-    /// sched_setattr(2).
+    /// `sched_setattr(2)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Scheduler>,
     /// SELinux label for the program.
     #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub selinux_label: Option<String>,
-    /// ioprio_set(2).
+    /// `ioprio_set(2)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_priority: Option<IoPriority>,
     /// CPUs of an exec'd process before and after it joined the cgroup.
@@ -211,7 +211,31 @@ pub enum RlimitKind {
     Stack,
 }
 
-/// sched_setattr(2) in the specification's words.
+impl RlimitKind {
+    /// The word that the document uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::As => "RLIMIT_AS",
+            Self::Core => "RLIMIT_CORE",
+            Self::Cpu => "RLIMIT_CPU",
+            Self::Data => "RLIMIT_DATA",
+            Self::Fsize => "RLIMIT_FSIZE",
+            Self::Locks => "RLIMIT_LOCKS",
+            Self::Memlock => "RLIMIT_MEMLOCK",
+            Self::Msgqueue => "RLIMIT_MSGQUEUE",
+            Self::Nice => "RLIMIT_NICE",
+            Self::Nofile => "RLIMIT_NOFILE",
+            Self::Nproc => "RLIMIT_NPROC",
+            Self::Rss => "RLIMIT_RSS",
+            Self::Rtprio => "RLIMIT_RTPRIO",
+            Self::Rttime => "RLIMIT_RTTIME",
+            Self::Sigpending => "RLIMIT_SIGPENDING",
+            Self::Stack => "RLIMIT_STACK",
+        }
+    }
+}
+
+/// `sched_setattr(2)` in the specification's words.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(remote = "Self")]
 pub struct Scheduler {
@@ -237,7 +261,7 @@ pub struct Scheduler {
     pub period: Option<u64>,
 }
 
-/// ioprio_set(2).
+/// `ioprio_set(2)`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(remote = "Self")]
 pub struct IoPriority {
@@ -283,7 +307,7 @@ pub struct Mount {
     pub gid_mappings: Vec<IdMapping>,
 }
 
-/// One line of /proc/PID/uid_map.
+/// One line of /`proc/PID/uid_map`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(remote = "Self", rename_all = "camelCase")]
 pub struct IdMapping {
@@ -304,7 +328,7 @@ pub struct Hooks {
     /// Deprecated; like `create_runtime`, just before it.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub prestart: Vec<Hook>,
-    /// After the namespaces are there, before pivot_root; in the runtime's namespaces.
+    /// After the namespaces are there, before `pivot_root`; in the runtime's namespaces.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub create_runtime: Vec<Hook>,
     /// The same moment, in the container's namespaces.
@@ -384,7 +408,7 @@ pub struct Linux {
     /// Cache and memory bandwidth of the processor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intel_rdt: Option<IntelRdt>,
-    /// set_mempolicy(2).
+    /// `set_mempolicy(2)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<MemoryPolicy>,
     /// personality(2).
@@ -420,6 +444,22 @@ pub enum NamespaceKind {
     Time,
     User,
     Uts,
+}
+
+impl NamespaceKind {
+    /// The word that the document uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cgroup => "cgroup",
+            Self::Ipc => "ipc",
+            Self::Mount => "mount",
+            Self::Network => "network",
+            Self::Pid => "pid",
+            Self::Time => "time",
+            Self::User => "user",
+            Self::Uts => "uts",
+        }
+    }
 }
 
 /// One node below /dev.
@@ -498,7 +538,7 @@ pub struct Personality {
     pub flags: Vec<String>,
 }
 
-/// set_mempolicy(2).
+/// `set_mempolicy(2)`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(remote = "Self")]
 pub struct MemoryPolicy {
@@ -719,7 +759,7 @@ pub struct Cpu {
     /// Memory node list.
     #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub mems: Option<String>,
-    /// 1: SCHED_IDLE for the whole group.
+    /// 1: `SCHED_IDLE` for the whole group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<i64>,
 }

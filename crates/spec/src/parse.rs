@@ -1,5 +1,6 @@
 //! From bytes to a [`Spec`], and from what serde says to what a person understands.
 
+use serde::Deserialize;
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 
@@ -28,7 +29,10 @@ fn not_text(byte: usize) -> Invalid {
 fn located(text: &str) -> Option<Invalid> {
     let mut json = serde_json::Deserializer::from_str(text);
     let mut track = serde_path_to_error::Track::new();
-    let error = Spec::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track)).err()?;
+    // By the trait's name: the inherent function is the lax one (see `strictly` in config.rs).
+    let error =
+        <Spec as Deserialize>::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
+            .err()?;
     match error.classify() {
         Category::Data => Some(reworded(way(&track.path()), &bare(&error))),
         _ => None,
@@ -60,15 +64,12 @@ fn bare(error: &serde_json::Error) -> String {
 }
 
 fn way(path: &Path) -> String {
-    let mut way = String::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => way.push_str(&format!("[{index}]")),
-            Segment::Map { key } | Segment::Enum { variant: key } => way.push_str(&step(key)),
-            Segment::Unknown => way.push_str("[?]"),
-        }
-    }
-    strip(way)
+    let steps = path.iter().map(|segment| match segment {
+        Segment::Seq { index } => format!("[{index}]"),
+        Segment::Map { key } | Segment::Enum { variant: key } => step(key),
+        Segment::Unknown => "[?]".to_owned(),
+    });
+    strip(steps.collect())
 }
 
 /// A path begins with a name, not with the dot before it.
