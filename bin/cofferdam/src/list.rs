@@ -20,7 +20,7 @@ pub struct Shown {
     pub bundle: String,
     /// Where its root file system is; absolute.
     pub rootfs: String,
-    /// When it was made, as [`crate::time::Moment::rfc3339_nano`] tells it.
+    /// When it was made, as [`state::Moment::rfc3339_nano`] tells it.
     pub created: String,
     /// The annotations of its configuration.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

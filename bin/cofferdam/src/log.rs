@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use sys::{Errno, Failed};
 
 use crate::invocation::{Global, LogFormat};
-use crate::time::Moment;
+use state::Moment;
 
 /// Where errors and warnings go.
 #[derive(Debug, Default)]
