@@ -30,7 +30,10 @@ struct Package {
 }
 
 fn tree() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the tree that this was built from")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .expect("the tree that this was built from")
 }
 
 fn text(file: &str) -> String {
@@ -51,7 +54,8 @@ fn rooms() -> Vec<Room> {
             continue;
         }
         let place = format!("rooms.toml:{}: {line}", number + 1);
-        let (key, value) = line.split_once(" = ").unwrap_or_else(|| panic!("{place}: neither a room nor a value"));
+        let (key, value) =
+            line.split_once(" = ").unwrap_or_else(|| panic!("{place}: neither a room nor a value"));
         let value: Value = serde_json::from_str(value).unwrap_or_else(|error| panic!("{place}: {error}"));
         let room = rooms.last_mut().unwrap_or_else(|| panic!("{place}: stands before the first room"));
         match key {
@@ -114,7 +118,8 @@ fn rooms_lean_only_on_what_they_may_use() {
     let mut wrong = Vec::new();
     for (name, package) in &packages {
         if let Some(room) = rooms.iter().find(|room| room.name == *name) {
-            wrong.extend(package.uses.difference(&room.uses).map(|used| format!("{name} may not use {used}")));
+            wrong
+                .extend(package.uses.difference(&room.uses).map(|used| format!("{name} may not use {used}")));
         }
         for used in &package.uses {
             if packages.get(used).is_none_or(|package| !package.room) {
@@ -133,11 +138,17 @@ fn no_arrow_points_up_or_in_a_circle() {
         for used in &room.uses {
             let floor = below.get(used);
             assert!(floor.is_some(), "{} may use {used}, which does not stand before it", room.name);
-            assert!(floor <= Some(&room.floor), "{} on floor {} may use {used} above it", room.name, room.floor);
+            assert!(
+                floor <= Some(&room.floor),
+                "{} on floor {} may use {used} above it",
+                room.name,
+                room.floor
+            );
         }
         // The rooms of floor 2 do not know each other, and neither do the binaries.
         if room.floor == 2 || room.floor == 5 {
-            let beside: Vec<_> = room.uses.iter().filter(|used| below.get(*used) == Some(&room.floor)).collect();
+            let beside: Vec<_> =
+                room.uses.iter().filter(|used| below.get(*used) == Some(&room.floor)).collect();
             assert!(beside.is_empty(), "{} knows its neighbours {beside:?}", room.name);
         }
         let last = below.values().max().copied().unwrap_or(0);
@@ -173,7 +184,10 @@ fn only_sys_may_be_unsafe() {
             }
         }
     }
-    assert!(text("Cargo.toml").contains(&format!("{allowance} = \"deny\"")), "the workspace denies {allowance}");
+    assert!(
+        text("Cargo.toml").contains(&format!("{allowance} = \"deny\"")),
+        "the workspace denies {allowance}"
+    );
     assert!(found.is_empty(), "only crates/sys may allow it:\n{}", found.join("\n"));
 }
 
@@ -195,12 +209,14 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn the_map_in_architecture_is_the_list_of_rooms() {
-    let mut expected = String::from("| floor | room | what it is | may use | touches |\n|---|---|---|---|---|\n");
+    let mut expected =
+        String::from("| floor | room | what it is | may use | touches |\n|---|---|---|---|---|\n");
     for room in rooms().iter().rev() {
         let uses = room.uses.iter().map(|used| format!("`{used}`")).collect::<Vec<_>>().join(" ");
         let uses = if uses.is_empty() { "nothing".into() } else { uses };
         let Room { name, floor, is, touches, .. } = room;
-        writeln!(expected, "| {floor} | `{name}` | {is} | {uses} | {touches} |").expect("writing to a string");
+        writeln!(expected, "| {floor} | `{name}` | {is} | {uses} | {touches} |")
+            .expect("writing to a string");
     }
 
     let architecture = text("ARCHITECTURE.md");
@@ -208,5 +224,8 @@ fn the_map_in_architecture_is_the_list_of_rooms() {
         .split_once("<!-- rooms.toml -->\n")
         .and_then(|(_, rest)| rest.split_once("<!-- end of rooms.toml -->"))
         .map(|(table, _)| table);
-    assert!(printed == Some(expected.as_str()), "ARCHITECTURE.md should hold, between its two marks:\n\n{expected}");
+    assert!(
+        printed == Some(expected.as_str()),
+        "ARCHITECTURE.md should hold, between its two marks:\n\n{expected}"
+    );
 }
