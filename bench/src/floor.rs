@@ -17,15 +17,17 @@ use std::os::fd::AsFd;
 use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, makedev, mkdir, mknodat, open, rmdir, symlink};
 use rustix::io::{Errno, read, write};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change, mount_remount,
-    unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+    mount_remount, unmount,
 };
 use rustix::process::{chdir, pivot_root, setsid, umask};
 use rustix::system::sethostname;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
-use sys::{Birth, Called, Exit, Failed, Side, Strings, execute, fork_into, loopback_up, namespace, unshare_cgroup};
+use sys::{
+    Birth, Called, Exit, Failed, Side, Strings, execute, fork_into, loopback_up, namespace, unshare_cgroup,
+};
 
 sys::entry!(floor);
 
@@ -73,7 +75,10 @@ fn run() -> Result<u8, Failed> {
     let unified = match &asked.unified {
         Some(cgroup) => {
             make(cgroup, 0o755)?;
-            Some(open(cgroup, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).called(|| format!("open({cgroup:?})"))?)
+            Some(
+                open(cgroup, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                    .called(|| format!("open({cgroup:?})"))?,
+            )
         }
         None => None,
     };
@@ -100,13 +105,15 @@ fn inherit(cgroup: &str, file: &str) -> Result<(), Failed> {
     let parent = format!("{cgroup}/../{file}");
     let own = format!("{cgroup}/{file}");
     let mut value = [0; 256];
-    let from = open(&parent, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).called(|| format!("open({parent:?})"))?;
+    let from = open(&parent, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .called(|| format!("open({parent:?})"))?;
     let length = read(&from, &mut value).called(|| format!("read({parent:?})"))?;
     put(&own, &value[..length])
 }
 
 fn put(file: &str, value: &[u8]) -> Result<(), Failed> {
-    let to = open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).called(|| format!("open({file:?})"))?;
+    let to =
+        open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).called(|| format!("open({file:?})"))?;
     write(&to, value).called(|| format!("write({file:?})")).map(drop)
 }
 
@@ -123,7 +130,11 @@ fn inside(asked: &Asked) -> Failed {
                 c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
                 c"TERM=xterm".into(),
             ];
-            let errno = execute(program, &Strings::from(vec![program.into()]), &Strings::from(Vec::from(environment)));
+            let errno = execute(
+                program,
+                &Strings::from(vec![program.into()]),
+                &Strings::from(Vec::from(environment)),
+            );
             Failed::call("execve(\"/bin/true\")", errno)
         }
         Err(failed) => failed,
@@ -152,7 +163,8 @@ const HARMLESS: MountFlags = MountFlags::NOSUID.union(MountFlags::NOEXEC).union(
 /// The mounts of the default bundle, in its order, on names relative to the root file system.
 fn mounts(asked: &Asked) -> Result<(), Failed> {
     let rootfs = &asked.rootfs;
-    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).called(|| "mount(\"/\", rslave)")?;
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .called(|| "mount(\"/\", rslave)")?;
     mount_bind_recursive(rootfs, rootfs).called(|| format!("mount({rootfs:?}, bind)"))?;
     chdir(rootfs).called(|| format!("chdir({rootfs:?})"))?;
 
@@ -179,16 +191,19 @@ fn mounts(asked: &Asked) -> Result<(), Failed> {
         let which = if hierarchy == "systemd" { "none,name=systemd" } else { hierarchy };
         attach("cgroup", &target, read_only, Some(which))?;
     }
-    mount_remount("sys/fs/cgroup", MountFlags::BIND | read_only, "").called(|| "mount(\"sys/fs/cgroup\", remount)")
+    mount_remount("sys/fs/cgroup", MountFlags::BIND | read_only, "")
+        .called(|| "mount(\"sys/fs/cgroup\", remount)")
 }
 
 fn attach(kind: &str, target: &str, flags: MountFlags, data: Option<&str>) -> Result<(), Failed> {
     let data = data.map(CString::new).transpose().map_err(|_| Failed::refused("a NUL byte in mount data"))?;
-    mount(kind, target, kind, flags, data.as_deref()).called(|| format!("mount({kind:?}, {target:?}, {data:?})"))
+    mount(kind, target, kind, flags, data.as_deref())
+        .called(|| format!("mount({kind:?}, {target:?}, {data:?})"))
 }
 
 fn devices() -> Result<(), Failed> {
-    let nodes = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+    let nodes =
+        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
     for (name, major, minor) in nodes {
         let path = format!("dev/{name}");
         let device: Dev = makedev(major, minor);
@@ -218,7 +233,8 @@ fn change_root() -> Result<(), Failed> {
 }
 
 fn read_only(path: &str) -> Result<(), Failed> {
-    mount_remount(path, MountFlags::BIND | MountFlags::RDONLY, "").called(|| format!("mount({path:?}, remount, ro)"))
+    mount_remount(path, MountFlags::BIND | MountFlags::RDONLY, "")
+        .called(|| format!("mount({path:?}, remount, ro)"))
 }
 
 /// The read-only and masked paths of the default bundle; those that this kernel lacks cost one call each.
