@@ -123,31 +123,28 @@ impl Report {
                 };
                 let rounds = self.rounds.get(&gap).copied().unwrap_or(0);
                 let title = format!("{}, {apart}, {rounds} rounds", case.name());
-                line(
-                    &mut text,
-                    &format!("\n{title:<48}{:>9}{:>9}{:>9}{:>9}", "median ms", "min", "p99", "x floor"),
-                );
+                let columns =
+                    ["median ms", "min", "p99", "x floor", "min x"].map(|column| format!("{column:>10}"));
+                line(&mut text, &format!("\n{title:<52}{}", columns.concat()));
             }
             let told = |ratio: Option<f64>| ratio.map_or("-".into(), |ratio| format!("{ratio:.2}"));
             let (by_median, by_min) = (told(ratio.map(|ratio| ratio.0)), told(ratio.map(|ratio| ratio.1)));
             let Row { median, min, p99 } = row;
             line(
                 &mut text,
-                &format!("  {name:<46}{median:>9.2}{min:>9.2}{p99:>9.2}{by_median:>9}{by_min:>9}"),
+                &format!("  {name:<50}{median:>10.2}{min:>10.2}{p99:>10.2}{by_median:>10}{by_min:>10}"),
             );
         }
 
-        line(
-            &mut text,
-            &format!("\n{:<48}{:>9}{:>9}{:>9}{:>9}", "one run", "calls", "checks", "peak MB", "size MB"),
-        );
+        let columns = ["calls", "checks", "peak MB", "size MB"].map(|column| format!("{column:>10}"));
+        line(&mut text, &format!("\n{:<52}{}", "one run", columns.concat()));
         for weight in &self.weights {
             let count = |counted: Option<u64>| counted.map_or("-".into(), |count| count.to_string());
             let total = count(weight.calls.as_ref().map(Calls::total));
             let checks = count(weight.calls.as_ref().map(Calls::checks));
             let title = format!("{} ({})", weight.name, weight.version);
             let (peak, size) = (megabytes(weight.peak * 1024), megabytes(weight.bytes));
-            line(&mut text, &format!("  {title:<46}{total:>9}{checks:>9}{peak:>9.2}{size:>9.2}"));
+            line(&mut text, &format!("  {title:<50}{total:>10}{checks:>10}{peak:>10.2}{size:>10.2}"));
         }
         line(&mut text, "\nchecks: calls, among all, that only look or guard; told by name");
         for weight in &self.weights {
