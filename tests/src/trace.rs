@@ -67,6 +67,7 @@ fn follow(process: &Process, count: usize) -> Fate {
     let mut is_runtime = false;
     // The first return is from the launcher's exec, and not the runtime's.
     let mut returns: usize = 0;
+    let mut has_returned = false;
     loop {
         let status = waitpid(pid, Some(WaitPidFlag::__WALL)).expect("wait for the traced runtime");
         let pass_on = match status {
@@ -80,8 +81,9 @@ fn follow(process: &Process, count: usize) -> Fate {
             }
             WaitStatus::Stopped(_, signal) => Some(signal),
             WaitStatus::PtraceSyscall(_) => {
-                // A kill from outside, the clock's, may come between the stop and these calls: then the next wait tells.
-                if has_returned(pid) {
+                // These stops come in pairs, before and behind a call; the first is the one behind the launcher's exec.
+                has_returned = !has_returned;
+                if has_returned {
                     returns += 1;
                     if returns > count {
                         let call = number(pid);
@@ -107,11 +109,6 @@ fn end(pid: Pid, call: u64) -> Fate {
             _ => {}
         }
     }
-}
-
-/// True at the stop behind a system call, false at the one before it.
-fn has_returned(pid: Pid) -> bool {
-    ptrace::syscall_info(pid).is_ok_and(|info| info.op == nix::libc::PTRACE_SYSCALL_INFO_EXIT)
 }
 
 #[cfg(target_arch = "x86_64")]
