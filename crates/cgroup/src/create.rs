@@ -228,6 +228,9 @@ impl Group {
     fn guard(&self, devices: &DeviceProgram) -> Result<(), Failed> {
         let filter = DeviceFilter::load(&devices.program)?;
         let directory = self.place.directory()?;
+        if self.is_new {
+            return filter.attach(directory.as_fd());
+        }
         match DeviceFilter::attached(directory.as_fd())?.as_slice() {
             [one] => filter.replace(directory.as_fd(), one),
             others => {
