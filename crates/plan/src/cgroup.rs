@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use spec::{Resources, Spec};
 
+use crate::Refused;
 use crate::resources::{self, Wanted};
 
 /// What this host has mounted, and where we are in it.
@@ -76,21 +77,43 @@ impl HostCgroups {
             (false, true) => Mode::Hybrid,
         }
     }
+
+    /// Whether there is the unified tree and nothing else.
+    pub fn unified_only(&self) -> bool {
+        self.mode() == Mode::V2
+    }
 }
 
-/// What cannot be done, and because of which field.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {reason}")]
-pub struct Refused {
-    /// The field, `linux.resources.memory.limit`.
-    pub path: String,
-    /// Why not.
-    pub reason: String,
+impl HostHierarchy {
+    /// What its directory in a container's /sys/fs/cgroup is called: its controllers joined by commas, or its name.
+    pub fn directory_name(&self) -> String {
+        match &self.name {
+            Some(name) if self.controllers.is_empty() => name.clone(),
+            _ => self.controllers.join(","),
+        }
+    }
+
+    /// The options that mount this very hierarchy again.
+    pub fn mount_data(&self) -> Vec<(String, Option<String>)> {
+        let controllers = self.controllers.iter().map(|controller| (controller.clone(), None));
+        let none = self.controllers.is_empty().then(|| ("none".to_owned(), None));
+        let name = self.name.iter().map(|name| ("name".to_owned(), Some(name.clone())));
+        none.into_iter().chain(controllers).chain(name).collect()
+    }
 }
 
-impl Refused {
-    pub(crate) fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { path: path.into(), reason: reason.into() }
+impl CgroupPlan {
+    /// The container's directory in one of the host's hierarchies.
+    pub fn directory_in(&self, hierarchy: &HostHierarchy) -> Option<String> {
+        let group = self.groups.iter().find(|group| group.mount == hierarchy.mount)?;
+        Some(format!("{}/{}", group.mount, group.path))
+    }
+}
+
+impl Group {
+    /// Whether init moves itself in, by writing `0` to `tasks`; into the unified tree it is born.
+    pub fn joins_by_tasks(&self) -> bool {
+        self.version == Version::V1
     }
 }
 

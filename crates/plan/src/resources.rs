@@ -3,7 +3,8 @@
 use filter::device::{Access, Devices, Kind, List};
 use spec::{BlockIo, Cpu, Memory, Resources, ThrottleDevice};
 
-use crate::cgroup::{DeviceProgram, Refused, Rule, Setting};
+use crate::Refused;
+use crate::cgroup::{DeviceProgram, Rule, Setting};
 
 /// What shall be written, by controller, in order.
 #[derive(Debug, Default)]

@@ -18,6 +18,8 @@ use crate::{Called, Errno, Failed, attr, change_mount, last_errno};
 pub struct Strings {
     owned: Vec<CString>,
     pointers: Vec<*const c_char>,
+    /// The file that is executed, where it is not the first string itself.
+    program: Option<CString>,
 }
 
 impl Strings {
@@ -33,6 +35,19 @@ impl Strings {
         self.pointers = lay_out(&self.owned);
     }
 
+    /// Names the file that [`Strings::execute`] executes; the first string stays what the program sees as its name.
+    pub fn program(&mut self, file: CString) {
+        self.program = Some(file);
+    }
+
+    /// execve(2) with this argument vector: comes back only with the reason why not.
+    pub fn execute(&self, environment: &Self) -> Errno {
+        match self.program.as_ref().or(self.owned.first()) {
+            Some(file) => execute(file, self, environment),
+            None => Errno::NOENT,
+        }
+    }
+
     /// The strings.
     pub fn iter(&self) -> impl Iterator<Item = &CStr> {
         self.owned.iter().map(CString::as_c_str)
@@ -42,7 +57,7 @@ impl Strings {
 impl From<Vec<CString>> for Strings {
     fn from(owned: Vec<CString>) -> Self {
         let pointers = lay_out(&owned);
-        Self { owned, pointers }
+        Self { owned, pointers, program: None }
     }
 }
 

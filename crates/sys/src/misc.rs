@@ -78,6 +78,16 @@ pub fn mark_cloexec(first: u32) -> Result<bool, Failed> {
     Ok(true)
 }
 
+/// Marks one descriptor close-on-exec, by number; one that is not open is as good.
+pub fn mark_one_cloexec(number: u32) -> Result<(), Failed> {
+    let number = i32::try_from(number).map_err(|_| Failed::refused(format!("{number} is no descriptor")))?;
+    // SAFETY: nothing is closed, only marked: no owner loses its descriptor.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 && last_errno() != Errno::BADF {
+        return Err(Failed::call(format!("fcntl({number}, F_SETFD, FD_CLOEXEC)"), last_errno()));
+    }
+    Ok(())
+}
+
 /// setgroups(2) of this thread, by number.
 pub fn set_groups(groups: &[u32]) -> Result<(), Failed> {
     // SAFETY: the kernel reads `len` numbers from the slice.
@@ -93,4 +103,10 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Failed> {
     // SAFETY: struct rlimit64 is two 64-bit numbers; the kernel reads them and writes nothing through null.
     let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), std::ptr::null_mut::<u64>()) };
     if result == -1 { Err(Failed::call(format!("prlimit({resource}, {soft}, {hard})"), last_errno())) } else { Ok(()) }
+}
+
+/// Ends this process at once: for the child of a fork, whose parent's buffers and exit handlers are not its own.
+pub fn leave(status: u8) -> ! {
+    // SAFETY: _exit(2) takes a plain number and does not come back.
+    unsafe { libc::_exit(status.into()) }
 }

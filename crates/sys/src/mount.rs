@@ -3,7 +3,7 @@
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use crate::{Failed, last_errno};
+use crate::{Called, Errno, Failed, last_errno};
 
 /// The `MOUNT_ATTR_*` bits of mount_setattr(2).
 #[allow(missing_docs, reason = "the names are the man page's")]
@@ -33,24 +33,31 @@ struct Attributes {
 /// Sets and clears [`attr`] bits of the mount that `mount` is a handle of; `recursive`: of all below it too, or of
 /// none. `ENOSYS` before Linux 5.12.
 pub fn change_mount(mount: BorrowedFd<'_>, set: u64, clear: u64, recursive: bool) -> Result<(), Failed> {
+    let how = if recursive { ", AT_RECURSIVE" } else { "" };
+    let call = || format!("mount_setattr(+{set:#x}, -{clear:#x}{how})");
+    set_attributes(mount, &Attributes { set, clear, ..Attributes::default() }, recursive).called(call)
+}
+
+/// Changes the propagation of the mount that `mount` is a handle of, to one of mount(2)'s `MS_SHARED` and its kin.
+pub fn propagate_mount(mount: BorrowedFd<'_>, propagation: u64, recursive: bool) -> Result<(), Failed> {
+    let call = || format!("mount_setattr(propagation {propagation:#x})");
+    set_attributes(mount, &Attributes { propagation, ..Attributes::default() }, recursive).called(call)
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, attributes: &Attributes, recursive: bool) -> Result<(), Errno> {
     const AT_RECURSIVE: i32 = 0x8000;
-    let attributes = Attributes { set, clear, ..Attributes::default() };
     let flags = libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
-    // SAFETY: the path is an empty C string, `attributes` lives on this frame and the size passed is its own; the
-    // kernel only reads both.
+    // SAFETY: the path is an empty C string, `attributes` is borrowed for the call and the size passed is its own;
+    // the kernel only reads both.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<Attributes>(),
         )
     };
-    if result == -1 {
-        let how = if recursive { ", AT_RECURSIVE" } else { "" };
-        return Err(Failed::call(format!("mount_setattr(+{set:#x}, -{clear:#x}{how})"), last_errno()));
-    }
-    Ok(())
+    if result == -1 { Err(last_errno()) } else { Ok(()) }
 }

@@ -32,6 +32,16 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// # Safety
+    /// The siginfo must be one that waitid(2) filled as for SIGCHLD.
+    unsafe fn told(info: &libc::siginfo_t) -> Self {
+        // SAFETY: the caller's promise is that of `si_status`.
+        let status = unsafe { info.si_status() };
+        if info.si_code == libc::CLD_EXITED { Self::Status(status) } else { Self::Signal(status) }
+    }
+}
+
 impl From<OwnedFd> for Pidfd {
     fn from(fd: OwnedFd) -> Self {
         Self(fd)
@@ -92,7 +102,7 @@ impl Pidfd {
         }
     }
 
-    /// Waits for our child and reaps it.
+    /// Waits for our child and reaps it. Others of our children are left alone.
     pub fn reap(&self) -> Result<Exit, Failed> {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
         loop {
@@ -107,10 +117,38 @@ impl Pidfd {
             }
         }
         // SAFETY: waitid(2) succeeded without WNOHANG, so it filled `info` as for SIGCHLD.
-        let (code, status) = unsafe {
-            let info = info.assume_init();
-            (info.si_code, info.si_status())
+        Ok(unsafe { Exit::told(&info.assume_init()) })
+    }
+}
+
+/// What [`reap_any`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaped {
+    /// This child, which ended so.
+    Process(i32, Exit),
+    /// We have children, and all live.
+    NoneYet,
+    /// We have no child.
+    NoChild,
+}
+
+/// Reaps one child that has exited, whichever; never waits.
+pub fn reap_any() -> Result<Reaped, Failed> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: `info` lives on this frame and is as large as the kernel writes.
+    let result = unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), libc::WEXITED | libc::WNOHANG) };
+    if result == -1 {
+        return match last_errno() {
+            Errno::CHILD => Ok(Reaped::NoChild),
+            errno => Err(Failed::call("waitid(P_ALL)", errno)),
         };
-        Ok(if code == libc::CLD_EXITED { Exit::Status(status) } else { Exit::Signal(status) })
+    }
+    // SAFETY: all zeroes is a valid siginfo_t, and what waitid(2) wrote over it is one as for SIGCHLD.
+    unsafe {
+        let info = info.assume_init();
+        Ok(match info.si_pid() {
+            0 => Reaped::NoneYet,
+            pid => Reaped::Process(pid, Exit::told(&info)),
+        })
     }
 }

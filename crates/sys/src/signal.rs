@@ -65,33 +65,35 @@ pub fn default_signals(which: u64) -> Result<(), Failed> {
 pub struct SignalFd(OwnedFd);
 
 impl SignalFd {
-    /// signalfd(2), never blocking.
+    /// signalfd(2).
     pub fn open() -> Result<Self, Failed> {
         let every = every_signal();
         // SAFETY: the set is read only; a descriptor that comes back belongs to nobody else.
         unsafe {
-            match libc::signalfd(-1, &raw const every, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            match libc::signalfd(-1, &raw const every, libc::SFD_CLOEXEC) {
                 -1 => Err(Failed::call("signalfd()", last_errno())),
                 fd => Ok(Self(OwnedFd::from_raw_fd(fd))),
             }
         }
     }
 
-    /// The next signal's number, or none if none waits.
-    pub fn next_signal(&self) -> Result<Option<i32>, Failed> {
+    /// Waits for the next signal: its number.
+    pub fn next_signal(&self) -> Result<i32, Failed> {
         let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
         let size = size_of::<libc::signalfd_siginfo>();
-        // SAFETY: the buffer is as large as the size passed, and whole records only are read from a signalfd.
-        let read = unsafe { libc::read(self.0.as_raw_fd(), info.as_mut_ptr().cast(), size) };
-        if read == -1 {
-            return match last_errno() {
-                Errno::AGAIN => Ok(None),
-                errno => Err(Failed::call("read(signalfd)", errno)),
-            };
+        loop {
+            // SAFETY: the buffer is as large as the size passed, and only whole records are read from a signalfd.
+            let read = unsafe { libc::read(self.0.as_raw_fd(), info.as_mut_ptr().cast(), size) };
+            if read == -1 {
+                match last_errno() {
+                    Errno::INTR => continue,
+                    errno => return Err(Failed::call("read(signalfd)", errno)),
+                }
+            }
+            // SAFETY: signalfd(2) returned a whole record.
+            let number = unsafe { info.assume_init() }.ssi_signo;
+            return i32::try_from(number).map_err(|_| Failed::refused(format!("{number} is no signal")));
         }
-        // SAFETY: signalfd(2) returned a whole record.
-        let number = unsafe { info.assume_init() }.ssi_signo;
-        Ok(i32::try_from(number).ok())
     }
 }
 

@@ -1,0 +1,42 @@
+//! The second ring's harness: what every test that needs root on a real kernel stands on.
+//!
+//! Touches: directories of its own below /tmp, processes it started, and cgroups and mounts that carry their name.
+//! Never:   changes the host's mount table or services, sleeps in place of an event, skips without saying so.
+//! Begin with [`Bundle`], then [`Runtime::under_test`] and [`Bundle::container`].
+//!
+//! Everything one test makes carries the test's own marker, the name of its bundle: the container's id, its cgroups,
+//! the paths of its mounts, a variable in the environment of each of its processes. So tests run side by side and still
+//! see what they left behind; a bundle that goes out of scope looks, and fails its test when there is something.
+//!
+//! Environment: `COFFERDAM` names the runtime under test, `COFFERDAM_SKIPS` a file that takes one line for each skipped
+//! test, `COFFERDAM_NO_SKIPS=1` makes every skip a failure, `COFFERDAM_CACHE` is where the Debian root file system lies.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::missing_panics_doc,
+    reason = "a harness fails the test it serves by panicking, and tells why where the test's output goes"
+)]
+
+mod bundle;
+pub mod debian;
+pub mod differences;
+mod needs;
+mod runtime;
+mod snapshot;
+pub mod trace;
+mod wait;
+
+pub use bundle::Bundle;
+pub use needs::{Need, skipped};
+pub use runtime::{Container, Invocation, Output, Process, Runtime};
+pub use snapshot::Snapshot;
+pub use wait::{Lines, channel, gone_within, ready_within};
+
+use std::time::Duration;
+
+/// How long a single command may take before its test has failed: far beyond anything a healthy one needs.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// The variable by which every process of a test is known, whatever became of its parent.
+pub const MARKER: &str = "COFFERDAM_TEST";

@@ -1,0 +1,77 @@
+//! What a test needs of its host, and the record of those that did not find it.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use crate::debian;
+
+/// Returns from the test, on the record, unless the host has everything that is named.
+///
+/// `needs!(Root, Runc)` stands first in a test; see [`Need`] for the names.
+#[macro_export]
+macro_rules! needs {
+    ($($need:ident),+ $(,)?) => {
+        $(
+            if let Some(lacking) = $crate::Need::$need.lacking() {
+                $crate::skipped(&lacking);
+                return;
+            }
+        )+
+    };
+}
+
+/// Something that a host may lack.
+#[derive(Clone, Copy, Debug)]
+pub enum Need {
+    /// User 0 in the initial user namespace, with the right to mount.
+    Root,
+    /// Debian's static busybox, which all small bundles are made of.
+    Busybox,
+    /// A runc to compare with.
+    Runc,
+    /// The cached Debian root file system, or what it takes to make it.
+    Debian,
+    /// A freezer: version 1's controller, or version 2.
+    Freezer,
+}
+
+impl Need {
+    /// Why this host cannot serve; none if it can.
+    pub fn lacking(self) -> Option<String> {
+        match self {
+            Self::Root => (!rustix::process::geteuid().is_root()).then(|| "not root".into()),
+            Self::Busybox => missing("/bin/busybox", "busybox-static"),
+            Self::Runc => crate::Runtime::find("runc").is_none().then(|| "no runc in PATH".into()),
+            Self::Debian => debian::lacking(),
+            Self::Freezer => {
+                let found = ["freezer/cgroup.procs", "cgroup.controllers"]
+                    .iter()
+                    .any(|file| Path::new("/sys/fs/cgroup").join(file).exists());
+                (!found).then(|| "no cgroup freezer".into())
+            }
+        }
+    }
+}
+
+fn missing(path: &str, package: &str) -> Option<String> {
+    (!Path::new(path).exists()).then(|| format!("no {path} (package {package})"))
+}
+
+/// Puts a skip of the running test on the record: on standard error, and as a line of the file that
+/// `COFFERDAM_SKIPS` names. Fails the test instead where `COFFERDAM_NO_SKIPS` is 1.
+pub fn skipped(reason: &str) {
+    let thread = std::thread::current();
+    let line = format!("{}: {reason}", thread.name().unwrap_or("unnamed test"));
+    assert!(
+        std::env::var_os("COFFERDAM_NO_SKIPS").is_none_or(|value| value != "1"),
+        "may not be skipped: {line}"
+    );
+    eprintln!("skipped: {line}");
+    if let Some(record) = std::env::var_os("COFFERDAM_SKIPS") {
+        // One write in append mode: lines of tests that run side by side do not mix.
+        let mut record =
+            OpenOptions::new().create(true).append(true).open(&record).expect("open the record of skips");
+        record.write_all(format!("{line}\n").as_bytes()).expect("write the record of skips");
+    }
+}

@@ -1,0 +1,69 @@
+//! Waiting on descriptors with an end to it: a test that would hang fails instead.
+
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, read};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// True once `fd` is readable or hung up; false when `limit` went by first.
+pub fn ready_within(fd: impl AsFd, limit: Duration) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        let left =
+            Timespec::try_from(end.saturating_duration_since(Instant::now())).expect("a limit of seconds");
+        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+        match poll(&mut fds, Some(&left)) {
+            Ok(0) => return false,
+            Ok(_) => return true,
+            Err(Errno::INTR) => {}
+            Err(errno) => panic!("poll: {errno}"),
+        }
+    }
+}
+
+/// True once the process `pid` has exited, reaped or not; false when it still runs after `limit`.
+pub fn gone_within(pid: i32, limit: Duration) -> bool {
+    let Some(pid) = Pid::from_raw(pid) else { return true };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => ready_within(pidfd, limit),
+        Err(Errno::SRCH) => true,
+        Err(errno) => panic!("pidfd_open({pid:?}): {errno}"),
+    }
+}
+
+/// A pipe for what a container prints: the end to read here, the end to hand to [`crate::Invocation::stdout`].
+pub fn channel() -> (Lines, Stdio) {
+    let (reader, writer) = std::io::pipe().expect("pipe");
+    (Lines { reader: reader.into(), seen: Vec::new() }, writer.into())
+}
+
+/// What a container prints, line by line, as events to wait for.
+#[derive(Debug)]
+pub struct Lines {
+    reader: OwnedFd,
+    seen: Vec<u8>,
+}
+
+impl Lines {
+    /// The next whole line, without its end; none when everybody who could write has gone.
+    pub fn next_within(&mut self, limit: Duration) -> Option<String> {
+        loop {
+            if let Some(end) = self.seen.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.seen.drain(..=end).collect();
+                return Some(String::from_utf8_lossy(&line[..end]).into_owned());
+            }
+            assert!(ready_within(&self.reader, limit), "nothing was printed within {limit:?}");
+            let mut buffer = [0; 4096];
+            match read(&self.reader, &mut buffer) {
+                Ok(0) => return None,
+                Ok(count) => self.seen.extend_from_slice(&buffer[..count]),
+                Err(errno) if errno.kind() == ErrorKind::Interrupted => {}
+                Err(errno) => panic!("read: {errno}"),
+            }
+        }
+    }
+}

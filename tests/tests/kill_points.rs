@@ -1,0 +1,149 @@
+//! A runtime that is killed after any of its system calls leaves nothing that `delete --force` does not remove.
+//!
+//! For every N until the command comes to its end: the command runs under ptrace and gets SIGKILL as it returns from
+//! its N-th system call; then `delete --force`; then nothing may be there that carries the container's name. Two
+//! workers share the points of a command.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking and tells its count"
+)]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use tests::trace::{Fate, kill_after};
+use tests::{Bundle, Container, Runtime, Snapshot, needs};
+
+const WORKERS: usize = 2;
+
+/// So many failed points tell enough of one command.
+const ENOUGH: usize = 20;
+
+/// A command, and the life that its container has had before.
+struct Victim {
+    told: &'static str,
+    words: &'static [&'static str],
+    program: &'static [&'static str],
+    before: fn(&Container<'_>),
+}
+
+const SLEEP: &[&str] = &["/bin/sleep", "1000"];
+
+const VICTIMS: &[Victim] = &[
+    Victim { told: "create", words: &["create", "--bundle", "BUNDLE", "ID"], program: SLEEP, before: |_| {} },
+    Victim { told: "start", words: &["start", "ID"], program: SLEEP, before: created },
+    Victim {
+        told: "run",
+        words: &["run", "--bundle", "BUNDLE", "ID"],
+        program: &["/bin/true"],
+        before: |_| {},
+    },
+    Victim {
+        told: "run --detach",
+        words: &["run", "--detach", "--bundle", "BUNDLE", "ID"],
+        program: SLEEP,
+        before: |_| {},
+    },
+    Victim { told: "kill", words: &["kill", "ID", "KILL"], program: SLEEP, before: running },
+    Victim { told: "delete", words: &["delete", "ID"], program: &["/bin/true"], before: stopped },
+    Victim { told: "delete --force", words: &["delete", "--force", "ID"], program: SLEEP, before: running },
+];
+
+fn created(container: &Container<'_>) {
+    container.create().success();
+}
+
+fn running(container: &Container<'_>) {
+    created(container);
+    container.start().success();
+}
+
+fn stopped(container: &Container<'_>) {
+    running(container);
+    assert!(container.ended());
+}
+
+#[test]
+fn root_a_runtime_killed_at_any_point_leaves_nothing() {
+    needs!(Root, Busybox);
+    let host = Snapshot::whole();
+    let reports: Vec<Report> = VICTIMS.iter().map(Report::of).collect();
+    for report in &reports {
+        eprintln!("{}: {} points, {} with something left", report.told, report.points, report.failures.len());
+    }
+    eprintln!("points: {}", reports.iter().map(|report| report.points).sum::<usize>());
+    for report in &reports {
+        // A tracer that lost its tracee would find nothing wrong with anything.
+        assert!(report.points > 20, "{}: only {} points", report.told, report.points);
+    }
+    let failures: Vec<_> = reports.iter().flat_map(|report| &report.failures).map(String::as_str).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    host.assert_same();
+}
+
+/// How one command fared.
+struct Report {
+    told: &'static str,
+    points: usize,
+    failures: Vec<String>,
+}
+
+impl Report {
+    fn of(victim: &Victim) -> Self {
+        let (next, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let (points, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let work = || {
+            let mut bundle = Bundle::new("point").args(victim.program).may_leave();
+            while !ended.load(Ordering::Relaxed) {
+                let count = next.fetch_add(1, Ordering::Relaxed);
+                let (fate, left) = point(victim, &bundle, count);
+                let Fate::Killed { call } = fate else {
+                    assert!(
+                        matches!(fate, Fate::Ended { code: 0, .. }),
+                        "{}, not killed: {fate:?}",
+                        victim.told
+                    );
+                    ended.store(true, Ordering::Relaxed);
+                    continue;
+                };
+                points.fetch_add(1, Ordering::Relaxed);
+                if left.is_empty() {
+                    continue;
+                }
+                let mut failures = failures.lock().expect("no worker panics with the lock");
+                failures.push(format!(
+                    "{}, killed after {count} calls, the last number {call}:\n    {}",
+                    victim.told,
+                    left.join("\n    ")
+                ));
+                ended.fetch_or(failures.len() >= ENOUGH, Ordering::Relaxed);
+                // What was left must not disturb the next point: this bundle sweeps as it goes.
+                bundle = Bundle::new("point").args(victim.program).may_leave();
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..WORKERS {
+                scope.spawn(work);
+            }
+        });
+        let failures = failures.into_inner().expect("no worker panics with the lock");
+        Self { told: victim.told, points: points.into_inner(), failures }
+    }
+}
+
+/// One point: how the command ended, and what was there after `delete --force`.
+fn point(victim: &Victim, bundle: &Bundle, count: usize) -> (Fate, Vec<String>) {
+    let container = bundle.container(&Runtime::under_test());
+    let host = Snapshot::take(bundle);
+    (victim.before)(&container);
+    let fate = kill_after(container.command(victim.words), count);
+    let deleted = container.delete_force();
+    let mut left = host.changes();
+    if deleted.code != 0 {
+        left.push(format!("delete --force: {deleted}"));
+    }
+    (fate, left)
+}
