@@ -1,7 +1,8 @@
 //! Groups as they are planned: paths, conversions and refusals, without any host.
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
-use plan::cgroup::{CgroupPlan, HostCgroups, Mode, Refused, Version, compile};
+use plan::Refused;
+use plan::cgroup::{CgroupPlan, HostCgroups, Mode, Version, compile};
 
 /// Hybrid, as the kernel lists it; our own groups are `/user` everywhere but in memory, where it is `/svc/job`.
 const HYBRID: &str = r#"{
@@ -46,7 +47,8 @@ fn writes(on: &str, wanted: &str) -> Result<Vec<String>, Refused> {
 }
 
 fn refusal<T: std::fmt::Debug>(result: Result<T, Refused>) -> String {
-    result.map_err(|refused| refused.to_string()).expect_err("a refusal")
+    let told = result.expect_err("a refusal").to_string();
+    told.strip_prefix("config.json: ").expect("the document, by name").to_owned()
 }
 
 fn paths(on: &str, linux: &str) -> Result<Vec<String>, Refused> {
