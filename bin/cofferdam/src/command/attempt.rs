@@ -77,9 +77,8 @@ impl Run<'_> {
                 archive::unpack(file, &rootfs, &interrupt, log)?;
                 document.finish(Vec::new())
             }
-            (None, None) => {
-                document.finish(skeleton::build(&rootfs, self.id).map_err(|why| Complaint::new(why.to_string()))?)
-            }
+            (None, None) => document
+                .finish(skeleton::build(&rootfs, self.id).map_err(|why| Complaint::new(why.to_string()))?),
         };
         self.place.write_config(&spec).map_err(in_try)?;
         interrupt.check()?;
@@ -119,7 +118,8 @@ fn is_handled(pid: i32, signal: i32) -> Result<bool, container::Error> {
     let status = probe::read_text(&format!("/proc/{pid}/status"))?;
     let sets = ["SigCgt:", "SigIgn:"];
     let words = status.lines().filter_map(|line| sets.iter().find_map(|name| line.strip_prefix(name)));
-    let handled = words.filter_map(|word| u64::from_str_radix(word.trim(), 16).ok()).fold(0, |all, set| all | set);
+    let handled =
+        words.filter_map(|word| u64::from_str_radix(word.trim(), 16).ok()).fold(0, |all, set| all | set);
     Ok(handled & (1 << (signal - 1)) != 0)
 }
 

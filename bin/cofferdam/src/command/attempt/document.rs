@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use spec::{Capabilities, Cpu, Linux, Memory, Mount, Namespace, NamespaceKind, Pids, Process, Root, Spec, User};
+use spec::{
+    Capabilities, Cpu, Linux, Memory, Mount, Namespace, NamespaceKind, Pids, Process, Root, Spec, User,
+};
 
 use super::skeleton;
 use crate::command::{Complaint, text};
@@ -182,7 +184,9 @@ mod tests {
 
     #[test]
     fn a_thousandth_of_a_processor_is_within_the_kernels_bounds() {
-        for (cpus, quota, period) in [(1, 1000, 1_000_000), (9, 9000, 1_000_000), (10, 1000, 100_000), (1500, 150_000, 100_000)] {
+        for (cpus, quota, period) in
+            [(1, 1000, 1_000_000), (9, 9000, 1_000_000), (10, 1000, 100_000), (1500, 150_000, 100_000)]
+        {
             let linux = spec(&Try { cpus: Some(cpus), ..Try::default() }).linux.expect("it is there");
             let cpu = linux.resources.and_then(|resources| resources.cpu).expect("it is limited");
             assert_eq!((cpu.quota, cpu.period), (Some(quota), Some(period)), "{cpus}");
@@ -191,9 +195,13 @@ mod tests {
 
     #[test]
     fn a_variable_is_set_once() {
-        let attempt = Try { env: vec!["HOME=/a".into(), "HO=b".into(), "HOME=/c=d".into()], ..Try::default() };
+        let attempt =
+            Try { env: vec!["HOME=/a".into(), "HO=b".into(), "HOME=/c=d".into()], ..Try::default() };
         let env = environment(&attempt, "web");
-        assert_eq!(env.iter().filter(|one| one.starts_with("HO")).collect::<Vec<_>>(), ["HOSTNAME=web", "HO=b", "HOME=/c=d"]);
+        assert_eq!(
+            env.iter().filter(|one| one.starts_with("HO")).collect::<Vec<_>>(),
+            ["HOSTNAME=web", "HO=b", "HOME=/c=d"]
+        );
     }
 
     #[test]

@@ -93,7 +93,9 @@ fn claim(path: &str) -> Result<OwnedFd, Failed> {
     loop {
         match mkdirat(CWD, path, Mode::from_raw_mode(0o700)) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return Err(Failed::refused("a container of this name is being tried already")),
+            Err(Errno::EXIST) => {
+                return Err(Failed::refused("a container of this name is being tried already"));
+            }
             Err(errno) => return Err(Failed::call(format!("mkdir({path:?})"), errno)),
         }
         // Somebody who sweeps may have taken it for a dead one's before we held the lock: then it is made anew.
@@ -131,8 +133,8 @@ fn sweep_one(path: &str, id: &str, containers: &Containers) -> Result<(), contai
         Err(Errno::WOULDBLOCK) => return Ok(()),
         locked => locked.called(|| format!("flock({path:?})"))?,
     }
-    let real = std::fs::canonicalize(path)
-        .map_err(|error| Failed::refused(format!("resolve {path:?}: {error}")))?;
+    let real =
+        std::fs::canonicalize(path).map_err(|error| Failed::refused(format!("resolve {path:?}: {error}")))?;
     match containers.find(id) {
         // The name alone proves nothing: somebody may have given it to a container of theirs since.
         Ok(known) if Path::new(&known.record.bundle) == real => {

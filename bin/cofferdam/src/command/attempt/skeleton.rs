@@ -227,7 +227,9 @@ mod tests {
 
     #[test]
     fn mount_points_are_unescaped() {
-        for (written, meant) in [("/a", "/a"), (r"/a\040b", "/a b"), (r"\134\011", "\\\t"), (r"/\4", r"/\4"), ("/é", "/é")] {
+        for (written, meant) in
+            [("/a", "/a"), (r"/a\040b", "/a b"), (r"\134\011", "\\\t"), (r"/\4", r"/\4"), ("/é", "/é")]
+        {
             assert_eq!(unescape(written), meant.as_bytes(), "{written}");
         }
     }
