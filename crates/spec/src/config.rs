@@ -5,31 +5,28 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// `null` means the same as an absent key: Go's encoder writes it for empty slices and pointers.
-fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
-}
+use crate::strict::{Object, is_false, map, nullable, word, worded};
 
 /// The whole document.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Spec {
     /// Version of the specification that the document follows.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub oci_version: String,
-    /// The container's root file system.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub root: Option<Root>,
     /// What runs inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
-    /// Name in the UTS namespace.
+    /// The container's root file system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Root>,
+    /// Name in the UTS namespace.
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// NIS domain name in the UTS namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub domainname: Option<String>,
     /// Mounts, in order.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
@@ -38,7 +35,7 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
     /// Words for other programs.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "map", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// What only Linux has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,21 +44,21 @@ pub struct Spec {
 
 /// The root file system.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Root {
     /// Absolute, or relative to the bundle.
     pub path: String,
     /// Whether `/` is read-only inside.
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "is_false")]
     pub readonly: bool,
 }
 
 /// The program and all that is set for it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Process {
     /// Whether the program gets a pseudo-terminal.
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "is_false")]
     pub terminal: bool,
     /// Size of that terminal, in characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,7 +70,7 @@ pub struct Process {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
     /// The command line as one string; Windows only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub command_line: Option<String>,
     /// Environment, `NAME=VALUE`.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
@@ -87,22 +84,22 @@ pub struct Process {
     /// Resource limits, each kind once.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub rlimits: Vec<Rlimit>,
-    /// PR_SET_NO_NEW_PRIVS.
-    #[serde(default, deserialize_with = "nullable")]
+    /// `PR_SET_NO_NEW_PRIVS`.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "is_false")]
     pub no_new_privileges: bool,
     /// AppArmor profile for the program.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub apparmor_profile: Option<String>,
     /// -1000 (never killed) to 1000 (killed first); set only when present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
-    /// sched_setattr(2).
+    /// `sched_setattr(2)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Scheduler>,
     /// SELinux label for the program.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub selinux_label: Option<String>,
-    /// ioprio_set(2).
+    /// `ioprio_set(2)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_priority: Option<IoPriority>,
     /// CPUs of an exec'd process before and after it joined the cgroup.
@@ -112,6 +109,7 @@ pub struct Process {
 
 /// Size of a terminal in characters.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct ConsoleSize {
     /// Rows.
     pub height: u16,
@@ -121,13 +119,13 @@ pub struct ConsoleSize {
 
 /// Who a process runs as, in the container's own numbers.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct User {
     /// User id.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub uid: u32,
     /// Group id.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub gid: u32,
     /// File mode creation mask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,12 +134,13 @@ pub struct User {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub additional_gids: Vec<u32>,
     /// A name; Windows only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
 }
 
 /// capabilities(7): names such as `CAP_CHOWN`, unknown ones included.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct Capabilities {
     /// Upper bound of what execve(2) can give.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
@@ -162,6 +161,7 @@ pub struct Capabilities {
 
 /// One limit of setrlimit(2).
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct Rlimit {
     /// Which.
     #[serde(rename = "type")]
@@ -174,6 +174,7 @@ pub struct Rlimit {
 
 /// The sixteen resources of getrlimit(2).
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, Serialize)]
+#[serde(remote = "Self")]
 #[allow(missing_docs, reason = "the names are the man page's")]
 pub enum RlimitKind {
     #[serde(rename = "RLIMIT_AS")]
@@ -210,8 +211,33 @@ pub enum RlimitKind {
     Stack,
 }
 
-/// sched_setattr(2) in the specification's words.
+impl RlimitKind {
+    /// The word that the document uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::As => "RLIMIT_AS",
+            Self::Core => "RLIMIT_CORE",
+            Self::Cpu => "RLIMIT_CPU",
+            Self::Data => "RLIMIT_DATA",
+            Self::Fsize => "RLIMIT_FSIZE",
+            Self::Locks => "RLIMIT_LOCKS",
+            Self::Memlock => "RLIMIT_MEMLOCK",
+            Self::Msgqueue => "RLIMIT_MSGQUEUE",
+            Self::Nice => "RLIMIT_NICE",
+            Self::Nofile => "RLIMIT_NOFILE",
+            Self::Nproc => "RLIMIT_NPROC",
+            Self::Rss => "RLIMIT_RSS",
+            Self::Rtprio => "RLIMIT_RTPRIO",
+            Self::Rttime => "RLIMIT_RTTIME",
+            Self::Sigpending => "RLIMIT_SIGPENDING",
+            Self::Stack => "RLIMIT_STACK",
+        }
+    }
+}
+
+/// `sched_setattr(2)` in the specification's words.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct Scheduler {
     /// `SCHED_OTHER` and its kin.
     pub policy: String,
@@ -235,38 +261,40 @@ pub struct Scheduler {
     pub period: Option<u64>,
 }
 
-/// ioprio_set(2).
+/// `ioprio_set(2)`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct IoPriority {
     /// `IOPRIO_CLASS_RT`, `_BE` or `_IDLE`.
     pub class: String,
     /// 0 (first) to 7.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub priority: i32,
 }
 
 /// CPU lists as in cpuset(7), `0-3,7`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct CpuAffinity {
     /// Until the process is in its cgroup.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub initial: Option<String>,
     /// From then on.
-    #[serde(default, rename = "final", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", rename = "final", skip_serializing_if = "Option::is_none")]
     pub last: Option<String>,
 }
 
 /// One mount.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Mount {
     /// Where, inside the container.
     pub destination: String,
     /// File system type; without meaning for bind mounts.
-    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Device, name or (bind mounts) host path.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Options as in fstab(5).
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
@@ -279,9 +307,9 @@ pub struct Mount {
     pub gid_mappings: Vec<IdMapping>,
 }
 
-/// One line of /proc/PID/uid_map.
+/// One line of /`proc/PID/uid_map`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct IdMapping {
     /// First id inside.
     #[serde(rename = "containerID")]
@@ -295,12 +323,12 @@ pub struct IdMapping {
 
 /// Programs run at points of the container's life.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Hooks {
     /// Deprecated; like `create_runtime`, just before it.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub prestart: Vec<Hook>,
-    /// After the namespaces are there, before pivot_root; in the runtime's namespaces.
+    /// After the namespaces are there, before `pivot_root`; in the runtime's namespaces.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub create_runtime: Vec<Hook>,
     /// The same moment, in the container's namespaces.
@@ -319,6 +347,7 @@ pub struct Hooks {
 
 /// One hook.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct Hook {
     /// The program, absolute.
     pub path: String,
@@ -335,7 +364,7 @@ pub struct Hook {
 
 /// What only Linux has.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Linux {
     /// Map of user ids of the user namespace.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
@@ -344,13 +373,13 @@ pub struct Linux {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub gid_mappings: Vec<IdMapping>,
     /// Kernel parameters of the container's namespaces.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "map", skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,
     /// What the container may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// The control group, in the form that its manager wants.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub cgroups_path: Option<String>,
     /// Namespaces made or joined, each kind once.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
@@ -359,13 +388,13 @@ pub struct Linux {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
     /// Network devices moved in, by their name on the host.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "map", skip_serializing_if = "BTreeMap::is_empty")]
     pub net_devices: BTreeMap<String, NetDevice>,
     /// The system call filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<Seccomp>,
     /// Propagation of `/` inside.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub rootfs_propagation: Option<String>,
     /// Paths that read as empty.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
@@ -374,36 +403,37 @@ pub struct Linux {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub readonly_paths: Vec<String>,
     /// SELinux label of the mounts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub mount_label: Option<String>,
     /// Cache and memory bandwidth of the processor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intel_rdt: Option<IntelRdt>,
-    /// set_mempolicy(2).
+    /// `set_mempolicy(2)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<MemoryPolicy>,
     /// personality(2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<Personality>,
     /// Offsets of the time namespace's clocks, by clock.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "map", skip_serializing_if = "BTreeMap::is_empty")]
     pub time_offsets: BTreeMap<String, TimeOffset>,
 }
 
 /// One namespace.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct Namespace {
     /// Which.
     #[serde(rename = "type")]
     pub kind: NamespaceKind,
     /// The one to join; a new one is made without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
 
 /// namespaces(7) in the specification's words.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(remote = "Self", rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the names are the man page's")]
 pub enum NamespaceKind {
     Cgroup,
@@ -416,9 +446,25 @@ pub enum NamespaceKind {
     Uts,
 }
 
+impl NamespaceKind {
+    /// The word that the document uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cgroup => "cgroup",
+            Self::Ipc => "ipc",
+            Self::Mount => "mount",
+            Self::Network => "network",
+            Self::Pid => "pid",
+            Self::Time => "time",
+            Self::User => "user",
+            Self::Uts => "uts",
+        }
+    }
+}
+
 /// One node below /dev.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Device {
     /// Where, inside the container.
     pub path: String,
@@ -426,10 +472,10 @@ pub struct Device {
     #[serde(rename = "type")]
     pub kind: DeviceKind,
     /// Major number.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub major: i64,
     /// Minor number.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub minor: i64,
     /// Permission bits; 0666 without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -444,6 +490,7 @@ pub struct Device {
 
 /// mknod(1) letters.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(remote = "Self")]
 pub enum DeviceKind {
     /// Block device.
     #[serde(rename = "b")]
@@ -461,25 +508,28 @@ pub enum DeviceKind {
 
 /// What a network device is called inside.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct NetDevice {
     /// Its new name; the old one without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
 /// Offset of one clock.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct TimeOffset {
     /// Seconds.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub secs: i64,
     /// Nanoseconds.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub nanosecs: u32,
 }
 
 /// personality(2).
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct Personality {
     /// `LINUX` or `LINUX32`.
     pub domain: String,
@@ -488,11 +538,12 @@ pub struct Personality {
     pub flags: Vec<String>,
 }
 
-/// set_mempolicy(2).
+/// `set_mempolicy(2)`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct MemoryPolicy {
     /// `MPOL_BIND` and its kin.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub mode: String,
     /// Node list, `0-1`.
     #[serde(default, deserialize_with = "nullable")]
@@ -504,37 +555,42 @@ pub struct MemoryPolicy {
 
 /// resctrl.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct IntelRdt {
     /// Directory of the class of service.
-    #[serde(default, rename = "closID", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "worded",
+        rename = "closID",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub clos_id: Option<String>,
     /// Lines for `schemata`.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub schemata: Vec<String>,
     /// The L3 line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub l3_cache_schema: Option<String>,
     /// The memory bandwidth line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub mem_bw_schema: Option<String>,
     /// Whether a monitoring group is made.
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "is_false")]
     pub enable_monitoring: bool,
     /// Cache monitoring, of earlier versions.
-    #[serde(default, rename = "enableCMT", deserialize_with = "nullable")]
+    #[serde(default, rename = "enableCMT", deserialize_with = "nullable", skip_serializing_if = "is_false")]
     pub enable_cmt: bool,
     /// Bandwidth monitoring, of earlier versions.
-    #[serde(default, rename = "enableMBM", deserialize_with = "nullable")]
+    #[serde(default, rename = "enableMBM", deserialize_with = "nullable", skip_serializing_if = "is_false")]
     pub enable_mbm: bool,
 }
 
 /// The system call filter.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Seccomp {
     /// For system calls that no rule names.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub default_action: String,
     /// Error number of that action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -546,10 +602,10 @@ pub struct Seccomp {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flags: Option<Vec<String>>,
     /// Socket of the agent that is asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub listener_path: Option<String>,
     /// Words for that agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub listener_metadata: Option<String>,
     /// The rules.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
@@ -558,7 +614,7 @@ pub struct Seccomp {
 
 /// One rule of the filter.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct SeccompRule {
     /// System calls.
     #[serde(default, deserialize_with = "nullable")]
@@ -575,14 +631,14 @@ pub struct SeccompRule {
 
 /// One condition on an argument.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct SeccompArg {
     /// 0 to 5.
     pub index: u32,
     /// Compared with.
     pub value: u64,
     /// The datum of `SCMP_CMP_MASKED_EQ`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub value_two: u64,
     /// `SCMP_CMP_EQ` and its kin.
     pub op: String,
@@ -590,7 +646,7 @@ pub struct SeccompArg {
 
 /// What the container may use.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Resources {
     /// Rules about device nodes, in order.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
@@ -614,21 +670,22 @@ pub struct Resources {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
     /// RDMA, by device.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "map", skip_serializing_if = "BTreeMap::is_empty")]
     pub rdma: BTreeMap<String, Rdma>,
     /// Files of the v2 group, by name.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "map", skip_serializing_if = "BTreeMap::is_empty")]
     pub unified: BTreeMap<String, String>,
 }
 
 /// One rule about device nodes.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct DeviceRule {
     /// Allowed or denied.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub allow: bool,
     /// `a`, `b` or `c`; all without it.
-    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// All without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -637,13 +694,13 @@ pub struct DeviceRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minor: Option<i64>,
     /// Letters of `rwm`; all without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub access: Option<String>,
 }
 
 /// Memory, in bytes; -1 is "no limit".
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Memory {
     /// Most that may be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -676,7 +733,7 @@ pub struct Memory {
 
 /// Processor time.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Cpu {
     /// Share beside the neighbours; 1024 is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -697,18 +754,19 @@ pub struct Cpu {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub realtime_period: Option<u64>,
     /// CPU list, `0-3,7`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub cpus: Option<String>,
     /// Memory node list.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub mems: Option<String>,
-    /// 1: SCHED_IDLE for the whole group.
+    /// 1: `SCHED_IDLE` for the whole group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<i64>,
 }
 
 /// Number of processes.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct Pids {
     /// Most at a time; absent or negative is "no limit".
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -717,7 +775,7 @@ pub struct Pids {
 
 /// Block devices.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct BlockIo {
     /// 10 to 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -735,16 +793,26 @@ pub struct BlockIo {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub throttle_write_bps_device: Vec<ThrottleDevice>,
     /// Operations per second read.
-    #[serde(default, rename = "throttleReadIOPSDevice", deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        rename = "throttleReadIOPSDevice",
+        deserialize_with = "nullable",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub throttle_read_iops_device: Vec<ThrottleDevice>,
     /// Operations per second written.
-    #[serde(default, rename = "throttleWriteIOPSDevice", deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        rename = "throttleWriteIOPSDevice",
+        deserialize_with = "nullable",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub throttle_write_iops_device: Vec<ThrottleDevice>,
 }
 
 /// Weight of one block device.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct WeightDevice {
     /// Major number.
     pub major: i64,
@@ -760,6 +828,7 @@ pub struct WeightDevice {
 
 /// Ceiling of one block device.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct ThrottleDevice {
     /// Major number.
     pub major: i64,
@@ -771,7 +840,7 @@ pub struct ThrottleDevice {
 
 /// Huge pages of one size.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct HugepageLimit {
     /// `2MB`, `1GB`.
     pub page_size: String,
@@ -781,6 +850,7 @@ pub struct HugepageLimit {
 
 /// Network classes and priorities (v1).
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct Network {
     /// Class of the container's packets.
     #[serde(default, rename = "classID", skip_serializing_if = "Option::is_none")]
@@ -792,6 +862,7 @@ pub struct Network {
 
 /// Priority on one interface.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(remote = "Self")]
 pub struct InterfacePriority {
     /// The interface.
     pub name: String,
@@ -801,7 +872,7 @@ pub struct InterfacePriority {
 
 /// RDMA resources of one device.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Rdma {
     /// Handles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -809,4 +880,36 @@ pub struct Rdma {
     /// Objects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hca_objects: Option<u32>,
+}
+
+/// serde's derived code takes `["rootfs", true]` for a struct and `{"pid": null}` for a word; Go's does not, and
+/// neither do we. `remote = "Self"` leaves that code under an inherent name, and these stand before it.
+macro_rules! strictly {
+    ($wrap:ident: $($name:ident),+ $(,)?) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                strictly!(@$wrap $name, from)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                $name::serialize(self, to)
+            }
+        }
+    )+};
+    (@object $name:ident, $from:ident) => { $name::deserialize(Object($from)) };
+    (@word $name:ident, $from:ident) => { word($from, |text| $name::deserialize(text)) };
+}
+
+strictly! { object:
+    Spec, Root, Process, ConsoleSize, User, Capabilities, Rlimit, Scheduler, IoPriority,
+    CpuAffinity, Mount, IdMapping, Hooks, Hook, Linux, Namespace, Device, NetDevice, TimeOffset,
+    Personality, MemoryPolicy, IntelRdt, Seccomp, SeccompRule, SeccompArg, Resources, DeviceRule,
+    Memory, Cpu, Pids, BlockIo, WeightDevice, ThrottleDevice, HugepageLimit, Network,
+    InterfacePriority, Rdma,
+}
+
+strictly! { word:
+    RlimitKind, NamespaceKind, DeviceKind,
 }

@@ -2,8 +2,26 @@
 //!
 //! Touches: nothing; bytes come in, values go out.
 //! Never:   reads a file, asks the host, decides what a field means for the kernel.
-//! Begin with [`Spec::parse`].
+//! Begin with [`Spec::parse`], then [`Spec::check`].
 
+mod capability;
+mod check;
 mod config;
+mod error;
+mod features;
+mod options;
+mod parse;
+mod pretty;
+mod state;
+mod strict;
+mod sysctl;
+mod template;
 
+pub use capability::{CAPABILITIES, capability};
 pub use config::*;
+pub use error::{Invalid, quoted, step};
+pub use features::*;
+pub use options::*;
+pub use state::{Report, State, Status};
+pub use sysctl::sysctl_path;
+pub use template::VERSION;

@@ -79,13 +79,20 @@ mod tests {
     #[test]
     fn a_failure_reads_as_the_path_from_wish_to_call() {
         let call: Result<(), Errno> = Err(Errno::PERM);
-        let told = call.called(|| "fsopen(\"proc\")").doing(|| "mount proc on /proc").map_err(|failed| failed.to_string());
-        assert_eq!(told, Err("mount proc on /proc: fsopen(\"proc\"): Operation not permitted (os error 1)".into()));
+        let told = call
+            .called(|| "fsopen(\"proc\")")
+            .doing(|| "mount proc on /proc")
+            .map_err(|failed| failed.to_string());
+        assert_eq!(
+            told,
+            Err("mount proc on /proc: fsopen(\"proc\"): Operation not permitted (os error 1)".into())
+        );
     }
 
     #[test]
     fn a_refusal_has_no_error_number() {
-        let refused = Failed::refused("/dev/null is not character device 1:3").while_doing("mask /proc/kcore");
+        let refused =
+            Failed::refused("/dev/null is not character device 1:3").while_doing("mask /proc/kcore");
         assert_eq!(refused.to_string(), "mask /proc/kcore: /dev/null is not character device 1:3");
         assert_eq!(refused.errno(), None);
     }

@@ -8,7 +8,44 @@
 //! somebody must own, and no safe interface exists for those that stand here.
 #![allow(unsafe_code)]
 
+mod bpf;
+mod clone;
 mod error;
+mod exec;
+mod misc;
+mod mount;
+mod pidfd;
+mod signal;
+mod usage;
 
+pub use bpf::DeviceFilter;
+pub use clone::{Birth, Side, fork_into, namespace};
 pub use error::{Called, Doing, Failed};
+pub use exec::{Strings, environment, execute, execute_fd, seal};
+pub use misc::{join_keyring, leave, loopback_up, mark_cloexec, mark_one_cloexec, set_groups, set_limit, unshare_cgroup};
+pub use mount::{attr, change_mount, propagate_mount};
+pub use pidfd::{Exit, Pidfd, Reaped, reap_any};
 pub use rustix::io::Errno;
+pub use signal::{Mask, SignalFd, block_signals, default_signals, restore_mask};
+pub use usage::peak_of_children;
+
+/// Makes `$run`, a `fn() -> u8`, the program's entry: the C library calls it directly.
+///
+/// Rust's own start-up would cost a dozen system calls, ignore SIGPIPE and handle SIGSEGV on a stack of its own;
+/// a container must inherit none of that. `std::env` works all the same, the C library hands it the arguments.
+#[macro_export]
+macro_rules! entry {
+    ($run:path) => {
+        // SAFETY: `main` has the type that the C library calls it with, and no other symbol bears the name:
+        // the crate is `no_main`.
+        #[unsafe(no_mangle)]
+        extern "C" fn main(_count: i32, _arguments: *const *const u8) -> i32 {
+            i32::from($run())
+        }
+    };
+}
+
+/// The error number that the last libc call left.
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

@@ -1,0 +1,56 @@
+# Few verbs. `make` alone prints them.
+
+TARGET  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+OUT     := $(abspath $(or $(CARGO_TARGET_DIR),target))
+BIN     := $(OUT)/$(TARGET)/release/cofferdam
+PREFIX  ?= /usr/local
+DESTDIR ?=
+FUZZ_SECONDS ?= 60
+
+# One file that needs nothing but the kernel: libc linked in, loaded at an address of the kernel's choice.
+STATIC  := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=pie" \
+           cargo build --quiet --release --target $(TARGET)
+
+.DEFAULT_GOAL := help
+.PHONY: help build run check test bench attacks fuzz install
+
+help: ## print these lines
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+build: ## build the release binary, static, and print its size
+	@echo "build: cofferdam, static, with link-time optimisation (a minute or two the first time)"
+	@$(STATIC) -p cofferdam
+	@script/static $(BIN)
+
+run: build ## run a throw-away container on a default that needs no image (ARGS="... -- CMD")
+	@$(BIN) try $(ARGS)
+
+check: ## fmt, clippy, pure tests, documentation; needs no root
+	@echo "check: formatting"
+	@cargo fmt --all --check
+	@echo "check: clippy"
+	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+	@echo "check: pure tests"
+	@cargo test --quiet --workspace -- --skip root_ --skip attack_
+	@echo "check: documentation"
+	@RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --document-private-items
+	@echo "check: good"
+
+test: build ## run every test that this machine can run, and count the skips
+	@COFFERDAM=$(BIN) script/test $(OUT)/skips
+
+bench: build ## measure beside runc, crun and the floor, in turns (ARGS="--rounds 500")
+	@echo "bench: the driver and the floor, static"
+	@$(STATIC) -p bench
+	@script/bench-peers
+	@$(OUT)/$(TARGET)/release/bench --runtime cofferdam=$(BIN) $(ARGS)
+
+attacks: build ## take each defence out by its patch and show that its attack then succeeds
+	@script/attacks
+
+fuzz: ## fuzz every parser of foreign bytes for FUZZ_SECONDS=60 each
+	@script/fuzz $(FUZZ_SECONDS)
+
+install: build ## install the binary below PREFIX=/usr/local (DESTDIR is put before it)
+	@install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/cofferdam
+	@echo "install: $(DESTDIR)$(PREFIX)/bin/cofferdam"

@@ -1,0 +1,241 @@
+//! Making the groups and writing what the plan says.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use plan::cgroup::{CgroupPlan, DeviceProgram, Rule, Setting, Version};
+use rustix::fs::OFlags;
+use sys::{DeviceFilter, Doing, Errno, Failed};
+
+use crate::place::{Made, Place, is_gone};
+use crate::{Cgroup, Group};
+
+/// How often a directory above ours may vanish between our look and our mkdir(2).
+const TRIES: usize = 8;
+
+impl Cgroup {
+    /// Makes every group of the plan and writes its settings. Whatever was made is removed again when something
+    /// fails.
+    pub fn create(plan: &CgroupPlan) -> Result<Self, Failed> {
+        let mut cgroup = Self { groups: Vec::with_capacity(plan.groups.len()), omitted: Vec::new() };
+        for group in &plan.groups {
+            if let Err(failed) = cgroup.add(group) {
+                return Err(cgroup.undo(failed));
+            }
+        }
+        Ok(cgroup)
+    }
+
+    /// What was left out because we may not do it and nobody had asked for it by name: a group that a rootless
+    /// caller may not make, a device program that would let everything pass or that a rootless caller may not load.
+    pub fn omitted(&self) -> &[Failed] {
+        &self.omitted
+    }
+
+    fn add(&mut self, plan: &plan::cgroup::Group) -> Result<(), Failed> {
+        let mut group = Group {
+            version: plan.version,
+            controllers: plan.controllers.clone(),
+            place: Place::open(&plan.mount, &plan.path)?,
+            ancestors: Vec::new(),
+            is_new: false,
+        };
+        let filled = match group.make() {
+            Err(failed) if !plan.required && is_forbidden(&failed) => {
+                self.omitted.push(failed);
+                return Ok(());
+            }
+            Ok(()) => group.fill(plan),
+            Err(failed) => Err(failed),
+        };
+        self.groups.push(group);
+        self.omitted.extend(filled?);
+        Ok(())
+    }
+
+    /// Removes what was made; what was there before stays.
+    fn undo(self, failed: Failed) -> Failed {
+        let mut undoing = Ok(());
+        for group in self.groups.iter().rev() {
+            let removed = if group.is_new { self.remove_group(group) } else { Ok(()) };
+            undoing = undoing.and(removed.and_then(|()| group.remove_ancestors()));
+        }
+        match undoing {
+            Ok(()) => failed,
+            Err(undoing) => failed.while_doing(&format!("(what was made could not be removed: {undoing})")),
+        }
+    }
+}
+
+fn is_forbidden(failed: &Failed) -> bool {
+    matches!(failed.errno(), Some(Errno::PERM | Errno::ACCESS | Errno::ROFS))
+}
+
+impl Group {
+    /// Most often the directory above is there, and one call does it.
+    fn make(&mut self) -> Result<(), Failed> {
+        for _ in 0..TRIES {
+            match self.place.make(self.place.path())? {
+                Made::NoParent => self.make_ancestors()?,
+                made => {
+                    self.is_new = made == Made::New;
+                    return Ok(());
+                }
+            }
+        }
+        Err(Failed::refused(format!("{} vanishes as often as it is made", self.place.path())))
+    }
+
+    fn make_ancestors(&mut self) -> Result<(), Failed> {
+        for path in self.place.above() {
+            if self.place.make(path)? == Made::New && !self.ancestors.iter().any(|known| known == path) {
+                self.ancestors.push(path.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what could be left out.
+    fn fill(&self, plan: &plan::cgroup::Group) -> Result<Option<Failed>, Failed> {
+        if !self.is_new {
+            self.check_unused()?;
+        }
+        if plan.version == Version::V2 && !plan.controllers.is_empty() {
+            self.enable(&plan.controllers)?;
+        }
+        if plan.copy_cpuset {
+            for path in &self.ancestors {
+                self.copy_cpuset(path)?;
+            }
+            self.copy_cpuset(self.place.path())?;
+        }
+        self.set(&plan.settings)?;
+        let Some(devices) = &plan.devices else { return Ok(None) };
+        match self.guard(devices).doing(|| "linux.resources.devices") {
+            Err(failed) if devices.optional && !is_gone(&failed) => Ok(Some(failed)),
+            guarded => guarded.map(|()| None),
+        }
+    }
+
+    /// A group that was there already is taken only when nobody lives in it: limits of ours would hit them, and
+    /// removing it would kill them.
+    fn check_unused(&self) -> Result<(), Failed> {
+        let processes = self.processes()?.len();
+        if processes > 0 {
+            let reason = format!("container's cgroup is not empty: {processes} process(es) found");
+            return Err(Failed::refused(reason));
+        }
+        if self.is_frozen()? {
+            return Err(Failed::refused("container's cgroup unexpectedly frozen"));
+        }
+        Ok(())
+    }
+
+    /// Gives a v2 group its controllers: every group above must hand them down. Most often they do already.
+    fn enable(&self, wanted: &[String]) -> Result<(), Failed> {
+        let there = self.place.read("cgroup.controllers")?;
+        if wanted.iter().all(|wanted| there.split_whitespace().any(|there| there == wanted)) {
+            return Ok(());
+        }
+        let together: Vec<String> = wanted.iter().map(|controller| format!("+{controller}")).collect();
+        for path in std::iter::once("").chain(self.place.above()) {
+            const FILE: &str = "cgroup.subtree_control";
+            if self.place.write_at(path, FILE, &together.join(" ")).is_err() {
+                for one in &together {
+                    // A controller that cannot be had is missed when something is written to it; one that
+                    // nothing was asked of is not missed.
+                    drop(self.place.write_at(path, FILE, one));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// v1 begins a cpuset without CPUs and memory nodes, and nobody may join such a one.
+    fn copy_cpuset(&self, path: &str) -> Result<(), Failed> {
+        let above = path.rsplit_once('/').map_or("", |(above, _)| above);
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if self.place.read_at(path, file)?.trim().is_empty() {
+                let mut value = self.place.read_at(above, file)?;
+                if value.trim().is_empty() && !above.is_empty() {
+                    self.copy_cpuset(above)?;
+                    value = self.place.read_at(above, file)?;
+                }
+                self.place.write_at(path, file, value.trim())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&self, settings: &[Setting]) -> Result<(), Failed> {
+        let mut again = Vec::new();
+        let mut open: Option<(&str, OwnedFd)> = None;
+        for setting in settings {
+            let result = self.set_one(setting, &mut open);
+            match (&setting.rule, result) {
+                (_, Ok(())) => {}
+                (Rule::Again, Err(failed)) if failed.errno() == Some(Errno::INVAL) => again.push(setting),
+                (Rule::MayLack, Err(failed)) if failed.errno() == Some(Errno::NOENT) => {}
+                (Rule::OrElse { file, value }, Err(failed)) if failed.errno() == Some(Errno::NOENT) => {
+                    self.place.write(file, value).doing(|| &setting.field)?;
+                }
+                (_, Err(failed)) => return Err(self.explain(setting, failed)),
+            }
+        }
+        for setting in again {
+            self.set_one(setting, &mut open).map_err(|failed| self.explain(setting, failed))?;
+        }
+        Ok(())
+    }
+
+    /// Consecutive writes to one file share its descriptor: a device list has a dozen.
+    fn set_one<'a>(&self, setting: &'a Setting, open: &mut Option<(&'a str, OwnedFd)>) -> Result<(), Failed> {
+        if let Rule::AboveUse { file, limit } = &setting.rule {
+            let used = self.place.read(file)?;
+            if used.trim().parse::<u64>().is_ok_and(|used| used >= *limit) {
+                let used = used.trim();
+                return Err(Failed::refused(format!("{used} bytes are in use, the limit would be {limit}")));
+            }
+        }
+        if open.as_ref().is_none_or(|(file, _)| *file != setting.file) {
+            *open = Some((&setting.file, self.place.file(&setting.file, OFlags::WRONLY)?));
+        }
+        match open {
+            Some((_, fd)) => self.place.write_to(fd.as_fd(), &setting.file, &setting.value),
+            None => Ok(()),
+        }
+    }
+
+    fn explain(&self, setting: &Setting, failed: Failed) -> Failed {
+        let failed = match (setting.file.as_str(), failed.errno()) {
+            ("memory.limit_in_bytes", Some(Errno::BUSY)) => {
+                let shown =
+                    |file| self.place.read(file).map_or("unknown".into(), |text| text.trim().to_owned());
+                failed.while_doing(&format!(
+                    "unable to set memory limit to {} (current usage: {}, peak usage: {})",
+                    setting.value,
+                    shown("memory.usage_in_bytes"),
+                    shown("memory.max_usage_in_bytes")
+                ))
+            }
+            (file, Some(Errno::NOENT)) if self.version == Version::V2 => {
+                let controller = file.split('.').next().unwrap_or(file);
+                failed.while_doing(&format!("the {controller} controller is not enabled for this group"))
+            }
+            _ => failed,
+        };
+        failed.while_doing(&setting.field)
+    }
+
+    /// The device program replaces those that an earlier life of the same group has left.
+    fn guard(&self, devices: &DeviceProgram) -> Result<(), Failed> {
+        let filter = DeviceFilter::load(&devices.program)?;
+        let directory = self.place.directory()?;
+        match DeviceFilter::attached(directory.as_fd())?.as_slice() {
+            [one] => filter.replace(directory.as_fd(), one),
+            others => {
+                filter.attach(directory.as_fd())?;
+                others.iter().try_for_each(|one| one.detach(directory.as_fd()))
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! How a process gets into its groups without anybody waiting for `cgroup_threadgroup_rwsem`.
+//!
+//! Whoever writes a number to `cgroup.procs`, or to `tasks` for somebody else, takes that lock for writing: it
+//! stops every fork and exit of the machine and waits for an RCU grace period, some 10 ms. The kernel spares a
+//! thread that writes `0` to `tasks`, since it moves itself alone; and one that is born in its group moves not at
+//! all. So the unified group is given to clone3(2), and the v1 groups are joined by the child.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use plan::cgroup::Version;
+use rustix::fs::OFlags;
+use sys::{Called, Doing, Failed};
+
+use crate::Cgroup;
+
+/// The door to one v1 group.
+#[derive(Debug)]
+pub struct Join {
+    tasks: OwnedFd,
+    /// `write("/sys/fs/cgroup/cpu/web/tasks", "0")`, written beforehand: the child allocates nothing.
+    call: String,
+}
+
+impl AsFd for Join {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.tasks.as_fd()
+    }
+}
+
+/// Moves the calling thread into the groups. For a child with one thread: of several, only this one would move.
+pub fn join_self(doors: &[Join]) -> Result<(), Failed> {
+    for door in doors {
+        rustix::io::write(&door.tasks, b"0").called(|| door.call.as_str())?;
+    }
+    Ok(())
+}
+
+impl Cgroup {
+    /// The doors to the v1 groups, to be opened by the parent and walked through by the child.
+    pub fn join_handles(&self) -> Result<Vec<Join>, Failed> {
+        let mut doors = Vec::with_capacity(self.groups.len());
+        for group in self.groups.iter().filter(|group| group.version == Version::V1) {
+            let call = format!("write(\"{}/{}/tasks\", \"0\")", group.place.mounted(), group.place.path());
+            doors.push(Join { tasks: group.place.file("tasks", OFlags::WRONLY)?, call });
+        }
+        Ok(doors)
+    }
+
+    /// The group in the unified tree, for `CLONE_INTO_CGROUP`; none on a host without that tree.
+    pub fn unified_dir(&self) -> Result<Option<OwnedFd>, Failed> {
+        self.unified().map(|group| group.place.directory()).transpose()
+    }
+
+    /// Moves a process into the unified group where `CLONE_INTO_CGROUP` could not be had (before Linux 5.7, or
+    /// denied by a filter). This waits for the lock.
+    pub fn join_unified(&self, pid: i32) -> Result<(), Failed> {
+        match self.unified() {
+            Some(group) => {
+                group.place.write("cgroup.procs", &pid.to_string()).doing(|| "join the unified group")
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! A directory below a mount, and the files in it.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, accessat, mkdirat, openat, unlinkat};
+use sys::{Called, Errno, Failed};
+
+/// A path below an opened mount.
+///
+/// It is walked anew by every call, which costs less than a descriptor of its own would: no link can be made in
+/// a cgroup file system, and the plan has no `..` in its paths, so it cannot lead anywhere else.
+#[derive(Debug)]
+pub(crate) struct Place {
+    mount: OwnedFd,
+    /// The same by name, for records and errors.
+    mounted: String,
+    path: String,
+}
+
+/// What mkdir(2) found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// Nothing; it is new.
+    New,
+    /// A directory of that name.
+    There,
+    /// Not even the directory above.
+    NoParent,
+}
+
+impl Place {
+    pub(crate) fn open(mount: &str, path: &str) -> Result<Self, Failed> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(CWD, mount, flags, Mode::empty()).called(|| format!("open({mount:?})"))?;
+        Ok(Self { mount: fd, mounted: mount.to_owned(), path: path.to_owned() })
+    }
+
+    pub(crate) fn mounted(&self) -> &str {
+        &self.mounted
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The directories above this one, the topmost first; not the mount itself.
+    pub(crate) fn above(&self) -> impl Iterator<Item = &str> {
+        self.path.match_indices('/').map(|(end, _)| &self.path[..end])
+    }
+
+    /// The full name, for errors.
+    fn name(&self, path: &str) -> String {
+        format!("{}/{path}", self.mounted)
+    }
+
+    pub(crate) fn make(&self, path: &str) -> Result<Made, Failed> {
+        match mkdirat(&self.mount, path, Mode::from_raw_mode(0o755)) {
+            Ok(()) => Ok(Made::New),
+            Err(Errno::EXIST) => Ok(Made::There),
+            Err(Errno::NOENT) => Ok(Made::NoParent),
+            Err(errno) => Err(Failed::call(format!("mkdir({:?})", self.name(path)), errno)),
+        }
+    }
+
+    /// Whether a directory is there.
+    pub(crate) fn is_there(&self, path: &str) -> Result<bool, Failed> {
+        match accessat(&self.mount, path, Access::EXISTS, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(Failed::call(format!("access({:?})", self.name(path)), errno)),
+        }
+    }
+
+    /// Removes a directory; `EBUSY` while there are processes or children.
+    pub(crate) fn unmake(&self, path: &str) -> Result<(), Failed> {
+        unlinkat(&self.mount, path, AtFlags::REMOVEDIR).called(|| format!("rmdir({:?})", self.name(path)))
+    }
+
+    /// The directory itself.
+    pub(crate) fn directory(&self) -> Result<OwnedFd, Failed> {
+        self.open_below(&self.path, OFlags::PATH | OFlags::DIRECTORY)
+    }
+
+    /// A file of the directory.
+    pub(crate) fn file(&self, file: &str, flags: OFlags) -> Result<OwnedFd, Failed> {
+        self.open_below(&format!("{}/{file}", self.path), flags)
+    }
+
+    fn open_below(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Failed> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&self.mount, path, flags, Mode::empty()).called(|| format!("open({:?})", self.name(path)))
+    }
+
+    pub(crate) fn write(&self, file: &str, value: &str) -> Result<(), Failed> {
+        let fd = self.file(file, OFlags::WRONLY)?;
+        self.write_to(fd.as_fd(), file, value)
+    }
+
+    /// A cgroup file takes each write for a whole, wherever it is.
+    pub(crate) fn write_to(&self, fd: BorrowedFd<'_>, file: &str, value: &str) -> Result<(), Failed> {
+        let call = || format!("write({:?}, {value:?})", self.name(&format!("{}/{file}", self.path)));
+        match rustix::io::write(fd, value.as_bytes()).called(call)? {
+            written if written == value.len() => Ok(()),
+            written => Err(Failed::refused(format!("{}: only {written} bytes were taken", call()))),
+        }
+    }
+
+    pub(crate) fn read(&self, file: &str) -> Result<String, Failed> {
+        self.read_at(&self.path, file)
+    }
+
+    /// A file of a directory above or below this one.
+    pub(crate) fn read_at(&self, path: &str, file: &str) -> Result<String, Failed> {
+        let path = if path.is_empty() { file.to_owned() } else { format!("{path}/{file}") };
+        let mut text = String::new();
+        File::from(self.open_below(&path, OFlags::RDONLY)?)
+            .read_to_string(&mut text)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .called(|| format!("read({:?})", self.name(&path)))?;
+        Ok(text)
+    }
+
+    pub(crate) fn write_at(&self, path: &str, file: &str, value: &str) -> Result<(), Failed> {
+        let path = if path.is_empty() { file.to_owned() } else { format!("{path}/{file}") };
+        let fd = self.open_below(&path, OFlags::WRONLY)?;
+        let call = || format!("write({:?}, {value:?})", self.name(&path));
+        rustix::io::write(&fd, value.as_bytes()).called(call).map(drop)
+    }
+
+    /// This directory and all below it, each before its children. What vanishes meanwhile is left out.
+    pub(crate) fn tree(&self) -> Result<Vec<String>, Failed> {
+        let mut all = vec![self.path.clone()];
+        let mut next = 0;
+        while let Some(path) = all.get(next).cloned() {
+            next += 1;
+            let call = || format!("getdents({:?})", self.name(&path));
+            let directory = match self.open_below(&path, OFlags::RDONLY | OFlags::DIRECTORY) {
+                Ok(directory) => directory,
+                Err(failed) if is_gone(&failed) => continue,
+                Err(failed) => return Err(failed),
+            };
+            for entry in Dir::new(directory).called(call)? {
+                let entry = match entry {
+                    Ok(entry) => entry,
+                    Err(Errno::NOENT | Errno::NODEV) => break,
+                    Err(errno) => return Err(Failed::call(call(), errno)),
+                };
+                let name = entry.file_name().to_string_lossy();
+                if entry.file_type() == FileType::Directory && name != "." && name != ".." {
+                    all.push(format!("{path}/{name}"));
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Whether a directory has been removed meanwhile: by name it is not there, and an open file of it says `ENODEV`.
+pub(crate) fn is_gone(failed: &Failed) -> bool {
+    matches!(failed.errno(), Some(Errno::NOENT | Errno::NODEV))
+}

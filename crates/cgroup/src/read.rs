@@ -1,0 +1,86 @@
+//! What the kernel tells about a group.
+
+use plan::cgroup::Version;
+use sys::{Errno, Failed};
+
+use crate::place::is_gone;
+use crate::{Cgroup, Group};
+
+impl Cgroup {
+    /// Every process of the container, its groups' children included, in order. None once the groups are gone.
+    ///
+    /// Asked of the unified tree where there is one; else of the hierarchy that a process inside is least able to
+    /// leave.
+    pub fn processes(&self) -> Result<Vec<i32>, Failed> {
+        let whole = self
+            .unified()
+            .or_else(|| ["devices", "freezer", "pids"].iter().find_map(|one| self.managing(one)));
+        whole.or(self.groups.first()).map_or(Ok(Vec::new()), Group::processes)
+    }
+
+    /// How many processes the kernel has killed because the memory limit was reached. None without a memory
+    /// controller.
+    pub fn oom_kills(&self) -> Result<u64, Failed> {
+        let Some(group) = self.managing("memory") else { return Ok(0) };
+        let file = match group.version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        };
+        match group.place.read(file) {
+            Ok(text) => Ok(value_of(&text, "oom_kill").unwrap_or(0)),
+            Err(failed) if is_gone(&failed) => Ok(0),
+            Err(failed) => Err(failed),
+        }
+    }
+}
+
+impl Group {
+    pub(crate) fn processes(&self) -> Result<Vec<i32>, Failed> {
+        let mut all = Vec::new();
+        for path in self.place.tree()? {
+            let listed = match self.place.read_at(&path, "cgroup.procs") {
+                // A threaded group of v2 has no processes of its own to show.
+                Err(failed) if failed.errno() == Some(Errno::OPNOTSUPP) => {
+                    self.place.read_at(&path, "cgroup.threads")
+                }
+                listed => listed,
+            };
+            match listed {
+                Ok(text) => all.extend(numbers(&text)),
+                Err(failed) if is_gone(&failed) => {}
+                Err(failed) => return Err(failed),
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+}
+
+/// The numbers of a `cgroup.procs`. A 0 stands for a process outside our pid namespace: nobody we could name.
+fn numbers(text: &str) -> impl Iterator<Item = i32> {
+    text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0)
+}
+
+/// The number after a word, in a file of `word number` lines.
+pub(crate) fn value_of(text: &str, word: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_found_whole() {
+        let text = "low 0\nhigh 0\noom 3\noom_kill 2\noom_group_kill 7\n";
+        assert_eq!(value_of(text, "oom_kill"), Some(2));
+        assert_eq!(value_of(text, "oom"), Some(3));
+        assert_eq!(value_of(text, "max"), None);
+    }
+
+    #[test]
+    fn strangers_are_left_out_of_a_list() {
+        assert_eq!(numbers("12\n0\n7\n\n").collect::<Vec<_>>(), [12, 7]);
+    }
+}

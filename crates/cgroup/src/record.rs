@@ -1,0 +1,103 @@
+//! What is kept in the state directory so that a later command finds the groups again.
+
+use plan::cgroup::{CgroupPlan, Version};
+use serde::{Deserialize, Serialize};
+use sys::{Errno, Failed};
+
+use crate::place::Place;
+use crate::{Cgroup, Group};
+
+/// Where the groups of a container are.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Paths {
+    /// One per hierarchy.
+    pub groups: Vec<Record>,
+}
+
+/// One group.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Record {
+    /// Which generation.
+    pub version: Version,
+    /// Its controllers, or its `name=`.
+    pub controllers: Vec<String>,
+    /// Where the hierarchy is mounted.
+    pub mount: String,
+    /// The directory, relative to the mount.
+    pub path: String,
+    /// Directories above it that were made for it, the topmost first; they go when they are empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ancestors: Vec<String>,
+}
+
+impl Paths {
+    /// Where the groups of a plan will be, for the record that is written before the first of them is made. A
+    /// directory above one of them that is not there now counts as made for it.
+    pub fn survey(plan: &CgroupPlan) -> Result<Self, Failed> {
+        let mut groups = Vec::with_capacity(plan.groups.len());
+        for group in &plan.groups {
+            groups.push(Record {
+                version: group.version,
+                controllers: group.controllers.clone(),
+                mount: group.mount.clone(),
+                path: group.path.clone(),
+                ancestors: missing_above(group)?,
+            });
+        }
+        Ok(Self { groups })
+    }
+}
+
+fn missing_above(group: &plan::cgroup::Group) -> Result<Vec<String>, Failed> {
+    // Right below the mount there is nothing to ask.
+    if !group.path.contains('/') {
+        return Ok(Vec::new());
+    }
+    let place = Place::open(&group.mount, &group.path)?;
+    let above: Vec<&str> = place.above().collect();
+    for (there, path) in above.iter().enumerate().rev() {
+        match place.is_there(path) {
+            Ok(true) => return Ok(above[there + 1..].iter().map(|&path| path.to_owned()).collect()),
+            Ok(false) => {}
+            Err(failed) if failed.errno() == Some(Errno::ACCESS) => return Ok(Vec::new()),
+            Err(failed) => return Err(failed),
+        }
+    }
+    Ok(above.into_iter().map(str::to_owned).collect())
+}
+
+impl Cgroup {
+    /// Where the groups are.
+    pub fn paths(&self) -> Paths {
+        let record = |group: &Group| Record {
+            version: group.version,
+            controllers: group.controllers.clone(),
+            mount: group.place.mounted().to_owned(),
+            path: group.place.path().to_owned(),
+            ancestors: group.ancestors.clone(),
+        };
+        Paths { groups: self.groups.iter().map(record).collect() }
+    }
+
+    /// The groups of a container that is there already. They need not exist any more.
+    pub fn open(paths: &Paths) -> Result<Self, Failed> {
+        let mut groups = Vec::with_capacity(paths.groups.len());
+        for record in &paths.groups {
+            // A record is ours, but what it names will be removed: no way out of the mount, and not the mount.
+            for path in record.ancestors.iter().chain([&record.path]) {
+                if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+                    return Err(Failed::refused(format!("{path:?} is no path of a control group")));
+                }
+            }
+            groups.push(Group {
+                version: record.version,
+                controllers: record.controllers.clone(),
+                place: Place::open(&record.mount, &record.path)?,
+                ancestors: record.ancestors.clone(),
+                is_new: false,
+            });
+        }
+        Ok(Self { groups, omitted: Vec::new() })
+    }
+}

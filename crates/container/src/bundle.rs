@@ -1,0 +1,90 @@
+//! From a bundle on disk to a plan.
+
+use plan::{Host, Plan, Request};
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+use rustix::io::read;
+use rustix::process::{chdir, getcwd};
+use spec::Spec;
+use sys::{Called, Doing, Errno, Failed};
+
+use crate::{Error, Kind};
+
+/// What is asked of `create` and `run`.
+#[derive(Clone, Debug, Default)]
+pub struct Order {
+    /// The container's id.
+    pub id: String,
+    /// The bundle as typed; the working directory without it.
+    pub bundle: Option<String>,
+    /// Keep the caller's session keyring.
+    pub keep_keyring: bool,
+    /// Move the root instead of pivoting into it.
+    pub no_pivot: bool,
+    /// Descriptors from 3 on that the program keeps.
+    pub preserve_fds: u32,
+    /// Where init's number is written, absolute.
+    pub pid_file: Option<String>,
+    /// Whether the program waits for `start`.
+    pub gated: bool,
+}
+
+/// More is no configuration: it is an accident, or an attack on our memory.
+const LARGEST: u64 = 32 << 20;
+
+/// Reads the bundle's config.json, asks the host what it can do, and compiles. Changes to the bundle's directory.
+pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
+    crate::check_id(&order.id)?;
+    let bundle = enter(order.bundle.as_deref())?;
+    let text = read_config()?;
+    let spec = Spec::parse(&text)?;
+    spec.check()?;
+    let host: Host = probe::host()?;
+    let request = Request {
+        id: order.id.clone(),
+        bundle,
+        keep_keyring: order.keep_keyring,
+        no_pivot: order.no_pivot,
+        preserve_fds: order.preserve_fds,
+        gated: order.gated,
+        pid_file: order.pid_file.clone(),
+    };
+    Ok(plan::compile(&spec, &host, &request)?)
+}
+
+/// The bundle's path, absolute and without links, as the kernel tells it.
+fn enter(bundle: Option<&str>) -> Result<String, Error> {
+    if let Some(bundle) = bundle.filter(|bundle| !bundle.is_empty()) {
+        chdir(bundle).called(|| format!("chdir({bundle:?})")).doing(|| "open the bundle")?;
+    }
+    let here = getcwd(Vec::new()).called(|| "getcwd()").doing(|| "open the bundle")?;
+    here.into_string().map_err(|_| Error::new(Kind::Invalid, "the bundle's path is not UTF-8"))
+}
+
+fn read_config() -> Result<Vec<u8>, Error> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let config = match openat(CWD, "config.json", flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Err(Error::new(Kind::Invalid, "config.json: the bundle has none")),
+        opened => opened.called(|| "open(\"config.json\")")?,
+    };
+    let stat = fstat(&config).called(|| "fstat(\"config.json\")")?;
+    let size = stat.st_size.cast_unsigned();
+    if size > LARGEST {
+        return Err(Error::new(Kind::Invalid, format!("config.json: has {size} bytes, more than {LARGEST}")));
+    }
+    let mut text = vec![0; usize::try_from(size).unwrap_or(0) + 1];
+    let mut length = 0;
+    loop {
+        if length == text.len() {
+            text.resize(length * 2, 0);
+        }
+        match read(&config, text.get_mut(length..).unwrap_or_default()).called(|| "read(\"config.json\")")? {
+            0 => break,
+            more => length += more,
+        }
+        if length as u64 > LARGEST {
+            return Err(Error::from(Failed::refused(format!("config.json: has more than {LARGEST} bytes"))));
+        }
+    }
+    text.truncate(length);
+    Ok(text)
+}

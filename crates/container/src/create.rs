@@ -1,0 +1,254 @@
+//! Create: from a plan to a process that waits to become the program, or has become it.
+
+use std::os::fd::AsFd;
+
+use cgroup::{Cgroup, Paths};
+use init::{Inherited, Parent, Report, Word};
+use plan::{Act, Plan};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::io::write;
+use spec::NamespaceKind;
+use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
+use sys::{Birth, Called, Doing, Errno, Failed, Mask, Pidfd, Side, Strings, block_signals, fork_into, namespace, restore_mask};
+
+use crate::life::start_time;
+use crate::undo::Undo;
+use crate::{Containers, Error, Kind, Written};
+
+/// A container whose init was born, and its parent: us.
+#[derive(Debug)]
+pub struct Created {
+    /// The container's id.
+    pub id: String,
+    /// Init's number.
+    pub pid: i32,
+    pub(crate) init: Pidfd,
+    pub(crate) mask: Mask,
+    /// What was not done as asked.
+    pub warnings: Vec<String>,
+}
+
+impl Containers {
+    /// Carries out a plan. With a gate in it the program waits for [`Containers::start`]; without one it runs when this
+    /// returns. What fails is undone.
+    ///
+    /// Signals stay blocked in the calling thread until the [`Created`] is let go of, so that none ends us half-way.
+    pub fn create(&self, plan: &Plan) -> Result<Created, Error> {
+        let mask = block_signals()?;
+        let mut made = Making { containers: self, plan, mask, undo: Undo::default(), gate: None, born: None };
+        let outcome = made.carry_out();
+        let created = match outcome {
+            Ok(record) => made.finish(record),
+            Err(error) => Err(error),
+        };
+        created.map_err(|error| {
+            let error = error.and_left(&made.undo.run());
+            match restore_mask(&mask) {
+                Ok(()) => error,
+                Err(failed) => error.and_left(&[failed]),
+            }
+        })
+    }
+}
+
+impl Created {
+    /// Leaves the container alone, to whoever becomes its parent.
+    pub fn leave(self) -> Result<(), Error> {
+        Ok(restore_mask(&self.mask)?)
+    }
+}
+
+/// A container in the making.
+struct Making<'a> {
+    containers: &'a Containers,
+    plan: &'a Plan,
+    mask: Mask,
+    undo: Undo,
+    gate: Option<Gate>,
+    born: Option<Born>,
+}
+
+/// Init, and the line to it.
+struct Born {
+    pid: i32,
+    line: Parent,
+}
+
+impl Making<'_> {
+    fn carry_out(&mut self) -> Result<Written, Error> {
+        let mut record = None;
+        for act in &self.plan.acts {
+            match act {
+                Act::Claim => self.undo.entry = Some(self.claim()?),
+                Act::Intend => record = Some(self.intend()?),
+                // All groups are made by the first of these acts: each knows the next one's place.
+                Act::Group(0) => self.make_groups(record.as_mut())?,
+                Act::Group(_) => {}
+                Act::Listen => self.gate = Some(Gate::bind(self.entry()?)?),
+                Act::Enter(path) => init::enter_pids(path)?,
+                Act::Clone(kinds) => self.clone(kinds)?,
+                Act::Complete => self.complete(record.as_mut())?,
+                Act::Tell(path) => self.tell(path)?,
+            }
+        }
+        record.ok_or_else(|| Failed::refused("the plan writes no record").into())
+    }
+
+    /// The child may go on: its record is complete.
+    fn finish(&mut self, record: Written) -> Result<Created, Error> {
+        let Some(Born { pid, line }) = self.born.take() else {
+            return Err(Failed::refused("the plan has no clone").into());
+        };
+        line.go()?;
+        if !self.plan.acts.contains(&Act::Listen) {
+            // No gate: the next word is why it is not the program, or silence once it is.
+            match line.listen()? {
+                Word::Closed => {}
+                Word::Failed(why) => return Err(Error::new(Kind::Program, why)),
+                Word::Ready(_) => return Err(Failed::refused("init was ready twice").into()),
+            }
+        }
+        let init = self.undo.init.take().ok_or_else(|| Failed::refused("init is gone"))?;
+        self.undo = Undo::default();
+        Ok(Created { init, pid, id: self.plan.id.clone(), mask: self.mask, warnings: record.warnings })
+    }
+
+    fn claim(&self) -> Result<Entry, Error> {
+        let store = Store::provide(&self.containers.root).doing(|| "open the state directory")?;
+        Ok(store.claim(&self.plan.id)?)
+    }
+
+    fn entry(&self) -> Result<&Entry, Error> {
+        self.undo.entry.as_ref().ok_or_else(|| Failed::refused("the plan claims no id before this").into())
+    }
+
+    /// From here on `delete` finds everything, whenever we are killed.
+    fn intend(&self) -> Result<Written, Error> {
+        let plan = self.plan;
+        let record = Record {
+            version: Record::VERSION,
+            phase: Phase::Intent,
+            id: plan.id.clone(),
+            bundle: plan.bundle.clone(),
+            rootfs: plan.rootfs.clone(),
+            created: String::new(),
+            annotations: plan.annotations.clone(),
+            init: None,
+            own_pids: plan.own_pids,
+            cgroup: Paths::survey(&plan.cgroup)?,
+            warnings: plan.warnings.clone(),
+        };
+        self.entry()?.write(&record)?;
+        Ok(record)
+    }
+
+    fn make_groups(&mut self, record: Option<&mut Written>) -> Result<(), Error> {
+        let groups = Cgroup::create(&self.plan.cgroup)?;
+        if let Some(record) = record {
+            record.warnings.extend(groups.omitted().iter().map(ToString::to_string));
+        }
+        self.undo.cgroup = Some(groups);
+        Ok(())
+    }
+
+    fn clone(&mut self, kinds: &[NamespaceKind]) -> Result<(), Error> {
+        let groups = self.undo.cgroup.as_ref().ok_or_else(|| Failed::refused("the plan has no cgroups"))?;
+        let program = &self.plan.program;
+        let nul = |_| Failed::refused("an argument holds a NUL byte");
+        let (report, line) = Report::pair()?;
+        let inherited = Inherited {
+            report,
+            doors: groups.join_handles()?,
+            gate: self.gate.take(),
+            mask: self.mask,
+            arguments: Strings::new(&program.args).map_err(nul)?,
+            environment: Strings::new(&program.env).map_err(nul)?,
+        };
+        let unified = groups.unified_dir()?;
+        let birth = Birth { namespaces: bits(kinds), cgroup: unified.as_ref().map(AsFd::as_fd), sibling: false };
+        let (side, moves) = match fork_into(&birth) {
+            Err(failed) if birth.cgroup.is_some() && Birth::cgroup_unknown(&failed) => {
+                (fork_into(&Birth { cgroup: None, ..birth })?, true)
+            }
+            side => (side?, false),
+        };
+        match side {
+            Side::Child => sys::leave(init::run(self.plan, inherited)),
+            Side::Parent(pid, pidfd) => {
+                drop(inherited);
+                self.undo.init = Some(pidfd);
+                if moves {
+                    groups.join_unified(pid)?;
+                }
+                self.born = Some(Born { pid, line });
+                Ok(())
+            }
+        }
+    }
+
+    fn complete(&mut self, record: Option<&mut Written>) -> Result<(), Error> {
+        let (Some(record), Some(born), Some(init)) = (record, &self.born, &self.undo.init) else {
+            return Err(Failed::refused("the plan completes a record before it has one").into());
+        };
+        match born.line.listen()? {
+            Word::Ready(fallbacks) => record.warnings.extend(fallbacks.into_iter().map(|way| format!("done by {way}"))),
+            Word::Failed(why) => return Err(Error::new(Kind::Kernel(None), why)),
+            Word::Closed => return Err(self.died()),
+        }
+        let birthmark = init.birthmark()?;
+        record.init = Some(Init {
+            pid: born.pid,
+            birthmark,
+            start_time: if birthmark.is_none() { start_time(born.pid)? } else { None },
+        });
+        record.phase = Phase::Complete;
+        record.created = Moment::now().rfc3339_nano();
+        Ok(self.entry()?.write(record)?)
+    }
+
+    /// The child said nothing and is gone: somebody killed it, and the kernel tells if it was for memory.
+    fn died(&self) -> Error {
+        let kills = self.undo.cgroup.as_ref().and_then(|groups| groups.oom_kills().ok()).unwrap_or(0);
+        if kills > 0 {
+            let why = "container init was OOM-killed (memory limit too low?)";
+            return Error::new(Kind::Kernel(Some(Errno::NOMEM)), why);
+        }
+        Error::new(Kind::Kernel(None), "container init was killed before it was ready")
+    }
+
+    fn tell(&self, path: &str) -> Result<(), Error> {
+        let Some(born) = &self.born else { return Err(Failed::refused("the plan tells a pid before there is one").into()) };
+        Ok(write_pid(path, born.pid).doing(|| format!("write the pid file {path}"))?)
+    }
+}
+
+/// The number alone, without a line's end, put in place by rename: whoever sees the file sees the number.
+fn write_pid(path: &str, pid: i32) -> Result<(), Failed> {
+    let (directory, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let draft = format!("{directory}/.{name}");
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat(CWD, draft.as_str(), flags, Mode::from_raw_mode(0o666)).called(|| format!("open({draft:?})"))?;
+    let put = write(&file, pid.to_string().as_bytes()).called(|| format!("write({draft:?})")).and_then(|_| {
+        renameat(CWD, draft.as_str(), CWD, path).called(|| format!("rename({draft:?})"))
+    });
+    if put.is_err() {
+        // The first failure is the one to tell; the draft is ours and goes either way.
+        drop(unlinkat(CWD, draft.as_str(), AtFlags::empty()).is_ok());
+    }
+    put
+}
+
+fn bits(kinds: &[NamespaceKind]) -> u64 {
+    kinds.iter().fold(0, |all, kind| {
+        all | match kind {
+            NamespaceKind::Cgroup => namespace::CGROUP,
+            NamespaceKind::Ipc => namespace::IPC,
+            NamespaceKind::Mount => namespace::MOUNT,
+            NamespaceKind::Network => namespace::NETWORK,
+            NamespaceKind::Pid => namespace::PID,
+            NamespaceKind::Time => namespace::TIME,
+            NamespaceKind::User => namespace::USER,
+            NamespaceKind::Uts => namespace::UTS,
+        }
+    })
+}

@@ -1,0 +1,74 @@
+//! Delete: from whatever is left of a container to nothing.
+
+use cgroup::Cgroup;
+use sys::Doing;
+
+use crate::undo::SIGKILL;
+use crate::{Containers, Error, Known, Kind, Status};
+
+/// What `delete` found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// A container, now gone.
+    Whole,
+    /// A directory without a record: `create` was killed before it made anything else.
+    Empty,
+    /// With force: a directory whose record could not be read, and why; what else there was of it is not known.
+    Unreadable(String),
+    /// With force: nothing at all.
+    Nothing,
+}
+
+/// What a process may take to die once it was killed, in milliseconds: the kernel may be writing its core or its pages.
+const DEATH: u32 = 10_000;
+
+impl Containers {
+    /// Removes a stopped or created container; with `force`, whatever state it is in.
+    pub fn delete(&self, id: &str, force: bool) -> Result<Removed, Error> {
+        let entry = match self.lock(id) {
+            Err(error) if force && error.kind() == Kind::NotFound => return Ok(Removed::Nothing),
+            locked => locked?,
+        };
+        let known = match Known::of(&entry) {
+            Ok(Some(known)) => known,
+            Ok(None) => {
+                entry.remove()?;
+                return Ok(Removed::Empty);
+            }
+            Err(error) if force && error.kind() == Kind::Invalid && !entry.is_newer()? => {
+                entry.remove()?;
+                return Ok(Removed::Unreadable(error.to_string()));
+            }
+            Err(error) => return Err(error),
+        };
+        if !force && !matches!(known.status, Status::Stopped | Status::Created) {
+            let status = known.status.name();
+            return Err(Error::state(format!("cannot delete container {id} that is not stopped: {status}")));
+        }
+        end(&known)?;
+        entry.remove()?;
+        Ok(Removed::Whole)
+    }
+}
+
+fn end(known: &Known) -> Result<(), Error> {
+    let groups = known.groups()?;
+    if let Some(init) = &known.init {
+        init.signal(SIGKILL).doing(|| "kill init")?;
+        if known.status == Status::Paused {
+            groups.thaw()?;
+        }
+        if !init.wait_exit(Some(DEATH))? {
+            return Err(Error::state(format!("init is still alive {} s after SIGKILL", DEATH / 1000)));
+        }
+    }
+    remove_groups(&groups, known)
+}
+
+fn remove_groups(groups: &Cgroup, known: &Known) -> Result<(), Error> {
+    // A pid namespace dies with its first process. Others, and a create that was killed, may leave somebody.
+    if !known.record.own_pids || known.record.init.is_none() {
+        groups.kill_all()?;
+    }
+    Ok(groups.remove()?)
+}

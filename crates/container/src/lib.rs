@@ -1,0 +1,75 @@
+//! A container's life: create, start, signal, pause, delete, wait.
+//!
+//! Touches: processes it started, by pidfd; through the rooms below, namespaces, cgroups and the state directory.
+//! Never:   acts on a process by its number; leaves something behind that its record does not name.
+//! Begin with [`Containers::create`].
+//!
+//! Who waits for whom: `create`, `start`, `delete`, `pause` and `resume` hold the container's lock, and the first to
+//! come goes first; the next one sees what it left. `state`, `list`, `ps` and `kill` never wait.
+
+mod bundle;
+mod create;
+mod delete;
+mod error;
+mod life;
+mod supervise;
+mod undo;
+
+use state::{Entry, Record, Store};
+
+pub use bundle::{Order, plan_bundle};
+pub use create::Created;
+pub use delete::Removed;
+pub use error::{Error, Kind};
+pub use life::{Known, Status};
+pub use plan::Plan;
+
+/// All containers under one state root.
+#[derive(Debug)]
+pub struct Containers {
+    root: String,
+}
+
+/// A record as this room keeps it.
+pub type Written = Record<cgroup::Paths>;
+
+impl Containers {
+    /// Those whose state is below this directory, which need not exist yet.
+    pub fn under(root: impl Into<String>) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn store(&self) -> Result<Option<Store>, Error> {
+        Ok(Store::open(&self.root)?)
+    }
+
+    /// One container's entry, locked.
+    fn lock(&self, id: &str) -> Result<Entry, Error> {
+        check_id(id)?;
+        let store = self.store()?.ok_or_else(Error::not_found)?;
+        Ok(store.lock(id)?)
+    }
+
+    /// One container's entry, for looking only.
+    fn look(&self, id: &str) -> Result<Entry, Error> {
+        check_id(id)?;
+        let store = self.store()?.ok_or_else(Error::not_found)?;
+        Ok(store.look(id)?)
+    }
+}
+
+/// Ids name directories: letters, digits, `_`, `+`, `-` and `.`, and no dot first, which hides what is ours.
+fn check_id(id: &str) -> Result<(), Error> {
+    let is_good = |byte: &u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(byte);
+    match id {
+        "" => Err(Error::new(Kind::Invalid, "container id cannot be empty")),
+        _ if id.starts_with('.') || !id.as_bytes().iter().all(is_good) => {
+            Err(Error::new(Kind::Invalid, format!("invalid container ID format: {id:?}")))
+        }
+        _ if id.len() > MAX_ID => Err(Error::new(Kind::Invalid, format!("a container id has at most {MAX_ID} bytes"))),
+        _ => Ok(()),
+    }
+}
+
+/// A file name may have 255 bytes; the cgroup of that name gets none of ours added.
+const MAX_ID: usize = 255;

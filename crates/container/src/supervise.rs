@@ -1,0 +1,56 @@
+//! Foreground: signals go in, the exit status comes out, orphans are reaped.
+
+use rustix::process::{Pid, getpid, set_child_subreaper};
+use sys::{Called, Errno, Exit, Reaped, SignalFd, restore_mask};
+
+use crate::{Containers, Created, Error};
+
+const SIGCHLD: i32 = 17;
+const SIGURG: i32 = 23;
+const SIGWINCH: i32 = 28;
+
+/// Makes processes that lose their parent in the container come to us, not to the host's init.
+pub(crate) fn adopt_orphans() -> Result<(), Error> {
+    let ourselves: Pid = getpid();
+    Ok(set_child_subreaper(Some(ourselves)).called(|| "prctl(PR_SET_CHILD_SUBREAPER)")?)
+}
+
+impl Containers {
+    /// Becomes the one to whom the container's orphans come; to be called before it is created.
+    pub fn adopt_orphans(&self) -> Result<(), Error> {
+        adopt_orphans()
+    }
+
+    /// Waits until init is no more, forwards every signal that reaches us to it, and reaps what comes to us.
+    pub fn supervise(&self, created: &Created) -> Result<Exit, Error> {
+        let signals = SignalFd::open()?;
+        loop {
+            match signals.next_signal()? {
+                SIGCHLD => {
+                    if let Some(exit) = reap(created)? {
+                        restore_mask(&created.mask)?;
+                        return Ok(exit);
+                    }
+                }
+                // A window's size is the terminal's business; SIGURG says nothing to a process without sockets of ours.
+                SIGURG | SIGWINCH => {}
+                signal => match created.init.signal(signal) {
+                    Err(failed) if failed.errno() != Some(Errno::SRCH) => return Err(failed.into()),
+                    _ => {}
+                },
+            }
+        }
+    }
+}
+
+/// Reaps everybody who waits for it; init's exit if it was among them. One SIGCHLD may stand for many.
+fn reap(created: &Created) -> Result<Option<Exit>, Error> {
+    let mut exit = None;
+    loop {
+        match sys::reap_any()? {
+            Reaped::Process(pid, how) if pid == created.pid => exit = Some(how),
+            Reaped::Process(..) => {}
+            Reaped::NoneYet | Reaped::NoChild => return Ok(exit),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What a failed create takes back.
+
+use cgroup::Cgroup;
+use state::Entry;
+use sys::{Failed, Pidfd};
+
+/// What was made so far. Undone backwards, all of it, whatever fails on the way.
+#[derive(Debug, Default)]
+pub(crate) struct Undo {
+    pub(crate) entry: Option<Entry>,
+    pub(crate) cgroup: Option<Cgroup>,
+    pub(crate) init: Option<Pidfd>,
+}
+
+impl Undo {
+    /// Takes everything back; what could not be.
+    pub(crate) fn run(&mut self) -> Vec<Failed> {
+        let mut left = Vec::new();
+        if let Some(init) = self.init.take() {
+            left.extend(end(&init).err());
+        }
+        if let Some(cgroup) = self.cgroup.take() {
+            left.extend(cgroup.kill_all().and_then(|()| cgroup.remove()).err());
+        }
+        // As long as something of the container is left, its record must be, for `delete` to find it.
+        if let Some(entry) = self.entry.take().filter(|_| left.is_empty()) {
+            left.extend(entry.remove().err());
+        }
+        left
+    }
+}
+
+/// Kills our child and reaps it.
+fn end(init: &Pidfd) -> Result<(), Failed> {
+    init.signal(SIGKILL)?;
+    init.reap().map(drop)
+}
+
+pub(crate) const SIGKILL: i32 = 9;

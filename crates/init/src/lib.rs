@@ -1,0 +1,240 @@
+//! The child: from its birth to the program, one step of the plan after the other.
+//!
+//! Touches: its own process, and the descriptors it was born with.
+//! Never:   decides anything, logs, panics, takes a lock, starts another thread; what fails is reported and it exits.
+//! Begin with [`run`].
+
+mod program;
+mod report;
+mod stdio;
+
+use std::os::fd::OwnedFd;
+
+use path::Procfs;
+use plan::{Plan, Propagation, PropagationKind, Step};
+use rootfs::Rootfs;
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
+use rustix::system::sethostname;
+use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
+use spec::NamespaceKind;
+use state::Gate;
+use sys::{Called, Doing, Failed, Mask, Strings};
+
+pub use report::{Parent, Report, Word};
+
+/// What the child was born with. The parent made all of it before, so that little is left to allocate.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The line to the parent.
+    pub report: Report,
+    /// The doors to the v1 cgroups.
+    pub doors: Vec<cgroup::Join>,
+    /// Where to wait for `start`.
+    pub gate: Option<Gate>,
+    /// The signal mask that the program gets.
+    pub mask: Mask,
+    /// The program's arguments.
+    pub arguments: Strings,
+    /// The program's environment.
+    pub environment: Strings,
+}
+
+/// Walks the child's part of the plan. Comes back only if it could not become the program, with the exit status.
+pub fn run(plan: &Plan, inherited: Inherited) -> u8 {
+    let mut child = Child { plan, inherited, proc: None, rootfs: None, shared: false, line: None };
+    match child.walk() {
+        Ok(()) => 0,
+        Err(failed) => {
+            child.complain(&failed);
+            1
+        }
+    }
+}
+
+struct Child<'a> {
+    plan: &'a Plan,
+    inherited: Inherited,
+    /// The host's /proc, taken before anything of the container's is mounted.
+    proc: Option<Procfs>,
+    rootfs: Option<Rootfs>,
+    /// Whether the host's mounts stayed shared with the host.
+    shared: bool,
+    /// The line to `start`, once it has knocked.
+    line: Option<OwnedFd>,
+}
+
+impl Child<'_> {
+    fn walk(&mut self) -> Result<(), Failed> {
+        // Whoever kills our parent now, ends us; if that has happened already, the line is closed.
+        set_parent_process_death_signal(Some(Signal::KILL)).called(|| "prctl(PR_SET_PDEATHSIG)")?;
+        self.inherited.report.parent_lives()?;
+        umask(Mode::empty());
+        for step in &self.plan.steps {
+            self.take(step)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, step: &Step) -> Result<(), Failed> {
+        match step {
+            Step::JoinGroups => self.join_groups(),
+            Step::Join { kind, path } => join(*kind, path),
+            Step::OomScore(score) => confine::score(self.proc()?, *score).doing(|| "set oom_score_adj"),
+            Step::Session => setsid().map(drop).called(|| "setsid()"),
+            Step::Keyring(name) => join_keyring(name),
+            Step::CgroupNamespace => sys::unshare_cgroup(),
+            Step::Loopback => sys::loopback_up().doing(|| "bring lo up"),
+            Step::Sysctl { path, value } => confine::tune(self.proc()?, path, value).doing(|| format!("set sysctl {path}")),
+            Step::Detach(how) => self.detach(*how),
+            Step::Root(path) => self.take_root(path),
+            Step::Mount(mount) => self.rootfs()?.mount(mount),
+            Step::Node(node) => self.rootfs()?.node(node),
+            Step::Link { path, target, replace } => self.rootfs()?.link(path, target, *replace),
+            Step::Directory(path) => self.rootfs()?.provide_directory(path),
+            Step::Seal(path) => self.rootfs()?.seal(path),
+            Step::SealRoot => self.rootfs()?.seal_root(),
+            Step::ReadOnly(path) => self.rootfs()?.protect(path),
+            Step::Mask(path) => self.rootfs()?.mask(path),
+            Step::Pivot => self.pivot(),
+            Step::MoveRoot => self.rootfs()?.move_root(),
+            Step::Propagate(how) => self.rootfs()?.propagate(*how),
+            Step::Hostname(name) => sethostname(name.as_bytes()).called(|| format!("sethostname({name:?})")),
+            Step::Home(uid) => self.add_home(*uid),
+            Step::Go(path) => program::approach(path),
+            Step::Limit { kind, soft, hard } => {
+                confine::limit(*kind, *soft, *hard).doing(|| format!("set rlimit {kind:?}").to_lowercase())
+            }
+            Step::Umask(mask) => {
+                confine::mask_modes(*mask);
+                Ok(())
+            }
+            Step::NoNewPrivileges => confine::lock(),
+            Step::Bound(dropped) => confine::bound(*dropped).doing(|| "drop capabilities"),
+            Step::Become { uid, gid, groups } => {
+                stdio::give(*uid)?;
+                confine::become_user(*uid, *gid, groups).doing(|| format!("become user {uid}:{gid}"))
+            }
+            Step::Capabilities(kept) => confine::keep(kept).doing(|| "apply capabilities"),
+            Step::Ready => self.ready(),
+            Step::Gate => self.wait(),
+            Step::Execute => self.execute(),
+        }
+    }
+
+    fn join_groups(&mut self) -> Result<(), Failed> {
+        cgroup::join_self(&self.inherited.doors).doing(|| "join the cgroups")?;
+        self.inherited.doors.clear();
+        // The runtime's own affinity is not the container's; the kernel takes from "all" what the cpuset allows.
+        let mut all = CpuSet::new();
+        (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+        sched_setaffinity(None, &all).called(|| "sched_setaffinity(all)")
+    }
+
+    fn detach(&mut self, how: Propagation) -> Result<(), Failed> {
+        self.shared = how.kind == PropagationKind::Shared;
+        Rootfs::detach(how).doing(|| format!("make the host's mounts {how}"))
+    }
+
+    fn take_root(&mut self, path: &str) -> Result<(), Failed> {
+        let rootfs = Rootfs::take(path, self.shared).doing(|| format!("take {path} as the root"))?;
+        self.rootfs = Some(rootfs);
+        Ok(())
+    }
+
+    fn pivot(&mut self) -> Result<(), Failed> {
+        let shared = self.shared;
+        let rootfs = self.rootfs()?;
+        rootfs.reopen_null()?;
+        rootfs.pivot(shared).doing(|| "pivot into the root")
+    }
+
+    /// Nothing is read through the host's /proc after the root was entered.
+    fn proc(&mut self) -> Result<&Procfs, Failed> {
+        match &mut self.proc {
+            Some(proc) => Ok(proc),
+            none => Ok(none.insert(Procfs::host()?)),
+        }
+    }
+
+    fn rootfs(&mut self) -> Result<&mut Rootfs, Failed> {
+        self.rootfs.as_mut().ok_or_else(|| Failed::refused("the plan has no root before this step"))
+    }
+
+    fn add_home(&mut self, uid: u32) -> Result<(), Failed> {
+        let home = program::home(self.rootfs()?.root(), uid)?;
+        self.inherited.environment.push(home);
+        Ok(())
+    }
+
+    fn ready(&mut self) -> Result<(), Failed> {
+        let cwd = &self.plan.program.cwd;
+        program::enter(cwd)?;
+        // Everything of ours goes with execve(2); what the caller of --preserve-fds named stays.
+        let first = 3 + self.plan.preserve_fds;
+        if !sys::mark_cloexec(first)? {
+            stdio::mark_each(first)?;
+        }
+        sys::default_signals(self.plan.default_signals)?;
+        let program = program::find(&self.inherited.arguments, &self.inherited.environment)?;
+        self.inherited.arguments.program(program);
+        // From here on our parent may end; until it has written us down, its end is ours all the same, by the line.
+        set_parent_process_death_signal(None).called(|| "prctl(PR_SET_PDEATHSIG, 0)")?;
+        let fallbacks = self.rootfs.as_ref().map_or(&[][..], Rootfs::fallbacks);
+        self.inherited.report.ready(fallbacks)?;
+        self.rootfs = None;
+        self.proc = None;
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<(), Failed> {
+        let gate = self.inherited.gate.take().ok_or_else(|| Failed::refused("the plan has a gate, and none was handed over"))?;
+        self.line = gate.wait().doing(|| "wait for start")?;
+        if self.line.is_none() {
+            return Err(Failed::refused("start hung up before it said go"));
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self) -> Result<(), Failed> {
+        sys::restore_mask(&self.inherited.mask)?;
+        let Inherited { arguments, environment, .. } = &self.inherited;
+        let errno = arguments.execute(environment);
+        Err(program::not_executed(arguments, errno))
+    }
+
+    /// Says why over whichever line is open; nobody may be left to hear it.
+    fn complain(&mut self, failed: &Failed) {
+        match &self.line {
+            Some(line) => report::tell_start(line, failed),
+            None => self.inherited.report.failed(failed),
+        }
+    }
+}
+
+fn join(kind: NamespaceKind, path: &str) -> Result<(), Failed> {
+    let kind_of = match kind {
+        NamespaceKind::Cgroup => LinkNameSpaceType::ControlGroup,
+        NamespaceKind::Ipc => LinkNameSpaceType::InterProcessCommunication,
+        NamespaceKind::Mount => LinkNameSpaceType::Mount,
+        NamespaceKind::Network => LinkNameSpaceType::Network,
+        NamespaceKind::Pid => LinkNameSpaceType::ProcessID,
+        NamespaceKind::Time => LinkNameSpaceType::Time,
+        NamespaceKind::User => LinkNameSpaceType::User,
+        NamespaceKind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
+    };
+    let what = || format!("join {} namespace {path}", format!("{kind:?}").to_lowercase());
+    let open = || openat(rustix::fs::CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).called(|| format!("open({path:?})"));
+    let namespace = open().doing(what)?;
+    move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(kind_of)).called(|| "setns()").doing(what)
+}
+
+/// Enters a pid namespace for the children of the calling process: for the parent, before it clones.
+pub fn enter_pids(path: &str) -> Result<(), Failed> {
+    join(NamespaceKind::Pid, path)
+}
+
+fn join_keyring(name: &str) -> Result<(), Failed> {
+    let name = std::ffi::CString::new(name).map_err(|_| Failed::refused("the id holds a NUL byte"))?;
+    sys::join_keyring(&name).doing(|| "join a session keyring")
+}

@@ -1,0 +1,112 @@
+//! The line between the child and its parent: one report up, one word down.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::{read, write};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+use sys::{Called, Errno, Failed};
+
+/// The child's end.
+#[derive(Debug)]
+pub struct Report {
+    line: OwnedFd,
+    /// The parent's end, which the child is born with too: as long as it is open here, the parent's death is not heard.
+    other: Option<OwnedFd>,
+}
+
+/// The parent's end.
+#[derive(Debug)]
+pub struct Parent {
+    line: OwnedFd,
+}
+
+/// What the child says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Word {
+    /// All is in place; what was done by a second way.
+    Ready(Vec<String>),
+    /// A step failed: why.
+    Failed(String),
+    /// The line is closed: the child became the program, or is no more.
+    Closed,
+}
+
+const READY: u8 = b'r';
+const FAILED: u8 = b'f';
+const GO: &[u8] = b"g";
+
+/// Longer words than these are cut.
+const WORDS: usize = 8192;
+
+impl Report {
+    /// Both ends, to be made before the child is born.
+    pub fn pair() -> Result<(Self, Parent), Failed> {
+        let (child, parent) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .called(|| "socketpair(AF_UNIX)")?;
+        let other = rustix::io::fcntl_dupfd_cloexec(&parent, 0).called(|| "dup()")?;
+        Ok((Self { line: child, other: Some(other) }, Parent { line: parent }))
+    }
+
+    /// Fails if the parent is gone already.
+    pub(crate) fn parent_lives(&mut self) -> Result<(), Failed> {
+        self.other = None;
+        let mut nothing = [0u8; 1];
+        match recv(&self.line, &mut nothing[..], RecvFlags::DONTWAIT | RecvFlags::PEEK) {
+            Err(Errno::AGAIN) => Ok(()),
+            _ => Err(Failed::refused("the parent is gone")),
+        }
+    }
+
+    /// Says that all is in place and waits for the parent's word; fails if the parent is gone.
+    pub(crate) fn ready(&self, fallbacks: &[&'static str]) -> Result<(), Failed> {
+        let mut words = vec![READY];
+        words.extend_from_slice(fallbacks.join("\n").as_bytes());
+        write(&self.line, &words).called(|| "write(report)")?;
+        let mut word = [0u8; 1];
+        loop {
+            match read(&self.line, &mut word) {
+                Err(Errno::INTR) => {}
+                Ok(1) => return Ok(()),
+                _ => return Err(Failed::refused("the parent is gone")),
+            }
+        }
+    }
+
+    /// Says why there will be no program. Nobody may be left to hear it, and then there is nobody to tell that either.
+    pub(crate) fn failed(&self, failed: &Failed) {
+        let mut words = vec![FAILED];
+        words.extend_from_slice(failed.to_string().as_bytes());
+        words.truncate(WORDS);
+        let _unheard = write(&self.line, &words);
+    }
+}
+
+/// The same, over the line to `start`; it may have been killed.
+pub(crate) fn tell_start(line: &OwnedFd, failed: &Failed) {
+    let _unheard = write(line, failed.to_string().as_bytes());
+}
+
+impl Parent {
+    /// Waits for the child's next word.
+    pub fn listen(&self) -> Result<Word, Failed> {
+        let mut words = vec![0u8; WORDS];
+        let length = loop {
+            match read(&self.line, words.as_mut_slice()) {
+                Err(Errno::INTR) => {}
+                Err(Errno::CONNRESET) => break 0,
+                read => break read.called(|| "read(report)")?,
+            }
+        };
+        let text = |from: usize| String::from_utf8_lossy(words.get(from..length).unwrap_or_default()).into_owned();
+        Ok(match words.first() {
+            _ if length == 0 => Word::Closed,
+            Some(&READY) => Word::Ready(text(1).lines().map(str::to_owned).collect()),
+            _ => Word::Failed(text(1)),
+        })
+    }
+
+    /// Lets the child go on.
+    pub fn go(&self) -> Result<(), Failed> {
+        write(&self.line, GO).map(drop).called(|| "write(report)")
+    }
+}

@@ -1,0 +1,155 @@
+//! Resolution inside a root.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat};
+use sys::{Called, Doing, Errno, Failed};
+
+use crate::walk;
+
+/// A directory that is `/` for every path resolved through it: absolute links begin at it, `..` stops at it.
+#[derive(Debug)]
+pub struct Root(OwnedFd);
+
+/// What [`Root::provide`] makes where there is nothing yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// A directory, 0755.
+    Directory,
+    /// An empty regular file, 0644.
+    File,
+}
+
+/// Renames under way make openat2(2) answer EAGAIN; who meets more than this many at one place is being played with.
+const RETRIES: usize = 128;
+
+/// As many links as the kernel itself follows.
+const LINKS: usize = 40;
+
+impl From<OwnedFd> for Root {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Root {
+    /// The file or directory at `path`, all links followed inside the root, as an `O_PATH` handle.
+    pub fn resolve(&self, path: &str) -> Result<OwnedFd, Failed> {
+        self.open(path, OFlags::PATH)
+    }
+
+    /// The same, but a link at the end is not followed: the handle is of the link itself.
+    pub fn resolve_link(&self, path: &str) -> Result<OwnedFd, Failed> {
+        self.open(path, OFlags::PATH | OFlags::NOFOLLOW)
+    }
+
+    /// The directory at `path`; no part of the path may be a link (`ELOOP`, or `ENOTDIR` for the last part).
+    pub fn resolve_plain(&self, path: &str) -> Result<OwnedFd, Failed> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.open_how(path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)
+    }
+
+    /// Opens what `path` names, all links followed inside the root.
+    pub fn open(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Failed> {
+        // No device or pipe is ever meant here, and neither may hold us up or become our terminal.
+        let flags = if flags.contains(OFlags::PATH) { flags } else { flags | OFlags::NONBLOCK | OFlags::NOCTTY };
+        self.open_how(path, flags | OFlags::CLOEXEC, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    }
+
+    fn open_how(&self, path: &str, flags: OFlags, how: ResolveFlags) -> Result<OwnedFd, Failed> {
+        for _ in 0..RETRIES {
+            match openat2(&self.0, path, flags, Mode::empty(), how) {
+                Err(Errno::AGAIN) => {}
+                // Linux before 5.6, or a filter around us that does not know the call (some of them say EPERM).
+                Err(Errno::NOSYS | Errno::PERM) => return walk::open(self.0.as_fd(), path, flags, how),
+                opened => return opened.called(|| format!("openat2({path:?})")),
+            }
+        }
+        Err(Failed::call(format!("openat2({path:?})"), Errno::AGAIN))
+    }
+
+    /// The same as [`Root::resolve`], and makes what is missing on the way: directories, and at the end what is wanted.
+    ///
+    /// A link that leads to something missing is followed inside the root, and the thing is made there.
+    pub fn provide(&self, path: &str, wanted: Wanted) -> Result<OwnedFd, Failed> {
+        match self.resolve(path) {
+            Err(failed) if failed.errno() == Some(Errno::NOENT) => {}
+            resolved => return resolved,
+        }
+        let mut path = path.to_owned();
+        for _ in 0..LINKS {
+            match self.make_missing(&path, wanted)? {
+                Made::Handle(fd) => return Ok(fd),
+                Made::Link(leads_to) => path = leads_to,
+            }
+        }
+        Err(Failed::call(format!("openat2({path:?})"), Errno::LOOP))
+    }
+
+    fn make_missing(&self, path: &str, wanted: Wanted) -> Result<Made, Failed> {
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        let mut at = self.resolve("/")?;
+        for (index, part) in parts.iter().enumerate() {
+            let so_far = parts[..=index].join("/");
+            match self.resolve(&so_far) {
+                Ok(next) => {
+                    at = next;
+                    continue;
+                }
+                Err(failed) if failed.errno() != Some(Errno::NOENT) => return Err(failed),
+                Err(_) => {}
+            }
+            // `..` of a directory always exists, so `part` is a name, and `at` is the directory that lacks it.
+            if let Ok(link) = readlinkat(&at, *part, Vec::new()) {
+                let link = link.to_string_lossy().into_owned();
+                let from = if link.starts_with('/') { String::new() } else { parts[..index].join("/") };
+                return Ok(Made::Link([&from, &link, &parts[index + 1..].join("/")].map(|s| s.trim_matches('/')).join("/")));
+            }
+            let last = index + 1 == parts.len();
+            at = make_one(at.as_fd(), part, if last { wanted } else { Wanted::Directory })
+                .doing(|| format!("make {so_far}"))?;
+        }
+        Ok(Made::Handle(at))
+    }
+
+    /// The directory that `path` lies in, made where it is missing, and the last name of the path.
+    pub fn provide_parent<'a>(&self, path: &'a str) -> Result<(OwnedFd, &'a str), Failed> {
+        let path = path.trim_end_matches('/');
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        if matches!(name, "" | "." | "..") {
+            return Err(Failed::refused(format!("{path:?} does not end in a name")));
+        }
+        let parent = self.provide(if parent.is_empty() { "/" } else { parent }, Wanted::Directory)?;
+        Ok((parent, name))
+    }
+}
+
+enum Made {
+    Handle(OwnedFd),
+    Link(String),
+}
+
+/// Makes `name` in `at` and opens what is there then, which may be somebody else's, but never the end of a link.
+fn make_one(at: BorrowedFd<'_>, name: &str, wanted: Wanted) -> Result<OwnedFd, Failed> {
+    let handle = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match wanted {
+        Wanted::Directory => {
+            match mkdirat(at, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(Failed::call(format!("mkdirat({name:?})"), errno)),
+            }
+            openat(at, name, handle | OFlags::DIRECTORY, Mode::empty()).called(|| format!("openat({name:?})"))
+        }
+        Wanted::File => {
+            let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            openat(at, name, flags, Mode::from_raw_mode(0o644)).called(|| format!("openat({name:?}, O_CREAT)"))?;
+            openat(at, name, handle, Mode::empty()).called(|| format!("openat({name:?})"))
+        }
+    }
+}

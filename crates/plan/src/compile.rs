@@ -1,0 +1,283 @@
+//! From what was asked and what the host has, to what will be done.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use spec::{Linux, NamespaceKind, Process, Spec};
+
+use crate::cgroup::{self, CgroupPlan};
+use crate::mount::{self, Propagation, PropagationKind, clean};
+use crate::refuse;
+use crate::step::{Act, Capabilities, Program, Step};
+use crate::{Host, Refused, Request, capability, device, sysctl};
+
+/// What will be done: the parent's acts, the child's steps, and what both need to know.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// The container's id.
+    pub id: String,
+    /// The bundle directory.
+    pub bundle: String,
+    /// The root file system on the host, absolute.
+    pub rootfs: String,
+    /// The parent's acts, in order.
+    pub acts: Vec<Act>,
+    /// The child's steps, in order.
+    pub steps: Vec<Step>,
+    /// The cgroups.
+    pub cgroup: CgroupPlan,
+    /// Namespaces that init is born into, new.
+    pub namespaces: Vec<NamespaceKind>,
+    /// Whether init is the first process of a pid namespace: its death is then everybody's.
+    pub own_pids: bool,
+    /// What is executed at the end.
+    pub program: Program,
+    /// Descriptors from 3 on that the program keeps.
+    pub preserve_fds: u32,
+    /// Signals that the program gets with their default action although our caller ignores them.
+    pub default_signals: u64,
+    /// Copied into `state`.
+    pub annotations: BTreeMap<String, String>,
+    /// What is not done as asked, where the specification lets it pass.
+    pub warnings: Vec<String>,
+}
+
+/// Compiles a checked document (see `Spec::check`). Pure: no file, no clock, no system call.
+pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refused> {
+    let root = spec.root.as_ref().ok_or_else(|| Refused::new("root", "is missing"))?;
+    let process = spec.process.as_ref().ok_or_else(|| Refused::new("process", "is missing"))?;
+    let empty = Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&empty);
+    refuse::unbuilt(spec)?;
+    let namespaces = Namespaces::sort(linux)?;
+    let cgroup = cgroup::compile(spec, &host.cgroups, &request.id)?;
+    let rootfs = if root.path.starts_with('/') { root.path.clone() } else { format!("{}/{}", request.bundle, root.path) };
+    let mut plan = Plan {
+        id: request.id.clone(),
+        bundle: request.bundle.clone(),
+        rootfs,
+        acts: Vec::new(),
+        steps: Vec::new(),
+        namespaces: namespaces.born.clone(),
+        own_pids: namespaces.fresh(NamespaceKind::Pid),
+        program: program(process),
+        preserve_fds: request.preserve_fds,
+        // Go's runtime, and so runc, keeps SIGHUP (1) and SIGINT (2) ignored and gives all others their default back.
+        default_signals: host.ignored_signals & !0b11,
+        annotations: spec.annotations.clone(),
+        warnings: cgroup.warnings.clone(),
+        cgroup,
+    };
+    plan.acts = acts(&plan, &namespaces, request);
+    plan.enter_namespaces(process, linux, &namespaces, request);
+    plan.build_root(spec, host, request, &namespaces, root.readonly)?;
+    plan.confine_process(process, host);
+    plan.steps.push(Step::Ready);
+    if request.gated {
+        plan.steps.push(Step::Gate);
+    }
+    plan.steps.push(Step::Execute);
+    Ok(plan)
+}
+
+/// The document's namespaces: made at birth, made later, or joined.
+struct Namespaces<'a> {
+    born: Vec<NamespaceKind>,
+    cgroup: bool,
+    joined: Vec<(NamespaceKind, &'a str)>,
+}
+
+impl<'a> Namespaces<'a> {
+    fn sort(linux: &'a Linux) -> Result<Self, Refused> {
+        let mut sorted = Self { born: Vec::new(), cgroup: false, joined: Vec::new() };
+        for namespace in &linux.namespaces {
+            match (&namespace.path, namespace.kind) {
+                (Some(path), kind) if !path.is_empty() => sorted.joined.push((kind, path)),
+                // Its roots are the cgroups that a process is in, so it comes after joining them.
+                (_, NamespaceKind::Cgroup) => sorted.cgroup = true,
+                (_, kind) => sorted.born.push(kind),
+            }
+        }
+        if sorted.fresh(NamespaceKind::Mount) {
+            Ok(sorted)
+        } else {
+            Err(Refused::new("linux.namespaces", "a mount namespace is needed: without one every mount would be the host's"))
+        }
+    }
+
+    fn fresh(&self, kind: NamespaceKind) -> bool {
+        self.born.contains(&kind)
+    }
+
+    fn joined(&self, kind: NamespaceKind) -> Option<&'a str> {
+        self.joined.iter().find(|(joined, _)| *joined == kind).map(|&(_, path)| path)
+    }
+}
+
+fn acts(plan: &Plan, namespaces: &Namespaces<'_>, request: &Request) -> Vec<Act> {
+    let mut acts = vec![Act::Claim, Act::Intend];
+    acts.extend((0..plan.cgroup.groups.len()).map(Act::Group));
+    if request.gated {
+        acts.push(Act::Listen);
+    }
+    acts.extend(namespaces.joined(NamespaceKind::Pid).map(|path| Act::Enter(path.to_owned())));
+    acts.push(Act::Clone(plan.namespaces.clone()));
+    acts.push(Act::Complete);
+    acts.extend(request.pid_file.clone().map(Act::Tell));
+    acts
+}
+
+fn program(process: &Process) -> Program {
+    let mut env: Vec<String> = Vec::with_capacity(process.env.len() + 1);
+    for pair in &process.env {
+        let name = pair.split_once('=').map_or(pair.as_str(), |(name, _)| name);
+        // The last of a name wins, in the place of the first.
+        match env.iter_mut().find(|known| known.split_once('=').is_some_and(|(known, _)| known == name)) {
+            Some(known) => known.clone_from(pair),
+            None => env.push(pair.clone()),
+        }
+    }
+    let has_home = has_home(&env);
+    if !has_home {
+        env.retain(|pair| !pair.starts_with("HOME="));
+    }
+    Program { args: process.args.clone(), env, cwd: clean(&process.cwd) }
+}
+
+fn has_home(env: &[String]) -> bool {
+    env.iter().any(|pair| pair.strip_prefix("HOME=").is_some_and(|home| !home.is_empty()))
+}
+
+impl Plan {
+    /// The order is the kernel's: what needs privilege over the host's files comes first, a cgroup namespace after
+    /// the cgroups, sysctls through the host's /proc before anything of the container's is mounted.
+    fn enter_namespaces(&mut self, process: &Process, linux: &Linux, namespaces: &Namespaces<'_>, request: &Request) {
+        let steps = &mut self.steps;
+        if self.cgroup.groups.iter().any(cgroup::Group::joins_by_tasks) {
+            steps.push(Step::JoinGroups);
+        }
+        steps.extend(process.oom_score_adj.map(Step::OomScore));
+        steps.push(Step::Session);
+        if !request.keep_keyring {
+            steps.push(Step::Keyring(format!("_ses.{}", request.id)));
+        }
+        let joined = namespaces.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid);
+        steps.extend(joined.map(|&(kind, path)| Step::Join { kind, path: path.to_owned() }));
+        if namespaces.cgroup {
+            steps.push(Step::CgroupNamespace);
+        }
+        if namespaces.fresh(NamespaceKind::Network) {
+            steps.push(Step::Loopback);
+        }
+        let sysctls = linux.sysctl.iter();
+        steps.extend(sysctls.map(|(key, value)| Step::Sysctl { path: sysctl::path(key), value: value.clone() }));
+    }
+
+    fn build_root(
+        &mut self,
+        spec: &Spec,
+        host: &Host,
+        request: &Request,
+        namespaces: &Namespaces<'_>,
+        read_only: bool,
+    ) -> Result<(), Refused> {
+        let empty = Linux::default();
+        let linux = spec.linux.as_ref().unwrap_or(&empty);
+        let (detach, afterwards) = root_propagation(linux)?;
+        let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup), namespaces.cgroup)?;
+        let steps = &mut self.steps;
+        steps.push(Step::Detach(detach));
+        steps.push(Step::Root(self.rootfs.clone()));
+        steps.extend(mounts.steps);
+        if !mounts.dev_is_bound {
+            steps.extend(device::compile(spec, host.has_kcore)?);
+        }
+        steps.push(Step::Directory(self.program.cwd.clone()));
+        steps.extend(mounts.seals);
+        if read_only {
+            steps.push(Step::SealRoot);
+        }
+        steps.extend(unique(&linux.readonly_paths).map(Step::ReadOnly));
+        steps.extend(unique(&linux.masked_paths).map(Step::Mask));
+        steps.push(if request.no_pivot { Step::MoveRoot } else { Step::Pivot });
+        steps.extend(afterwards.map(Step::Propagate));
+        steps.extend(spec.hostname.clone().filter(|name| !name.is_empty()).map(Step::Hostname));
+        Ok(())
+    }
+
+    fn confine_process(&mut self, process: &Process, host: &Host) {
+        if !has_home(&self.program.env) {
+            self.steps.push(Step::Home(process.user.uid));
+        }
+        self.steps.push(Step::Go(self.program.cwd.clone()));
+        let limits = process.rlimits.iter();
+        self.steps.extend(limits.map(|limit| Step::Limit { kind: limit.kind, soft: limit.soft, hard: limit.hard }));
+        self.steps.push(Step::Umask(process.user.umask.unwrap_or(0o022)));
+        if process.no_new_privileges {
+            self.steps.push(Step::NoNewPrivileges);
+        }
+        let user = &process.user;
+        let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
+        let Some(asked) = &process.capabilities else {
+            self.steps.push(identity);
+            return;
+        };
+        let mut unknown = Vec::new();
+        let mut set = |names: &[String]| {
+            let mut bits = 0;
+            for name in names {
+                match capability::number(name) {
+                    Some(number) => bits |= 1 << number,
+                    None => unknown.push(name.clone()),
+                }
+            }
+            bits
+        };
+        let bounding: u64 = set(&asked.bounding);
+        let kept = Capabilities {
+            effective: set(&asked.effective),
+            permitted: set(&asked.permitted),
+            inheritable: set(&asked.inheritable),
+            ambient: set(&asked.ambient),
+        };
+        unknown.sort();
+        unknown.dedup();
+        if !unknown.is_empty() {
+            self.warnings.push(format!("process.capabilities: ignoring unknown {}", unknown.join(", ")));
+        }
+        let dropped = host.bounding & !bounding;
+        self.steps.extend((dropped != 0).then_some(Step::Bound(dropped)));
+        self.steps.push(identity);
+        self.steps.push(Step::Capabilities(kept));
+    }
+}
+
+/// What the copied host's mounts become, and what `/` becomes inside.
+///
+/// Nothing that the container mounts reaches the host, unless it was asked for: then the host's mounts stay shared.
+fn root_propagation(linux: &Linux) -> Result<(Propagation, Option<Propagation>), Refused> {
+    let slave = Propagation { kind: PropagationKind::Slave, recursive: true };
+    let Some(name) = linux.rootfs_propagation.as_deref().filter(|name| !name.is_empty()) else {
+        return Ok((slave, None));
+    };
+    let asked = Propagation::named(name).ok_or_else(|| {
+        let known = "private, shared, slave or unbindable, or one of these with an r before it";
+        Refused::new("linux.rootfsPropagation", format!("{name:?} is not one of {known}"))
+    })?;
+    let everywhere = Propagation { recursive: true, ..asked };
+    Ok(match asked.kind {
+        PropagationKind::Slave | PropagationKind::Private => (everywhere, None),
+        PropagationKind::Shared => (everywhere, Some(asked)),
+        PropagationKind::Unbindable => (Propagation { kind: PropagationKind::Private, recursive: true }, Some(asked)),
+    })
+}
+
+fn unique(paths: &[String]) -> impl Iterator<Item = String> {
+    let mut seen: Vec<String> = Vec::new();
+    for path in paths.iter().map(|path| clean(path)) {
+        if !seen.contains(&path) {
+            seen.push(path);
+        }
+    }
+    seen.into_iter()
+}

@@ -1,0 +1,37 @@
+//! What `compile` is told beside the document.
+
+use serde::Serialize;
+
+use crate::cgroup::HostCgroups;
+
+/// What this host can do, as the room `probe` found it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Host {
+    /// Control group hierarchies, and where we are in them.
+    pub cgroups: HostCgroups,
+    /// Our bounding set: bit n for capability n. What is not in it, nobody below us can have.
+    pub bounding: u64,
+    /// Signals that our caller ignores: bit n-1 for signal n.
+    pub ignored_signals: u64,
+    /// Whether the kernel offers its memory as /proc/kcore; /dev/core then leads there.
+    pub has_kcore: bool,
+}
+
+/// What was asked for on the command line, or by a door.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Request {
+    /// The container's id.
+    pub id: String,
+    /// The bundle directory, absolute and without links.
+    pub bundle: String,
+    /// `--no-new-keyring`: keep the caller's session keyring.
+    pub keep_keyring: bool,
+    /// `--no-pivot`: move the root instead of pivoting into it.
+    pub no_pivot: bool,
+    /// `--preserve-fds`: descriptors 3 and on that the program keeps.
+    pub preserve_fds: u32,
+    /// Whether the program waits for `start`.
+    pub gated: bool,
+    /// Where the number of init is written, absolute.
+    pub pid_file: Option<String>,
+}

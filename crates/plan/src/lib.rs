@@ -1,0 +1,24 @@
+//! The plan: what will be done, as data, before anything is done.
+//!
+//! Touches: nothing.
+//! Never:   opens a file, reads a clock, asks the kernel; what it must know of the host is in [`Host`].
+//! Begin with [`compile`].
+
+mod capability;
+pub mod cgroup;
+mod compile;
+mod device;
+mod host;
+mod mount;
+mod refuse;
+pub mod resources;
+mod step;
+mod sysctl;
+mod tell;
+
+pub use capability::{LAST as LAST_CAPABILITY, name as capability_name, number as capability_number};
+pub use compile::{Plan, compile};
+pub use host::{Host, Request};
+pub use mount::{Mount, Propagation, PropagationKind, Source};
+pub use refuse::Refused;
+pub use step::{Act, Capabilities, Node, Program, Step};

@@ -1,0 +1,363 @@
+//! Mounts: from the document's options to what the kernel is asked for.
+
+use serde::Serialize;
+use spec::Spec;
+use sys::attr;
+
+use crate::Refused;
+use crate::cgroup::{CgroupPlan, HostCgroups};
+use crate::step::Step;
+
+/// One mount, ready to be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mount {
+    /// Where: absolute inside the container, cleaned.
+    pub target: String,
+    /// Of what.
+    pub source: Source,
+    /// `MOUNT_ATTR_*` bits set.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` bits that were asked to be clear.
+    pub clear: u64,
+    /// Propagation changes, in order, once it is attached.
+    pub propagation: Vec<Propagation>,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Source {
+    /// A file system of its own.
+    New {
+        /// Its type: `tmpfs`.
+        kind: String,
+        /// What mountinfo shows as its source.
+        name: String,
+        /// Flags of the superblock: `ro`, `sync`.
+        flags: Vec<&'static str>,
+        /// Options of the file system: `size=64k`.
+        data: Vec<(String, Option<String>)>,
+    },
+    /// A path of the host.
+    Bind {
+        /// Absolute, links followed.
+        path: String,
+        /// Whether what is mounted below it comes along.
+        recursive: bool,
+    },
+}
+
+/// How mounts made later spread between copies of a mount (mount_namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Propagation {
+    /// Which way.
+    pub kind: PropagationKind,
+    /// Whether all mounts below get it too.
+    pub recursive: bool,
+}
+
+/// The four ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[allow(missing_docs, reason = "the names are the man page's")]
+pub enum PropagationKind {
+    Private,
+    Shared,
+    Slave,
+    Unbindable,
+}
+
+impl Propagation {
+    /// `rslave` and its kin.
+    pub fn named(name: &str) -> Option<Self> {
+        let (recursive, kind) = match name.strip_prefix('r') {
+            Some(rest) => (true, rest),
+            None => (false, name),
+        };
+        let kind = match kind {
+            "private" => PropagationKind::Private,
+            "shared" => PropagationKind::Shared,
+            "slave" => PropagationKind::Slave,
+            "unbindable" => PropagationKind::Unbindable,
+            _ => return None,
+        };
+        Some(Self { kind, recursive })
+    }
+
+    /// The `MS_*` bit of mount(2), which mount_setattr(2) takes as well.
+    pub fn bit(self) -> u64 {
+        match self.kind {
+            PropagationKind::Private => 1 << 18,
+            PropagationKind::Shared => 1 << 20,
+            PropagationKind::Slave => 1 << 19,
+            PropagationKind::Unbindable => 1 << 17,
+        }
+    }
+}
+
+/// What one option of the document does.
+enum Effect {
+    /// Sets these bits of the mount, having cleared those.
+    Attribute { set: u64, clear: u64 },
+    /// Sets a flag of the superblock.
+    Super(&'static str),
+    /// Is a bind mount; with all below it or not.
+    Bind(bool),
+    /// Has nothing to do: the default, or without meaning for a new mount.
+    Nothing,
+    /// Is not built yet.
+    Unbuilt,
+    /// Is the file system's own.
+    Data,
+}
+
+fn effect(option: &str) -> Effect {
+    let set = |set| Effect::Attribute { set, clear: 0 };
+    let clear = |clear| Effect::Attribute { set: 0, clear };
+    let times = |set| Effect::Attribute { set, clear: attr::ATIME };
+    match option {
+        "ro" => set(attr::RDONLY),
+        "rw" => clear(attr::RDONLY),
+        "nosuid" => set(attr::NOSUID),
+        "suid" => clear(attr::NOSUID),
+        "nodev" => set(attr::NODEV),
+        "dev" => clear(attr::NODEV),
+        "noexec" => set(attr::NOEXEC),
+        "exec" => clear(attr::NOEXEC),
+        "noatime" => times(attr::NOATIME),
+        "relatime" | "atime" | "nostrictatime" => times(0),
+        "strictatime" | "norelatime" => times(attr::STRICTATIME),
+        "nodiratime" => set(attr::NODIRATIME),
+        "diratime" => clear(attr::NODIRATIME),
+        "nosymfollow" => set(attr::NOSYMFOLLOW),
+        "symfollow" => clear(attr::NOSYMFOLLOW),
+        "sync" => Effect::Super("sync"),
+        "dirsync" => Effect::Super("dirsync"),
+        "lazytime" => Effect::Super("lazytime"),
+        "mand" => Effect::Super("mand"),
+        "bind" => Effect::Bind(false),
+        "rbind" => Effect::Bind(true),
+        "defaults" | "async" | "nolazytime" | "nomand" | "loud" | "silent" | "noiversion" => Effect::Nothing,
+        "remount" | "idmap" | "ridmap" | "tmpcopyup" | "copy-symlink" | "src-nofollow" | "dest-nofollow" | "rro" | "rrw"
+        | "rnosuid" | "rsuid" | "rnodev" | "rdev" | "rnoexec" | "rexec" | "rnodiratime" | "rdiratime" | "rrelatime"
+        | "rnorelatime" | "rnoatime" | "ratime" | "rstrictatime" | "rnostrictatime" | "rnosymfollow" | "rsymfollow" => {
+            Effect::Unbuilt
+        }
+        _ => Effect::Data,
+    }
+}
+
+/// The options of one mount, sorted out.
+#[derive(Default)]
+struct Options {
+    set: u64,
+    clear: u64,
+    flags: Vec<&'static str>,
+    bind: Option<bool>,
+    propagation: Vec<Propagation>,
+    data: Vec<(String, Option<String>)>,
+}
+
+fn sort_out(at: &str, options: &[String]) -> Result<Options, Refused> {
+    let mut sorted = Options::default();
+    for (index, option) in options.iter().enumerate() {
+        if let Some(propagation) = Propagation::named(option) {
+            sorted.propagation.push(propagation);
+            continue;
+        }
+        match effect(option) {
+            Effect::Attribute { set, clear } => {
+                sorted.set = sorted.set & !clear | set;
+                sorted.clear = (sorted.clear | clear) & !set;
+            }
+            Effect::Super(flag) => sorted.flags.push(flag),
+            Effect::Bind(recursive) => sorted.bind = Some(recursive),
+            Effect::Nothing => {}
+            Effect::Unbuilt => {
+                return Err(Refused::new(format!("{at}.options[{index}]"), format!("{option:?} is not built yet, see docs/roadmap.md")));
+            }
+            Effect::Data => sorted.data.push(match option.split_once('=') {
+                Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                None => (option.clone(), None),
+            }),
+        }
+    }
+    Ok(sorted)
+}
+
+/// The one form of a path inside the container: absolute, without `.`, `..` and double slashes, as Go's path.Clean has it.
+pub(crate) fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Files of /proc that lxcfs and its like may cover; anything else there would hide the truth from us or the container.
+const COVERABLE: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// File systems that stand for a namespace: one superblock for many mounts, whose own flags are not ours to set.
+const VIRTUAL: [&str; 7] = ["proc", "sysfs", "tmpfs", "mqueue", "devpts", "cgroup", "cgroup2"];
+
+/// What the mounts of a document become.
+pub(crate) struct Mounts {
+    /// Steps, in the document's order.
+    pub(crate) steps: Vec<Step>,
+    /// Mounts that are made read-only at the end, so that others could be made below them.
+    pub(crate) seals: Vec<Step>,
+    /// Whether /dev is the host's, which is then left as it is.
+    pub(crate) dev_is_bound: bool,
+}
+
+pub(crate) fn compile(
+    spec: &Spec,
+    bundle: &str,
+    cgroups: (&HostCgroups, &CgroupPlan),
+    cgroup_namespace: bool,
+) -> Result<Mounts, Refused> {
+    let mut mounts = Mounts { steps: Vec::new(), seals: Vec::new(), dev_is_bound: false };
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        let at = format!("mounts[{index}]");
+        let target = clean(&mount.destination);
+        check_target(&at, &target)?;
+        let options = sort_out(&at, &mount.options)?;
+        let kind = mount.kind.as_deref().unwrap_or("");
+        if options.bind.is_some() || kind == "bind" {
+            mounts.bind(&at, mount, target, options, bundle)?;
+        } else if kind == "cgroup" || (kind == "cgroup2" && cgroups.0.unified_only()) {
+            mounts.control_groups(target, &options, cgroups, cgroup_namespace);
+        } else if kind.is_empty() {
+            return Err(Refused::new(format!("{at}.type"), "is missing, and the options say neither bind nor rbind"));
+        } else {
+            mounts.fresh(kind, mount.source.as_deref().unwrap_or("none"), target, options);
+        }
+    }
+    Ok(mounts)
+}
+
+fn check_target(at: &str, target: &str) -> Result<(), Refused> {
+    let path = || format!("{at}.destination");
+    if target == "/" {
+        return Err(Refused::new(path(), "is the root file system itself"));
+    }
+    if target.starts_with("/proc/") && !COVERABLE.contains(&target) {
+        return Err(Refused::new(path(), format!("{target} is inside /proc")));
+    }
+    Ok(())
+}
+
+impl Mounts {
+    fn bind(&mut self, at: &str, mount: &spec::Mount, target: String, options: Options, bundle: &str) -> Result<(), Refused> {
+        if let Some((key, _)) = options.data.first() {
+            return Err(Refused::new(format!("{at}.options"), format!("{key:?} is no option of a bind mount")));
+        }
+        let source = mount.source.as_deref().filter(|source| !source.is_empty());
+        let source = source.ok_or_else(|| Refused::new(format!("{at}.source"), "a bind mount needs one"))?;
+        let path = if source.starts_with('/') { source.to_owned() } else { format!("{bundle}/{source}") };
+        self.dev_is_bound |= target == "/dev";
+        let recursive = options.bind.unwrap_or(false);
+        self.push(target, Source::Bind { path, recursive }, options.set, options.clear, options.propagation);
+        Ok(())
+    }
+
+    fn fresh(&mut self, kind: &str, name: &str, target: String, options: Options) {
+        let mut set = options.set;
+        let mut flags = options.flags;
+        let read_only = set & attr::RDONLY != 0;
+        if kind == "tmpfs" && read_only {
+            set &= !attr::RDONLY;
+            self.seals.push(Step::Seal(target.clone()));
+        } else if read_only && !VIRTUAL.contains(&kind) {
+            flags.push("ro");
+        }
+        let source = Source::New { kind: kind.to_owned(), name: name.to_owned(), flags, data: options.data };
+        self.push(target, source, set, options.clear, options.propagation);
+    }
+
+    /// v2: the one hierarchy. v1: a tmpfs with one mount for each, and links for controllers that share one.
+    fn control_groups(
+        &mut self,
+        target: String,
+        options: &Options,
+        (host, plan): (&HostCgroups, &CgroupPlan),
+        namespace: bool,
+    ) {
+        if host.unified_only() {
+            let source = Source::New { kind: "cgroup2".into(), name: "cgroup".into(), flags: Vec::new(), data: Vec::new() };
+            return self.push(target, source, options.set, options.clear, options.propagation.clone());
+        }
+        let attributes = attr::NOSUID | attr::NODEV | attr::NOEXEC;
+        let read_only = options.set & attr::RDONLY;
+        let data = vec![("mode".to_owned(), Some("755".to_owned()))];
+        let tmpfs = Source::New { kind: "tmpfs".into(), name: "tmpfs".into(), flags: Vec::new(), data };
+        self.push(target.clone(), tmpfs, attributes, 0, options.propagation.clone());
+        for hierarchy in &host.hierarchies {
+            let directory = hierarchy.directory_name();
+            let below = format!("{target}/{directory}");
+            let source = if namespace {
+                Source::New { kind: "cgroup".into(), name: "cgroup".into(), flags: Vec::new(), data: hierarchy.mount_data() }
+            } else {
+                match plan.directory_in(hierarchy) {
+                    Some(path) => Source::Bind { path, recursive: false },
+                    None => continue,
+                }
+            };
+            self.push(below, source, attributes | read_only, 0, Vec::new());
+            for controller in hierarchy.controllers.iter().filter(|name| **name != directory) {
+                let link = Step::Link { path: format!("{target}/{controller}"), target: directory.clone(), replace: false };
+                self.steps.push(link);
+            }
+        }
+        if read_only != 0 {
+            self.seals.push(Step::Seal(target));
+        }
+    }
+
+    fn push(&mut self, target: String, source: Source, set: u64, clear: u64, propagation: Vec<Propagation>) {
+        self.steps.push(Step::Mount(Mount { target, source, set, clear, propagation }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_options_win_over_earlier_ones() -> Result<(), Refused> {
+        let options: Vec<String> = ["ro", "nosuid", "rw", "noatime", "relatime"].map(str::to_owned).into();
+        let sorted = sort_out("mounts[0]", &options)?;
+        assert_eq!(sorted.set, attr::NOSUID);
+        assert_eq!(sorted.clear, attr::RDONLY | attr::ATIME);
+        Ok(())
+    }
+
+    #[test]
+    fn paths_are_cleaned_inside_the_root() {
+        for (path, cleaned) in [("etc", "/etc"), ("/a/../../etc/", "/etc"), ("//a/./b", "/a/b"), ("..", "/")] {
+            assert_eq!(clean(path), cleaned, "{path}");
+        }
+    }
+
+    #[test]
+    fn propagation_is_known_by_name() {
+        assert!(Propagation::named("rprivate").is_some_and(|p| p.recursive && p.kind == PropagationKind::Private));
+        assert!(Propagation::named("shared").is_some_and(|p| !p.recursive));
+        assert_eq!(Propagation::named("relatime"), None);
+    }
+}

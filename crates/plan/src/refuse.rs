@@ -1,0 +1,102 @@
+//! Refusals: by name, with the JSON path, before the first side effect.
+
+use std::fmt;
+
+use spec::{NamespaceKind, Spec};
+
+/// A field that cannot be done, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// JSON path in config.json: `linux.namespaces[2].path`.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Refused {
+    /// A field and the reason against it.
+    pub fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { path: path.into(), reason: reason.into() }
+    }
+
+    fn unbuilt(path: impl Into<String>) -> Self {
+        Self::new(path, "not built yet, see docs/roadmap.md")
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "config.json: {}: {}", self.path, self.reason)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Refuses what this version does not do yet. Nothing that asks for confinement is ever ignored.
+pub(crate) fn unbuilt(spec: &Spec) -> Result<(), Refused> {
+    match first_unbuilt(spec) {
+        Some(path) => Err(Refused::unbuilt(path)),
+        None => Ok(()),
+    }
+}
+
+fn first_unbuilt(spec: &Spec) -> Option<String> {
+    let process = spec.process.iter().flat_map(|process| {
+        [
+            (process.terminal, "process.terminal"),
+            (process.apparmor_profile.as_deref().is_some_and(|s| !s.is_empty()), "process.apparmorProfile"),
+            (process.selinux_label.as_deref().is_some_and(|s| !s.is_empty()), "process.selinuxLabel"),
+            (process.scheduler.is_some(), "process.scheduler"),
+            (process.io_priority.is_some(), "process.ioPriority"),
+            (process.exec_cpu_affinity.is_some(), "process.execCPUAffinity"),
+        ]
+    });
+    let hooks = spec.hooks.iter().flat_map(|hooks| {
+        [
+            (!hooks.prestart.is_empty(), "hooks.prestart"),
+            (!hooks.create_runtime.is_empty(), "hooks.createRuntime"),
+            (!hooks.create_container.is_empty(), "hooks.createContainer"),
+            (!hooks.start_container.is_empty(), "hooks.startContainer"),
+            (!hooks.poststart.is_empty(), "hooks.poststart"),
+            (!hooks.poststop.is_empty(), "hooks.poststop"),
+        ]
+    });
+    let linux = spec.linux.iter().flat_map(|linux| {
+        [
+            (!linux.uid_mappings.is_empty(), "linux.uidMappings"),
+            (!linux.gid_mappings.is_empty(), "linux.gidMappings"),
+            (!linux.net_devices.is_empty(), "linux.netDevices"),
+            (linux.seccomp.is_some(), "linux.seccomp"),
+            (linux.mount_label.as_deref().is_some_and(|s| !s.is_empty()), "linux.mountLabel"),
+            (linux.intel_rdt.is_some(), "linux.intelRdt"),
+            (linux.memory_policy.is_some(), "linux.memoryPolicy"),
+            (linux.personality.is_some(), "linux.personality"),
+            (!linux.time_offsets.is_empty(), "linux.timeOffsets"),
+        ]
+    });
+    let domainname = [(spec.domainname.as_deref().is_some_and(|s| !s.is_empty()), "domainname")];
+    let field = process.chain(domainname).chain(hooks).chain(linux).find(|(asked, _)| *asked);
+    field.map(|(_, path)| path.to_owned()).or_else(|| unbuilt_namespace(spec)).or_else(|| unbuilt_mount(spec))
+}
+
+fn unbuilt_namespace(spec: &Spec) -> Option<String> {
+    let namespaces = spec.linux.iter().flat_map(|linux| linux.namespaces.iter());
+    namespaces.enumerate().find_map(|(at, namespace)| match namespace.kind {
+        NamespaceKind::User | NamespaceKind::Time => Some(format!("linux.namespaces[{at}]")),
+        NamespaceKind::Mount if namespace.path.is_some() => Some(format!("linux.namespaces[{at}].path")),
+        _ => None,
+    })
+}
+
+fn unbuilt_mount(spec: &Spec) -> Option<String> {
+    let mut mounts = spec.mounts.iter().enumerate();
+    mounts.find_map(|(at, mount)| {
+        if !mount.uid_mappings.is_empty() {
+            Some(format!("mounts[{at}].uidMappings"))
+        } else if !mount.gid_mappings.is_empty() {
+            Some(format!("mounts[{at}].gidMappings"))
+        } else {
+            None
+        }
+    })
+}

@@ -1,0 +1,170 @@
+//! Steps: the parent's acts and the child's steps.
+
+use serde::Serialize;
+use spec::{NamespaceKind, RlimitKind};
+
+use crate::mount::{Mount, Propagation};
+
+/// What the parent does, in order. Each act that leaves something behind knows its undoing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Act {
+    /// Claims the id with its state directory, locked.
+    Claim,
+    /// Writes the intent record: from here on `delete` finds everything.
+    Intend,
+    /// Makes the cgroup number n of the plan, with its limits.
+    Group(usize),
+    /// Binds the start gate in the state directory.
+    Listen,
+    /// Enters a pid namespace: children are born in it.
+    Enter(String),
+    /// Clones init into new namespaces.
+    Clone(Vec<NamespaceKind>),
+    /// Completes the record with what the child's birth told, before the child may run.
+    Complete,
+    /// Writes the number of init to a file.
+    Tell(String),
+}
+
+/// What the child does, in order, until it is the program.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Step {
+    /// Moves itself into the v1 cgroups whose `tasks` the parent opened.
+    JoinGroups,
+    /// Joins an existing namespace.
+    Join {
+        /// Of this kind; another one is refused by the kernel.
+        kind: NamespaceKind,
+        /// As the document writes it, a path on the host.
+        path: String,
+    },
+    /// Writes its `oom_score_adj`.
+    OomScore(i32),
+    /// Leads a session of its own.
+    Session,
+    /// Joins a new session keyring of this name.
+    Keyring(String),
+    /// Makes the cgroups that it is in the roots of a new cgroup namespace.
+    CgroupNamespace,
+    /// Brings the loopback interface up.
+    Loopback,
+    /// Writes a kernel parameter of its namespaces.
+    Sysctl {
+        /// Below /proc/sys, with slashes.
+        path: String,
+        /// The text written.
+        value: String,
+    },
+    /// Sets the propagation of the copied host's mounts, all of them.
+    Detach(Propagation),
+    /// Takes a directory of the host as the root, by a mount of its own.
+    Root(String),
+    /// Mounts something below the root.
+    Mount(Mount),
+    /// Makes a device node below the root.
+    Node(Node),
+    /// Makes a symbolic link below the root.
+    Link {
+        /// Where.
+        path: String,
+        /// What it says.
+        target: String,
+        /// Whether what is there already is replaced; it is left alone otherwise.
+        replace: bool,
+    },
+    /// Goes into the root and lets go of the host's mounts.
+    Pivot,
+    /// Moves the root to `/` without pivoting (`--no-pivot`).
+    MoveRoot,
+    /// Sets the propagation of `/`.
+    Propagate(Propagation),
+    /// Makes the working directory if it is missing.
+    Directory(String),
+    /// Makes the mount at this place read-only, now that all below it is in place.
+    Seal(String),
+    /// Makes `/` read-only.
+    SealRoot,
+    /// Sets the host name.
+    Hostname(String),
+    /// Makes a path read-only, if it exists.
+    ReadOnly(String),
+    /// Makes a path read as empty, if it exists.
+    Mask(String),
+    /// Sets a resource limit.
+    Limit {
+        /// Which.
+        kind: RlimitKind,
+        /// What the kernel enforces.
+        soft: u64,
+        /// Its ceiling.
+        hard: u64,
+    },
+    /// Sets the file mode creation mask.
+    Umask(u32),
+    /// Gives up gaining privileges by execve(2), for ever.
+    NoNewPrivileges,
+    /// Drops capabilities from the bounding set: bit n for capability n.
+    Bound(u64),
+    /// Becomes user and group, with these supplementary groups.
+    Become {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+        /// Supplementary groups.
+        groups: Vec<u32>,
+    },
+    /// Keeps exactly these capabilities.
+    Capabilities(Capabilities),
+    /// Looks up this user's home directory in the container's /etc/passwd, for `HOME`.
+    Home(u32),
+    /// Goes to the working directory as root; [`Step::Ready`] tries again as the user.
+    Go(String),
+    /// Finds the program, and reports that all is ready.
+    Ready,
+    /// Waits for `start`.
+    Gate,
+    /// Becomes the program.
+    Execute,
+}
+
+/// Four capability sets; bit n for capability n.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Capabilities {
+    /// What the kernel checks.
+    pub effective: u64,
+    /// What may become effective.
+    pub permitted: u64,
+    /// Kept over execve(2) where the file agrees.
+    pub inheritable: u64,
+    /// Kept over execve(2) by an ordinary user.
+    pub ambient: u64,
+}
+
+/// A device node, or a pipe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Node {
+    /// Where, inside the container.
+    pub path: String,
+    /// File type and permission bits, as mknod(2) takes them.
+    pub mode: u32,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// What is executed at the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Program {
+    /// Argument vector; the first one is looked up in `PATH` of `env`.
+    pub args: Vec<String>,
+    /// Environment, each name once.
+    pub env: Vec<String>,
+    /// Working directory.
+    pub cwd: String,
+}

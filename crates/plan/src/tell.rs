@@ -1,0 +1,200 @@
+//! The plan as people read it: numbered acts and steps, each with its undoing.
+
+use std::fmt;
+
+use crate::compile::Plan;
+use crate::mount::{Mount, Propagation, PropagationKind, Source};
+use crate::step::{Act, Step};
+use crate::capability;
+
+impl fmt::Display for Plan {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(to, "create {} from {}", self.id, self.bundle)?;
+        let mut number = 0;
+        let mut line = |to: &mut fmt::Formatter<'_>, what: String, undo: &str| {
+            number += 1;
+            if undo.is_empty() { writeln!(to, "{number:3}  {what}") } else { writeln!(to, "{number:3}  {what:<72}  | undo: {undo}") }
+        };
+        writeln!(to, "\nthe parent")?;
+        for act in &self.acts {
+            line(to, self.told(act), act.undoing())?;
+        }
+        writeln!(to, "\nthe child (what it did in its namespaces goes with them)")?;
+        for step in &self.steps {
+            line(to, step.to_string(), "")?;
+        }
+        let Self { program, warnings, .. } = self;
+        writeln!(to, "\nthe program\n     {:?} in {}", program.args, program.cwd)?;
+        for pair in &program.env {
+            writeln!(to, "     {pair}")?;
+        }
+        for warning in warnings {
+            writeln!(to, "\nwarning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    fn told(&self, act: &Act) -> String {
+        match act {
+            Act::Claim => format!("claim   the id {}", self.id),
+            Act::Intend => "record  what is about to be made".to_owned(),
+            Act::Group(index) => match self.cgroup.groups.get(*index) {
+                Some(group) => format!("group   {group}"),
+                None => format!("group   {index}"),
+            },
+            Act::Listen => "listen  at the start gate".to_owned(),
+            Act::Enter(path) => format!("enter   pid namespace {path}"),
+            Act::Clone(kinds) => {
+                let kinds: Vec<String> = kinds.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
+                format!("clone   into new namespaces: {}", kinds.join(" "))
+            }
+            Act::Complete => "record  init".to_owned(),
+            Act::Tell(path) => format!("write   the pid to {path}"),
+        }
+    }
+}
+
+impl Act {
+    /// What a failed create, or `delete`, does about it; empty where nothing is left behind.
+    pub fn undoing(&self) -> &'static str {
+        match self {
+            Self::Claim => "remove the state directory",
+            Self::Group(_) => "kill what is in it, remove it",
+            Self::Clone(_) => "kill and reap init",
+            Self::Tell(_) => "remove the file",
+            Self::Intend | Self::Listen | Self::Enter(_) | Self::Complete => "",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::JoinGroups => write!(to, "join    its cgroups, by tasks"),
+            Self::Join { kind, path } => write!(to, "join    {} namespace {path}", format!("{kind:?}").to_lowercase()),
+            Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
+            Self::Session => write!(to, "lead    a session"),
+            Self::Keyring(name) => write!(to, "join    session keyring {name}"),
+            Self::CgroupNamespace => write!(to, "unshare cgroup"),
+            Self::Loopback => write!(to, "up      lo"),
+            Self::Sysctl { path, value } => write!(to, "write   /proc/sys/{path} {value:?}"),
+            Self::Detach(how) => write!(to, "make    the host's mounts {how}"),
+            Self::Root(path) => write!(to, "root    {path}"),
+            Self::Mount(mount) => mount.fmt(to),
+            Self::Node(node) => {
+                let kind = match node.mode & 0o170_000 {
+                    0o060_000 => 'b',
+                    0o010_000 => 'p',
+                    _ => 'c',
+                };
+                write!(to, "node    {}  {kind} {}:{} {:04o}", node.path, node.major, node.minor, node.mode & 0o7777)?;
+                if (node.uid, node.gid) == (0, 0) { Ok(()) } else { write!(to, " {}:{}", node.uid, node.gid) }
+            }
+            Self::Link { path, target, .. } => write!(to, "link    {path} -> {target}"),
+            Self::Pivot => write!(to, "pivot   into the root"),
+            Self::MoveRoot => write!(to, "move    the root to /"),
+            Self::Propagate(how) => write!(to, "make    / {how}"),
+            Self::Directory(path) => write!(to, "make    {path} if it is missing"),
+            Self::Seal(path) => write!(to, "seal    {path} read-only"),
+            Self::SealRoot => write!(to, "seal    / read-only"),
+            Self::Hostname(name) => write!(to, "name    the host {name}"),
+            Self::ReadOnly(path) => write!(to, "protect {path} from writing"),
+            Self::Mask(path) => write!(to, "mask    {path}"),
+            Self::Limit { kind, soft, hard } => write!(to, "limit   {} {soft} {hard}", format!("{kind:?}").to_lowercase()),
+            Self::Umask(mask) => write!(to, "umask   {mask:04o}"),
+            Self::NoNewPrivileges => write!(to, "lock    no new privileges"),
+            Self::Bound(dropped) => write!(to, "drop    from the bounding set: {}", Bits(*dropped)),
+            Self::Become { uid, gid, groups } => {
+                write!(to, "become  {uid}:{gid}")?;
+                if groups.is_empty() { Ok(()) } else { write!(to, " groups {groups:?}") }
+            }
+            Self::Capabilities(kept) => {
+                write!(to, "keep    effective: {}", Bits(kept.effective))?;
+                let others = [("permitted", kept.permitted), ("inheritable", kept.inheritable), ("ambient", kept.ambient)];
+                for (name, bits) in others {
+                    if name == "permitted" && bits == kept.effective {
+                        write!(to, "; permitted: the same")?;
+                    } else {
+                        write!(to, "; {name}: {}", Bits(bits))?;
+                    }
+                }
+                Ok(())
+            }
+            Self::Home(uid) => write!(to, "find    the home of user {uid}"),
+            Self::Go(path) => write!(to, "go      to {path}"),
+            Self::Ready => write!(to, "find    the program, report ready"),
+            Self::Gate => write!(to, "wait    for start"),
+            Self::Execute => write!(to, "exec    the program"),
+        }
+    }
+}
+
+/// Capabilities by name, without their prefix.
+struct Bits(u64);
+
+impl fmt::Display for Bits {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = (0..64).filter(|bit| self.0 & (1 << bit) != 0).map(|bit| match capability::name(bit) {
+            Some(name) => name.trim_start_matches("CAP_").to_lowercase(),
+            None => bit.to_string(),
+        });
+        let names: Vec<String> = names.collect();
+        to.write_str(if names.is_empty() { "none" } else { "" })?;
+        to.write_str(&names.join(" "))
+    }
+}
+
+impl fmt::Display for Propagation {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            PropagationKind::Private => "private",
+            PropagationKind::Shared => "shared",
+            PropagationKind::Slave => "slave",
+            PropagationKind::Unbindable => "unbindable",
+        };
+        write!(to, "{}{kind}", if self.recursive { "r" } else { "" })
+    }
+}
+
+/// Names of mount attributes, as fstab(5) has them.
+const ATTRIBUTES: [(u64, &str, &str); 7] = [
+    (sys::attr::RDONLY, "ro", "rw"),
+    (sys::attr::NOSUID, "nosuid", "suid"),
+    (sys::attr::NODEV, "nodev", "dev"),
+    (sys::attr::NOEXEC, "noexec", "exec"),
+    (sys::attr::NOATIME, "noatime", ""),
+    (sys::attr::STRICTATIME, "strictatime", ""),
+    (sys::attr::NODIRATIME, "nodiratime", "diratime"),
+];
+
+impl fmt::Display for Mount {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::New { kind, data, flags, .. } => {
+                write!(to, "mount   {kind} on {}", self.target)?;
+                for flag in flags {
+                    write!(to, " {flag}")?;
+                }
+                for (key, value) in data {
+                    match value {
+                        Some(value) => write!(to, " {key}={value}")?,
+                        None => write!(to, " {key}")?,
+                    }
+                }
+            }
+            Source::Bind { path, recursive } => {
+                write!(to, "{:<7} {path} on {}", if *recursive { "rbind" } else { "bind" }, self.target)?;
+            }
+        }
+        for (bit, set, clear) in ATTRIBUTES {
+            if self.set & bit != 0 {
+                write!(to, " {set}")?;
+            } else if self.clear & bit == bit && !clear.is_empty() {
+                write!(to, " {clear}")?;
+            }
+        }
+        self.propagation.iter().try_for_each(|how| write!(to, " {how}"))
+    }
+}

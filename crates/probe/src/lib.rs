@@ -1,0 +1,50 @@
+//! What this host can do: [`Host`], read before a plan is made.
+//!
+//! Touches: /proc/self, /proc/kcore and /sys/fs/cgroup, reading.
+//! Never:   changes anything; tries a call out on the caller's own namespaces.
+//! Begin with [`host`].
+
+mod groups;
+
+use plan::Host;
+use rustix::fs::{CWD, Mode, OFlags, access, openat};
+use rustix::io::read;
+use sys::{Called, Doing, Failed};
+
+/// Asks the kernel what a plan depends on.
+pub fn host() -> Result<Host, Failed> {
+    probe().doing(|| "probe the host")
+}
+
+fn probe() -> Result<Host, Failed> {
+    let status = read_text("/proc/self/status")?;
+    let hex = |field: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let value = line.and_then(|value| u64::from_str_radix(value.trim(), 16).ok());
+        value.ok_or_else(|| Failed::refused(format!("/proc/self/status: no {field}")))
+    };
+    Ok(Host {
+        cgroups: groups::probe()?,
+        bounding: hex("CapBnd")?,
+        ignored_signals: hex("SigIgn")?,
+        has_kcore: access("/proc/kcore", rustix::fs::Access::EXISTS).is_ok(),
+    })
+}
+
+/// A small file of the kernel's, whole.
+pub fn read_text(path: &str) -> Result<String, Failed> {
+    let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).called(|| format!("open({path:?})"))?;
+    let mut text = vec![0; 8192];
+    let mut length = 0;
+    loop {
+        if length == text.len() {
+            text.resize(length * 2, 0);
+        }
+        match read(&file, text.get_mut(length..).unwrap_or_default()).called(|| format!("read({path:?})"))? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    text.truncate(length);
+    String::from_utf8(text).map_err(|_| Failed::refused(format!("{path} is not UTF-8")))
+}

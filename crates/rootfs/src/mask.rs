@@ -1,0 +1,119 @@
+//! Paths that read as empty, and paths that cannot be written.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, OFlags, Stat, fstat, major, minor};
+use sys::{Called, Doing, Errno, Failed, attr};
+
+use crate::{Rootfs, attach};
+
+impl Rootfs {
+    /// Covers a path: a directory with an empty one, anything else with the null device. Nothing happens where
+    /// nothing is.
+    ///
+    /// The mask is mounted on a handle, not on a name: a container that may write to the parent could otherwise move
+    /// what is to be masked aside between our look and our mount.
+    pub fn mask(&mut self, path: &str) -> Result<(), Failed> {
+        self.cover(path).doing(|| format!("mask {path}"))
+    }
+
+    fn cover(&mut self, path: &str) -> Result<(), Failed> {
+        let Some(place) = self.existing(path)? else { return Ok(()) };
+        let mode = fstat(&place).called(|| "fstat()")?.st_mode;
+        let cover = if FileType::from_raw_mode(mode) == FileType::Directory {
+            self.empty_directory()?
+        } else {
+            attach::clone_handle(&self.null_device()?, false)?
+        };
+        cover.attach(&place).map(drop)
+    }
+
+    /// Makes a path read-only, by a mount of itself. Nothing happens where nothing is.
+    pub fn protect(&mut self, path: &str) -> Result<(), Failed> {
+        self.freeze_path(path).doing(|| format!("protect {path}"))
+    }
+
+    fn freeze_path(&mut self, path: &str) -> Result<(), Failed> {
+        let Some(place) = self.existing(path)? else { return Ok(()) };
+        let mut tree = attach::clone_handle(&place, true)?;
+        tree.change(attr::RDONLY, 0)?;
+        tree.attach(&place).map(drop)
+    }
+
+    fn existing(&self, path: &str) -> Result<Option<OwnedFd>, Failed> {
+        match self.root.resolve(path) {
+            Ok(place) => Ok(Some(place)),
+            // A part of the path that is no directory means the same: what was to be covered is not there.
+            Err(failed) if matches!(failed.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => Ok(None),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// The container's null device, proven to be one (CVE-2025-31133: a /dev/null that is a link makes its target
+    /// writable where the mask should be).
+    fn null_device(&self) -> Result<OwnedFd, Failed> {
+        let null = self.root.resolve_link("/dev/null")?;
+        let stat = fstat(&null).called(|| "fstat(\"/dev/null\")")?;
+        if is_null(&stat) { Ok(null) } else { Err(Failed::refused("/dev/null is not character device 1:3")) }
+    }
+
+    /// An empty read-only directory. One superblock serves all: each further one is a copy of the first mount.
+    fn empty_directory(&mut self) -> Result<attach::Tree, Failed> {
+        let data = [("nr_blocks", "1"), ("nr_inodes", "1")].map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+        if let Some(first) = &self.empty {
+            return attach::clone_handle(first, false);
+        }
+        let tree = attach::fresh("tmpfs", "tmpfs", &[], &data, attr::RDONLY)?;
+        if let attach::Tree::Detached(first) = &tree {
+            self.empty = Some(rustix::io::fcntl_dupfd_cloexec(first, 0).called(|| "dup(mask)")?);
+        }
+        Ok(tree)
+    }
+
+    /// Gives standard streams that are the host's null device the container's instead.
+    pub fn reopen_null(&self) -> Result<(), Failed> {
+        let mut null = None;
+        for number in 0..3 {
+            let stream = stream(number);
+            // A stream may be closed.
+            if !fstat(stream).is_ok_and(|stat| is_null(&stat)) {
+                continue;
+            }
+            let null = match &null {
+                Some(null) => null,
+                None => null.insert(self.open_null()?),
+            };
+            match number {
+                0 => rustix::stdio::dup2_stdin(null),
+                1 => rustix::stdio::dup2_stdout(null),
+                _ => rustix::stdio::dup2_stderr(null),
+            }
+            .called(|| format!("dup2(\"/dev/null\", {number})"))?;
+        }
+        Ok(())
+    }
+
+    fn open_null(&self) -> Result<OwnedFd, Failed> {
+        let null = self.root.open("/dev/null", OFlags::RDWR)?;
+        let stat = fstat(&null).called(|| "fstat(\"/dev/null\")")?;
+        if !is_null(&stat) {
+            return Err(Failed::refused("/dev/null is not character device 1:3"));
+        }
+        // It was opened so that a pipe in its place could not hold us up; the program gets it as it expects it.
+        rustix::fs::fcntl_setfl(&null, OFlags::RDWR).called(|| "fcntl(F_SETFL)")?;
+        Ok(null)
+    }
+}
+
+fn stream(number: u8) -> BorrowedFd<'static> {
+    match number {
+        0 => rustix::stdio::stdin(),
+        1 => rustix::stdio::stdout(),
+        _ => rustix::stdio::stderr(),
+    }
+}
+
+fn is_null(stat: &Stat) -> bool {
+    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    is_device && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3)
+}

@@ -1,0 +1,172 @@
+//! Mounts of the document.
+
+use std::borrow::Cow;
+use std::os::fd::{AsFd, OwnedFd};
+
+use path::Wanted;
+use plan::{Mount, Source};
+use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat, stat};
+use sys::{Called, Doing, Errno, Failed, attr};
+
+use crate::attach::{self, Old, Tree};
+use crate::Rootfs;
+
+impl Rootfs {
+    /// Makes one mount.
+    pub fn mount(&mut self, mount: &Mount) -> Result<(), Failed> {
+        self.make_mount(mount).doing(|| format!("mount {} on {}", told(&mount.source), mount.target))
+    }
+
+    fn make_mount(&mut self, mount: &Mount) -> Result<(), Failed> {
+        let (tree, place) = match &mount.source {
+            Source::New { kind, name, flags, data } => {
+                let place = self.place_fresh(kind, &mount.target)?;
+                let data = with_mode(kind, data, &place)?;
+                (attach::fresh(kind, name, flags, &data, mount.set)?, place)
+            }
+            Source::Bind { path, recursive } => {
+                let mut tree = attach::clone_tree(path, *recursive)?;
+                if mount.set | mount.clear != 0 {
+                    tree.change(mount.set, mount.clear)?;
+                }
+                let place = self.place_bind(&tree, &mount.target)?;
+                (tree, place)
+            }
+        };
+        if matches!(tree, Tree::Later(_)) {
+            self.fallbacks.push("mount(2)");
+        }
+        let handle = tree.attach(&place)?;
+        for how in &mount.propagation {
+            attach::propagate(handle.as_fd(), *how)?;
+        }
+        if is_tmpfs(&mount.source) {
+            self.kept.push((mount.target.clone(), handle));
+        }
+        Ok(())
+    }
+
+    /// Where a new file system goes. proc and sysfs go where the container's root really has a directory of that
+    /// name: were /proc a link, masks and labels would land elsewhere (CVE-2023-27561, CVE-2019-19921).
+    fn place_fresh(&self, kind: &str, target: &str) -> Result<OwnedFd, Failed> {
+        match self.root.resolve_plain(target) {
+            Err(failed) if failed.errno() == Some(Errno::NOENT) => {
+                let made = self.root.provide(target, Wanted::Directory)?;
+                if matches!(kind, "proc" | "sysfs") { self.root.resolve_plain(target) } else { Ok(made) }
+            }
+            Err(failed) if matches!(kind, "proc" | "sysfs") => {
+                Err(failed.while_doing(&format!("{target} must be a directory, not a link")))
+            }
+            // A link in the way, inside the root.
+            Err(failed) if matches!(failed.errno(), Some(Errno::LOOP | Errno::NOTDIR)) => {
+                let place = self.root.provide(target, Wanted::Directory)?;
+                refuse_inside_proc(&place, target)?;
+                Ok(place)
+            }
+            resolved => resolved,
+        }
+    }
+
+    /// Where a bind mount goes: a directory for a directory, a file for anything else.
+    fn place_bind(&self, tree: &Tree, target: &str) -> Result<OwnedFd, Failed> {
+        let mode = match tree {
+            Tree::Detached(tree) => fstat(tree).called(|| "fstat(source)")?.st_mode,
+            Tree::Later(Old::Bind { path, .. }) => stat(path.as_str()).called(|| format!("stat({path:?})"))?.st_mode,
+            Tree::Later(Old::Fresh { .. }) => return Err(Failed::refused("a new file system is no bind mount")),
+        };
+        if target == "/proc" {
+            refuse_false_proc(tree)?;
+        }
+        let wanted =
+            if FileType::from_raw_mode(mode) == FileType::Directory { Wanted::Directory } else { Wanted::File };
+        let place = match wanted {
+            Wanted::Directory => self.place_fresh("", target)?,
+            Wanted::File => {
+                let place = self.root.provide(target, Wanted::File)?;
+                if !target.starts_with("/proc/") {
+                    refuse_inside_proc(&place, target)?;
+                }
+                place
+            }
+        };
+        Ok(place)
+    }
+
+    /// Makes a mount read-only that was made before, now that all below it is in place.
+    pub fn seal(&mut self, target: &str) -> Result<(), Failed> {
+        let kept = self.kept.iter().rposition(|(at, _)| at == target);
+        let handle = match kept {
+            Some(index) => self.kept.swap_remove(index).1,
+            None => self.root.resolve(target)?,
+        };
+        attach::change_handle(handle.as_fd(), attr::RDONLY, 0).doing(|| format!("seal {target}"))
+    }
+
+    /// Makes `/` read-only.
+    pub fn seal_root(&self) -> Result<(), Failed> {
+        attach::change_handle(self.root.as_fd(), attr::RDONLY, 0).doing(|| "seal /")
+    }
+
+    /// Changes the propagation of `/`.
+    pub fn propagate(&self, how: plan::Propagation) -> Result<(), Failed> {
+        attach::propagate_path("/", how).doing(|| format!("make / {how}"))
+    }
+
+    /// Makes a directory where there is none.
+    pub fn provide_directory(&self, path: &str) -> Result<(), Failed> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        match self.root.open(path, flags) {
+            Err(failed) if failed.errno() == Some(Errno::NOENT) => {
+                self.root.provide(path, Wanted::Directory).map(drop).doing(|| format!("make {path}"))
+            }
+            found => found.map(drop).doing(|| format!("make {path}")),
+        }
+    }
+}
+
+type Data = [(String, Option<String>)];
+
+/// A tmpfs over a directory takes over its mode, unless it is told one.
+fn with_mode<'a>(kind: &str, data: &'a Data, place: &OwnedFd) -> Result<Cow<'a, Data>, Failed> {
+    if kind != "tmpfs" || data.iter().any(|(key, _)| key == "mode") {
+        return Ok(data.into());
+    }
+    let mode = fstat(place).called(|| "fstat(target)")?.st_mode & 0o7777;
+    let mode = ("mode".to_owned(), Some(format!("{mode:o}")));
+    Ok(data.iter().cloned().chain([mode]).collect::<Vec<_>>().into())
+}
+
+fn is_tmpfs(source: &Source) -> bool {
+    matches!(source, Source::New { kind, .. } if kind == "tmpfs")
+}
+
+fn told(source: &Source) -> &str {
+    match source {
+        Source::New { kind, .. } => kind,
+        Source::Bind { path, .. } => path,
+    }
+}
+
+/// The plan lets nothing be mounted inside /proc by name; here the same holds for a link that leads there.
+fn refuse_inside_proc(place: &OwnedFd, target: &str) -> Result<(), Failed> {
+    match fstatfs(place).called(|| "fstatfs(target)")?.f_type {
+        PROC_SUPER_MAGIC => Err(Failed::refused(format!("{target} leads into /proc"))),
+        _ => Ok(()),
+    }
+}
+
+/// Only a procfs may stand on /proc: with anything else there, what is written below it goes astray
+/// (CVE-2019-16884).
+fn refuse_false_proc(tree: &Tree) -> Result<(), Failed> {
+    let kind = match tree {
+        Tree::Detached(tree) => fstatfs(tree).called(|| "fstatfs(source)")?.f_type,
+        Tree::Later(Old::Bind { path, .. }) => {
+            let source = openat(CWD, path.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .called(|| format!("open({path:?})"))?;
+            fstatfs(&source).called(|| "fstatfs(source)")?.f_type
+        }
+        Tree::Later(Old::Fresh { .. }) => PROC_SUPER_MAGIC,
+    };
+    if kind == PROC_SUPER_MAGIC { Ok(()) } else { Err(Failed::refused("/proc takes nothing but a procfs")) }
+}
+

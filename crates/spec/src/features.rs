@@ -1,0 +1,252 @@
+//! What this engine can do, for engines that ask before they use it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::pretty::pretty;
+use crate::{CAPABILITIES, MountOption, VERSION, options};
+
+/// The features document. An absent list means "not known", an empty one "none".
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Features {
+    /// The oldest version of the specification that is understood.
+    pub oci_version_min: String,
+    /// The newest.
+    pub oci_version_max: String,
+    /// Kinds of hook that are run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Vec<String>>,
+    /// Mount options that are understood, sorted; those of file systems are not among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_options: Option<Vec<String>>,
+    /// What only Linux has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux: Option<LinuxFeatures>,
+    /// Words for programs that know us.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Annotations in config.json that change what happens; one that ends in a dot stands for all that begin so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub potentially_unsafe_config_annotations: Vec<String>,
+}
+
+/// What only Linux has.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinuxFeatures {
+    /// Kinds of namespace, sorted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<Vec<String>>,
+    /// Capabilities that are known by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<String>>,
+    /// Control groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupFeatures>,
+    /// System call filters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp: Option<SeccompFeatures>,
+    /// AppArmor profiles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apparmor: Option<Enabled>,
+    /// SELinux labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selinux: Option<Enabled>,
+    /// Intel RDT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<RdtFeatures>,
+    /// NUMA policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryFeatures>,
+    /// What mounts can do beyond options.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_extensions: Option<MountExtensions>,
+    /// Network devices moved in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub net_devices: Option<Enabled>,
+}
+
+/// Whether something is there.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Enabled {
+    /// Compiled in; the host may lack it all the same.
+    pub enabled: bool,
+}
+
+/// Control groups.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CgroupFeatures {
+    /// One hierarchy for each controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v1: Option<bool>,
+    /// The unified hierarchy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v2: Option<bool>,
+    /// Through systemd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub systemd: Option<bool>,
+    /// Through a user's systemd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub systemd_user: Option<bool>,
+    /// The RDMA controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdma: Option<bool>,
+}
+
+/// System call filters.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeccompFeatures {
+    /// Whether filters are loaded.
+    pub enabled: bool,
+    /// `SCMP_ACT_*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actions: Option<Vec<String>>,
+    /// `SCMP_CMP_*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operators: Option<Vec<String>>,
+    /// `SCMP_ARCH_*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archs: Option<Vec<String>>,
+    /// `SECCOMP_FILTER_FLAG_*` that are understood...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_flags: Option<Vec<String>>,
+    /// ...and those that this kernel takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supported_flags: Option<Vec<String>>,
+}
+
+/// Intel RDT.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RdtFeatures {
+    /// Classes of service.
+    pub enabled: bool,
+    /// `schemata`, the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schemata: Option<bool>,
+    /// Monitoring groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitoring: Option<bool>,
+}
+
+/// NUMA policy.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct MemoryFeatures {
+    /// `MPOL_*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modes: Option<Vec<String>>,
+    /// `MPOL_F_*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<String>>,
+}
+
+/// What mounts can do beyond options.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct MountExtensions {
+    /// Mapped ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idmap: Option<Enabled>,
+}
+
+impl Features {
+    /// What is compiled in. A field that is refused by name is not announced here, so this changes together with
+    /// docs/fields.md.
+    pub fn own() -> Self {
+        Self {
+            oci_version_min: "1.0.0".into(),
+            oci_version_max: VERSION.into(),
+            hooks: Some(Vec::new()),
+            mount_options: Some(
+                options()
+                    .iter()
+                    .filter(|(_, meaning)| honoured(*meaning))
+                    .map(|(name, _)| (*name).into())
+                    .collect(),
+            ),
+            linux: Some(LinuxFeatures {
+                namespaces: Some(words(NAMESPACES)),
+                capabilities: Some(words(CAPABILITIES)),
+                cgroup: Some(CgroupFeatures {
+                    v1: Some(true),
+                    v2: Some(true),
+                    systemd: Some(false),
+                    systemd_user: Some(false),
+                    rdma: Some(false),
+                }),
+                seccomp: Some(SeccompFeatures::default()),
+                apparmor: Some(Enabled { enabled: false }),
+                selinux: Some(Enabled { enabled: false }),
+                intel_rdt: Some(RdtFeatures::default()),
+                memory_policy: None,
+                mount_extensions: Some(MountExtensions { idmap: Some(Enabled { enabled: false }) }),
+                net_devices: Some(Enabled { enabled: false }),
+            }),
+            annotations: BTreeMap::new(),
+            potentially_unsafe_config_annotations: Vec::new(),
+        }
+    }
+
+    /// As runc prints it: four spaces for each level, no newline at the end.
+    pub fn to_pretty(&self) -> String {
+        pretty(self, b"    ")
+    }
+}
+
+/// Whether mounts are made with such an option; the others are refused by name.
+fn honoured(meaning: MountOption) -> bool {
+    match meaning {
+        MountOption::Nothing
+        | MountOption::Flag(_)
+        | MountOption::Propagation { .. }
+        | MountOption::Bind { .. }
+        | MountOption::Remount => true,
+        MountOption::Recursive { .. } | MountOption::Idmap { .. } | MountOption::CopyUp => false,
+    }
+}
+
+fn words(list: &[&str]) -> Vec<String> {
+    list.iter().map(|word| (*word).into()).collect()
+}
+
+/// Kinds of namespace that containers get.
+const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "uts"];
+
+#[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test states what it expects")]
+mod tests {
+    use super::*;
+
+    /// What Debian's runc 1.1.5 printed passes through our types unchanged, order of keys and indent included.
+    #[test]
+    fn the_document_has_runcs_keys_in_runcs_order() {
+        let written = include_str!("../tests/fixtures/runc-1.1.5-features.json").trim_end();
+        let features: Features = serde_json::from_str(written).expect("runc writes what we read");
+        assert_eq!(features.to_pretty(), written);
+    }
+
+    #[test]
+    fn what_is_refused_is_not_announced() {
+        let own = Features::own();
+        let announced = own.mount_options.expect("they are known");
+        assert!(announced.is_sorted());
+        for name in ["rro", "idmap", "tmpcopyup"] {
+            assert!(!announced.iter().any(|known| known == name), "{name}");
+        }
+        for name in ["ro", "rbind", "rslave", "nosymfollow"] {
+            assert!(announced.iter().any(|known| known == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn none_is_written_as_an_empty_list() {
+        let written = Features::own().to_pretty();
+        assert!(written.starts_with(
+            "{\n    \"ociVersionMin\": \"1.0.0\",\n    \"ociVersionMax\": \"1.3.0\",\n    \"hooks\": [],\n"
+        ));
+        assert!(written.contains("\"seccomp\": {\n            \"enabled\": false\n        }"));
+    }
+}

@@ -1,0 +1,15 @@
+//! The state directory: one directory a container, with its record, its lock and its start gate.
+//!
+//! Touches: the state root, by handle.
+//! Never:   trusts a record of a newer version; leaves a half-written one; waits for a lock without being asked to.
+//! Begin with [`Store::provide`].
+
+mod gate;
+mod record;
+mod store;
+mod time;
+
+pub use gate::{Gate, Knock};
+pub use record::{Init, Phase, Record};
+pub use store::{Entry, Error, Store};
+pub use time::Moment;

@@ -1,0 +1,61 @@
+//! What is written down of a container. The format is in docs/state.md.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The version that this build writes, and the newest that it reads.
+pub(crate) const VERSION: u32 = 1;
+
+/// One container. `Groups` is the cgroup room's own account of what it made.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Record<Groups> {
+    /// Version of this format.
+    pub version: u32,
+    /// How far `create` came.
+    pub phase: Phase,
+    /// The container's id.
+    pub id: String,
+    /// The bundle directory, absolute.
+    pub bundle: String,
+    /// The root file system on the host, absolute.
+    pub rootfs: String,
+    /// When init was born, RFC 3339 with nanoseconds, UTC; empty until then.
+    pub created: String,
+    /// The document's annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The first process; none until it is born.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
+    /// Whether init is the first process of a pid namespace of its own.
+    pub own_pids: bool,
+    /// The cgroups that were or will be made.
+    pub cgroup: Groups,
+    /// What was not done as asked, or done by a second way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// How far `create` came.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Things are about to be made; what exists of them is for `delete` to find out.
+    Intent,
+    /// Init was born and is known.
+    Complete,
+}
+
+/// The first process, so that another one with its number cannot be taken for it.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Init {
+    /// Its number in our pid namespace.
+    pub pid: i32,
+    /// The inode of its pidfd, which no other process of this boot has (Linux 6.9).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub birthmark: Option<u64>,
+    /// Clock ticks from boot to its birth, field 22 of /proc/PID/stat; before Linux 6.9.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<u64>,
+}

@@ -1,0 +1,279 @@
+//! Directories, locks and records.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, renameat, statat, unlinkat,
+};
+use rustix::io::{read, write};
+use serde::{Serialize, de::DeserializeOwned};
+use sys::{Called, Doing, Errno, Failed};
+
+use crate::record::{Record, VERSION};
+
+/// What can go wrong with a container's state.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is one with this id already.
+    Exists,
+    /// There is none with this id.
+    NotFound,
+    /// Its record cannot be read: why.
+    Unreadable(String),
+    /// A call failed.
+    Failed(Failed),
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exists => to.write_str("container with given ID already exists"),
+            Self::NotFound => to.write_str("container does not exist"),
+            Self::Unreadable(why) => write!(to, "state.json: {why}"),
+            Self::Failed(failed) => failed.fmt(to),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The state root.
+#[derive(Debug)]
+pub struct Store {
+    directory: OwnedFd,
+}
+
+/// One container's directory, locked while this lives.
+#[derive(Debug)]
+pub struct Entry {
+    directory: OwnedFd,
+    root: OwnedFd,
+    id: String,
+    is_locked: bool,
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const RECORD: &str = "state.json";
+const DRAFT: &str = ".state.json";
+pub(crate) const GATE: &str = "gate";
+
+impl Store {
+    /// Opens the state root; none where there is no such directory.
+    pub fn open(path: &str) -> Result<Option<Self>, Failed> {
+        match openat(CWD, path, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty()) {
+            Ok(directory) => Ok(Some(Self { directory })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Failed::call(format!("open({path:?})"), errno)),
+        }
+    }
+
+    /// Opens the state root, made if it is missing, with the directories above it, 0700.
+    pub fn provide(path: &str) -> Result<Self, Failed> {
+        if let Some(store) = Self::open(path)? {
+            return Ok(store);
+        }
+        let mut so_far = String::new();
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            so_far.push('/');
+            so_far.push_str(part);
+            match mkdirat(CWD, so_far.as_str(), Mode::from_raw_mode(0o700)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(Failed::call(format!("mkdir({so_far:?})"), errno)),
+            }
+        }
+        Self::open(path)?.ok_or_else(|| Failed::call(format!("open({path:?})"), Errno::NOENT))
+    }
+
+    /// Claims an id: makes its directory and locks it. Of two who claim the same one, one gets [`Error::Exists`].
+    pub fn claim(&self, id: &str) -> Result<Entry, Error> {
+        match mkdirat(&self.directory, id, Mode::from_raw_mode(0o711)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(Error::Exists),
+            Err(errno) => return Err(Failed::call(format!("mkdirat({id:?})"), errno).into()),
+        }
+        self.lock(id)
+    }
+
+    /// One container's directory, locked; waits while another command holds it.
+    ///
+    /// `delete` of a half-made container may have taken the directory away meanwhile: that is [`Error::NotFound`].
+    pub fn lock(&self, id: &str) -> Result<Entry, Error> {
+        let mut entry = self.look(id)?;
+        loop {
+            match flock(&entry.directory, FlockOperation::LockExclusive) {
+                Err(Errno::INTR) => {}
+                locked => break locked.called(|| "flock(state directory)")?,
+            }
+        }
+        match fstat(&entry.directory).called(|| "fstat(state directory)")?.st_nlink {
+            0 => Err(Error::NotFound),
+            _ => {
+                entry.is_locked = true;
+                Ok(entry)
+            }
+        }
+    }
+
+    /// One container's directory, not locked: for commands that only look.
+    pub fn look(&self, id: &str) -> Result<Entry, Error> {
+        let directory = match openat(&self.directory, id, DIRECTORY, Mode::empty()) {
+            Ok(directory) => directory,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(Error::NotFound),
+            Err(errno) => return Err(Failed::call(format!("openat({id:?})"), errno).into()),
+        };
+        let root = rustix::io::fcntl_dupfd_cloexec(&self.directory, 0).called(|| "dup(state root)")?;
+        Ok(Entry { directory, root, id: id.to_owned(), is_locked: false })
+    }
+
+    /// All ids, sorted, each with the user id that owns its directory.
+    pub fn ids(&self) -> Result<Vec<(String, u32)>, Failed> {
+        let mut ids = Vec::new();
+        for item in Dir::read_from(&self.directory).called(|| "open(state root)")? {
+            let item = item.called(|| "getdents(state root)")?;
+            let Ok(name) = item.file_name().to_str() else { continue };
+            if name.starts_with('.') {
+                continue;
+            }
+            let Ok(stat) = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                ids.push((name.to_owned(), stat.st_uid));
+            }
+        }
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+impl Entry {
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Writes the record: a draft first, then by rename, so that a reader sees the old one or the new one.
+    pub fn write<G: Serialize>(&self, record: &Record<G>) -> Result<(), Failed> {
+        let text = serde_json::to_vec(record).map_err(|why| Failed::refused(format!("write {RECORD}: {why}")))?;
+        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let put = || {
+            let draft = openat(&self.directory, DRAFT, flags, Mode::from_raw_mode(0o600)).called(|| format!("openat({DRAFT:?})"))?;
+            let mut rest = text.as_slice();
+            while !rest.is_empty() {
+                let written = write(&draft, rest).called(|| format!("write({DRAFT:?})"))?;
+                rest = rest.get(written..).unwrap_or_default();
+            }
+            renameat(&self.directory, DRAFT, &self.directory, RECORD).called(|| format!("renameat({RECORD:?})"))
+        };
+        put().doing(|| "write the state record")
+    }
+
+    /// Reads the record; none where `create` was killed before it wrote one.
+    pub fn read<G: DeserializeOwned>(&self) -> Result<Option<Record<G>>, Error> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = match openat(&self.directory, RECORD, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(Failed::call(format!("openat({RECORD:?})"), errno).into()),
+        };
+        let text = read_whole(file.as_fd())?;
+        let version = || serde_json::from_slice::<Versioned>(&text).map(|document| document.version);
+        match serde_json::from_slice::<Record<G>>(&text) {
+            Ok(record) if record.version <= VERSION => Ok(Some(record)),
+            parsed => Err(Error::Unreadable(match (version(), parsed) {
+                (Ok(version), _) if version > VERSION => {
+                    format!("is of version {version}, written by a newer cofferdam; this one reads up to {VERSION}")
+                }
+                (_, Err(why)) => why.to_string(),
+                (_, Ok(_)) => "has no version".to_owned(),
+            })),
+        }
+    }
+
+    /// Whether the start gate is still there: the container was created and not started.
+    pub fn has_gate(&self) -> Result<bool, Failed> {
+        match statat(&self.directory, GATE, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(Failed::call(format!("fstatat({GATE:?})"), errno)),
+        }
+    }
+
+    /// Whether another command holds the lock; never waits.
+    pub fn is_locked_elsewhere(&self) -> Result<bool, Failed> {
+        if self.is_locked {
+            return Ok(false);
+        }
+        match flock(&self.directory, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::AGAIN) => return Ok(true),
+            locked => locked.called(|| "flock(state directory, LOCK_SH)")?,
+        }
+        Ok(false)
+    }
+
+    /// Whether the record says that it is of a version that this build does not know.
+    pub fn is_newer(&self) -> Result<bool, Error> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = openat(&self.directory, RECORD, flags, Mode::empty()).called(|| format!("openat({RECORD:?})"))?;
+        let version = serde_json::from_slice::<Versioned>(&read_whole(file.as_fd())?);
+        Ok(version.is_ok_and(|document| document.version > VERSION))
+    }
+
+    /// Takes the start gate away.
+    pub fn remove_gate(&self) -> Result<(), Failed> {
+        self.unlink(GATE)
+    }
+
+    /// Removes the directory with all that is ours in it.
+    pub fn remove(self) -> Result<(), Failed> {
+        for name in [GATE, DRAFT, RECORD] {
+            self.unlink(name)?;
+        }
+        match unlinkat(&self.root, self.id.as_str(), AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Failed::call(format!("rmdir({:?})", self.id), errno)),
+        }
+    }
+
+    fn unlink(&self, name: &str) -> Result<(), Failed> {
+        match unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Failed::call(format!("unlinkat({name:?})"), errno)),
+        }
+    }
+
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+fn read_whole(file: BorrowedFd<'_>) -> Result<Vec<u8>, Failed> {
+    let mut text = vec![0; 4096];
+    let mut length = 0;
+    loop {
+        if length == text.len() {
+            text.resize(length * 2, 0);
+        }
+        match read(file, text.get_mut(length..).unwrap_or_default()).called(|| format!("read({RECORD:?})"))? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    text.truncate(length);
+    Ok(text)
+}
+
+impl Record<()> {
+    /// The version that this build writes.
+    pub const VERSION: u32 = VERSION;
+}

@@ -1,0 +1,112 @@
+//! Birth of a process, in the namespaces and the cgroup that it will live in.
+
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::{Errno, Failed, Pidfd, last_errno};
+
+/// The `CLONE_NEW*` bits of clone(2).
+#[allow(missing_docs, reason = "the names are the man page's")]
+pub mod namespace {
+    pub const CGROUP: u64 = 0x0200_0000;
+    pub const IPC: u64 = 0x0800_0000;
+    pub const MOUNT: u64 = 0x0002_0000;
+    pub const NETWORK: u64 = 0x4000_0000;
+    pub const PID: u64 = 0x2000_0000;
+    pub const TIME: u64 = 0x0000_0080;
+    pub const USER: u64 = 0x1000_0000;
+    pub const UTS: u64 = 0x0400_0000;
+}
+
+/// How a process is born.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Birth<'a> {
+    /// New namespaces: [`namespace`] bits.
+    pub namespaces: u64,
+    /// Directory of the unified cgroup that it is born in (`CLONE_INTO_CGROUP`, Linux 5.7).
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Whether our parent becomes its parent too (`CLONE_PARENT`).
+    pub sibling: bool,
+}
+
+/// Who came back from [`fork_into`].
+#[derive(Debug)]
+pub enum Side {
+    /// The new process.
+    Child,
+    /// The process that called, with its child: the number for printing, the descriptor for acting.
+    Parent(i32, Pidfd),
+}
+
+/// struct clone_args of clone3(2), as of Linux 5.7.
+#[repr(C, align(8))]
+#[derive(Default)]
+struct Args {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_VM: i32 = 0x0100;
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_PARENT: u64 = 0x8000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Forks into new namespaces and a cgroup.
+///
+/// Refused with `EINVAL` while this process has a second thread: a lock that it holds now would stay held in
+/// the child for ever. See clone3(2) for the other errors.
+pub fn fork_into(birth: &Birth<'_>) -> Result<Side, Failed> {
+    // SAFETY: with CLONE_VM alone unshare(2) changes nothing; it fails unless we are the only thread.
+    if unsafe { libc::unshare(CLONE_VM) } == -1 {
+        return Err(Failed::call("unshare(CLONE_VM)", last_errno()));
+    }
+    let mut pidfd: i32 = -1;
+    let mut args = Args {
+        flags: birth.namespaces | CLONE_PIDFD,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..Args::default()
+    };
+    if let Some(cgroup) = birth.cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd().cast_unsigned().into();
+    }
+    if birth.sibling {
+        // The exit signal is then the caller's own; clone3(2) wants none named.
+        args.flags |= CLONE_PARENT;
+        args.exit_signal = 0;
+    }
+    // SAFETY: `args` and `pidfd` live on this frame until the call returns and the size passed is theirs.
+    // Without CLONE_VM the child works on a copy, and no other thread exists whose locks it could inherit.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<Args>()) };
+    match i32::try_from(pid) {
+        Ok(0) => Ok(Side::Child),
+        Ok(pid) if pid > 0 => {
+            // SAFETY: the call succeeded with CLONE_PIDFD: a new descriptor is in `pidfd`, owned by nobody else.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Side::Parent(pid, Pidfd::from(pidfd)))
+        }
+        _ => Err(Failed::call(told(birth), last_errno())),
+    }
+}
+
+fn told(birth: &Birth<'_>) -> String {
+    let into = if birth.cgroup.is_some() { ", CLONE_INTO_CGROUP" } else { "" };
+    format!("clone3({:#x}{into})", birth.namespaces)
+}
+
+impl Birth<'_> {
+    /// Whether this error says that the kernel, or a filter around us, does not know `CLONE_INTO_CGROUP`.
+    pub fn cgroup_unknown(failed: &Failed) -> bool {
+        matches!(failed.errno(), Some(Errno::INVAL | Errno::TOOBIG | Errno::NOSYS))
+    }
+}

@@ -1,0 +1,112 @@
+//! Single calls that rustix lacks, each named after what it is for.
+
+use std::ffi::CStr;
+use std::os::fd::AsRawFd;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+use crate::{Called, Errno, Failed, last_errno};
+
+/// Brings the loopback interface of this network namespace up (netdevice(7), `SIOCSIFFLAGS`).
+pub fn loopback_up() -> Result<(), Failed> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .called(|| "socket(AF_INET, SOCK_DGRAM)")?;
+    // SAFETY: all zeroes is a valid ifreq: arrays of bytes and a union of plain numbers.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    // A new interface has no flag but IFF_LOOPBACK, which cannot be set or cleared: nothing is lost by not asking.
+    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(i16::MAX);
+    // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives on this frame.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) } == -1 {
+        return Err(Failed::call("ioctl(SIOCSIFFLAGS, \"lo\")", last_errno()));
+    }
+    Ok(())
+}
+
+/// Leaves this process's cgroups as roots of a new cgroup namespace.
+pub fn unshare_cgroup() -> Result<(), Failed> {
+    // SAFETY: CLONE_NEWCGROUP changes only what this process sees of /proc and new cgroup mounts.
+    if unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } == -1 {
+        return Err(Failed::call("unshare(CLONE_NEWCGROUP)", last_errno()));
+    }
+    Ok(())
+}
+
+/// Joins a new session keyring of this name (keyctl(2)), so that the container does not share its caller's.
+///
+/// Kernels without keys (`ENOSYS`) have nothing to share, which is as good.
+pub fn join_keyring(name: &CStr) -> Result<(), Failed> {
+    const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
+    const KEYCTL_SETPERM: i32 = 5;
+    const KEYCTL_DESCRIBE: i32 = 6;
+    // SAFETY: the name is a C string that the kernel copies.
+    let key = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    if key == -1 {
+        return match last_errno() {
+            Errno::NOSYS => Ok(()),
+            errno => Err(Failed::call(format!("keyctl(JOIN_SESSION_KEYRING, {name:?})"), errno)),
+        };
+    }
+    let mut told = [0u8; 256];
+    // SAFETY: the kernel writes at most the length passed, which is the buffer's.
+    let length = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_DESCRIBE, key, told.as_mut_ptr(), told.len()) };
+    if length == -1 {
+        return Err(Failed::call("keyctl(DESCRIBE)", last_errno()));
+    }
+    // "keyring;UID;GID;PERM;NAME": whoever has the same uid may search it, as runc grants, so that exec finds it.
+    let permissions = told.split(|&byte| byte == b';').nth(3).and_then(|hex| std::str::from_utf8(hex).ok());
+    let permissions = permissions.and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0x3f3f_0000);
+    // SAFETY: plain numbers only.
+    if unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, key, permissions | 0x0008_0000) } == -1 {
+        return Err(Failed::call("keyctl(SETPERM)", last_errno()));
+    }
+    Ok(())
+}
+
+/// Marks every descriptor from `first` on close-on-exec (close_range(2)); false where the kernel is older than 5.11.
+pub fn mark_cloexec(first: u32) -> Result<bool, Failed> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    // SAFETY: nothing is closed, only marked: no owner loses its descriptor.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) } == -1 {
+        return match last_errno() {
+            Errno::NOSYS | Errno::INVAL => Ok(false),
+            errno => Err(Failed::call(format!("close_range({first}, CLOEXEC)"), errno)),
+        };
+    }
+    Ok(true)
+}
+
+/// Marks one descriptor close-on-exec, by number; one that is not open is as good.
+pub fn mark_one_cloexec(number: u32) -> Result<(), Failed> {
+    let number = i32::try_from(number).map_err(|_| Failed::refused(format!("{number} is no descriptor")))?;
+    // SAFETY: nothing is closed, only marked: no owner loses its descriptor.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 && last_errno() != Errno::BADF {
+        return Err(Failed::call(format!("fcntl({number}, F_SETFD, FD_CLOEXEC)"), last_errno()));
+    }
+    Ok(())
+}
+
+/// setgroups(2) of this thread, by number.
+pub fn set_groups(groups: &[u32]) -> Result<(), Failed> {
+    // SAFETY: the kernel reads `len` numbers from the slice.
+    if unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) } == -1 {
+        return Err(Failed::call(format!("setgroups({groups:?})"), last_errno()));
+    }
+    Ok(())
+}
+
+/// setrlimit(2) by the kernel's number of the resource; `u64::MAX` is "no limit".
+pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Failed> {
+    let limit = [soft, hard];
+    // SAFETY: struct rlimit64 is two 64-bit numbers; the kernel reads them and writes nothing through null.
+    let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), std::ptr::null_mut::<u64>()) };
+    if result == -1 { Err(Failed::call(format!("prlimit({resource}, {soft}, {hard})"), last_errno())) } else { Ok(()) }
+}
+
+/// Ends this process at once: for the child of a fork, whose parent's buffers and exit handlers are not its own.
+pub fn leave(status: u8) -> ! {
+    // SAFETY: _exit(2) takes a plain number and does not come back.
+    unsafe { libc::_exit(status.into()) }
+}

@@ -1,0 +1,104 @@
+//! Signals: masks, dispositions, and signals as a descriptor.
+
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::{Errno, Failed, last_errno};
+
+/// A signal mask, to be restored later.
+#[derive(Clone, Copy)]
+pub struct Mask(libc::sigset_t);
+
+impl std::fmt::Debug for Mask {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str("Mask")
+    }
+}
+
+fn every_signal() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigfillset(3) initialises the whole set that it is given.
+    unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+/// Blocks every signal in this thread and returns the mask from before.
+pub fn block_signals() -> Result<Mask, Failed> {
+    let every = every_signal();
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: both sets live on this frame; the second is written whole when the call succeeds.
+    unsafe {
+        if libc::sigprocmask(libc::SIG_SETMASK, &raw const every, before.as_mut_ptr()) == -1 {
+            return Err(Failed::call("sigprocmask(SIG_SETMASK)", last_errno()));
+        }
+        Ok(Mask(before.assume_init()))
+    }
+}
+
+/// Puts a mask back.
+pub fn restore_mask(mask: &Mask) -> Result<(), Failed> {
+    // SAFETY: the set is a whole one, made by the kernel; nothing is written through the null pointer.
+    if unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const mask.0, std::ptr::null_mut()) } == -1 {
+        return Err(Failed::call("sigprocmask(SIG_SETMASK)", last_errno()));
+    }
+    Ok(())
+}
+
+/// Gives each signal of `which` (bit n-1 for signal n, as /proc/PID/status prints) its default action again.
+pub fn default_signals(which: u64) -> Result<(), Failed> {
+    for signal in 1..=64 {
+        if which & (1 << (signal - 1)) == 0 {
+            continue;
+        }
+        // SAFETY: SIG_DFL is a valid disposition of every signal; no handler of ours is involved.
+        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+            return Err(Failed::call(format!("signal({signal}, SIG_DFL)"), last_errno()));
+        }
+    }
+    Ok(())
+}
+
+/// Every signal that reaches this process, as a descriptor; they must be blocked.
+#[derive(Debug)]
+pub struct SignalFd(OwnedFd);
+
+impl SignalFd {
+    /// signalfd(2).
+    pub fn open() -> Result<Self, Failed> {
+        let every = every_signal();
+        // SAFETY: the set is read only; a descriptor that comes back belongs to nobody else.
+        unsafe {
+            match libc::signalfd(-1, &raw const every, libc::SFD_CLOEXEC) {
+                -1 => Err(Failed::call("signalfd()", last_errno())),
+                fd => Ok(Self(OwnedFd::from_raw_fd(fd))),
+            }
+        }
+    }
+
+    /// Waits for the next signal: its number.
+    pub fn next_signal(&self) -> Result<i32, Failed> {
+        let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
+        let size = size_of::<libc::signalfd_siginfo>();
+        loop {
+            // SAFETY: the buffer is as large as the size passed, and only whole records are read from a signalfd.
+            let read = unsafe { libc::read(self.0.as_raw_fd(), info.as_mut_ptr().cast(), size) };
+            if read == -1 {
+                match last_errno() {
+                    Errno::INTR => continue,
+                    errno => return Err(Failed::call("read(signalfd)", errno)),
+                }
+            }
+            // SAFETY: signalfd(2) returned a whole record.
+            let number = unsafe { info.assume_init() }.ssi_signo;
+            return i32::try_from(number).map_err(|_| Failed::refused(format!("{number} is no signal")));
+        }
+    }
+}
+
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
