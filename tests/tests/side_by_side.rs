@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
@@ -267,8 +267,9 @@ impl Try {
                     .map(|word| if *word == "LOG" { log.to_str().expect("the path is ASCII") } else { word })
                     .collect();
                 let output = container.command(&words).within(PATIENCE).spawn().outcome();
-                let is_deadly =
-                    words.contains(&"kill") && words.iter().any(|word| matches!(*word, "KILL" | "9"));
+                // What is created and not started may die of any signal: that depends on the runtime's own handlers.
+                let is_deadly = words.contains(&"kill")
+                    && (state == State::Created || words.iter().any(|word| matches!(*word, "KILL" | "9")));
                 if let Some(pid) =
                     pid.filter(|_| is_deadly && output.as_ref().is_ok_and(|output| output.code == 0))
                 {
@@ -287,7 +288,9 @@ fn stage(bundle: Bundle, state: State, runtime: &Runtime) -> Result<(Bundle, Opt
     // It says when it runs, and ends when somebody writes into the fifo. One process throughout: reading is the shell's.
     mknodat(CWD, bundle.rootfs().join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0)
         .expect("make a fifo");
-    let mut bundle = bundle.shell("echo up; read line < /fifo");
+    // Where the command itself may start it, it is silent: whether it prints in time is nobody's difference.
+    let line = if state == State::None { "read line < /fifo" } else { "echo up; read line < /fifo" };
+    let mut bundle = bundle.shell(line);
     if state == State::Hooked {
         let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "kill -KILL $PPID"]}]);
         bundle.change(|config| config["hooks"] = json!({"createRuntime": hook}));
@@ -313,6 +316,11 @@ fn stage(bundle: Bundle, state: State, runtime: &Runtime) -> Result<(Bundle, Opt
                 let process = container.command(&["run", "--bundle", "BUNDLE", "ID"]).stdout(stdout).spawn();
                 if lines.next_within(LIMIT).as_deref() != Some("up") {
                     return Err(format!("does not come up: {}", process.wait()));
+                }
+                // The container may print before its runtime has noted that it runs. Nobody tells when it has: ask.
+                let end = Instant::now() + LIMIT;
+                while container.status().as_deref() != Some("running") {
+                    assert!(Instant::now() < end, "does not become running");
                 }
                 process.signal(Signal::KILL);
                 process.wait();
@@ -397,6 +405,7 @@ impl Seen {
             (text(&bundle.state_root()), "ROOT"),
             (text(bundle.dir()), "BUNDLE"),
             (bundle.id().to_owned(), "ID"),
+            (text(runtime.program()), "RUNTIME"),
             (name(runtime.program()), "RUNTIME"),
         ];
         names.extend(pid.or_else(|| container.pid()).map(|pid| (pid.to_string(), "PID")));
@@ -407,13 +416,27 @@ impl Seen {
         };
         let streams = [
             ("exit", exit),
-            ("stdout", normal(&output.stdout, &names)),
+            ("stdout", without_load(&normal(&output.stdout, &names))),
             ("stderr", normal(&output.stderr, &names)),
             ("file", normal(&file.unwrap_or_default(), &names)),
             ("state", format!("{after}\n")),
         ];
         Self { streams, left: Snapshot::take(bundle).lines() }
     }
+}
+
+/// A table of `ps` without the column that tells how busy a process was, which stands between its parent and its start.
+fn without_load(text: &str) -> String {
+    let plain = |line: &str| {
+        let mut words: Vec<_> = line.split(' ').collect();
+        if let Some(pid) = words.iter().position(|word| *word == "PID")
+            && words.get(pid + 3) == Some(&"TIME")
+        {
+            words[pid + 2] = "LOAD";
+        }
+        words.join(" ")
+    };
+    text.split_inclusive('\n').map(plain).collect()
 }
 
 /// All that was seen, by all workers.
@@ -487,9 +510,14 @@ fn root_commands_say_what_runc_says() {
         assert!(found.failures.is_empty(), "{}", tell(&found.failures));
         return;
     }
-    assert!(found.failures.is_empty(), "{}", tell(&found.failures));
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/differences.md");
     let document = fs::read_to_string(document).expect("read docs/differences.md");
     let complaints = Table::parse(&document).expect("docs/differences.md").judge(&found.seen, &found.tried);
-    assert!(complaints.is_empty(), "docs/differences.md:\n{}", tell(&complaints));
+    let complaints: Vec<_> = found.failures.into_iter().chain(complaints).collect();
+    assert!(
+        complaints.is_empty(),
+        "{} complaints, docs/differences.md:\n{}",
+        complaints.len(),
+        tell(&complaints)
+    );
 }
