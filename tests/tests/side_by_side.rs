@@ -127,8 +127,8 @@ const COMMANDS: &[(Where, &[&str])] = &[
     (Alone, &["create", "ID", "more"]),
     (Alone, &["create", "--no-such-flag", "ID"]),
     (Alone, &["create", "--bundle", "/nonexistent", "ID"]),
-    (Alone, &["create", "--bundle", "BUNDLE", "with/slash"]),
-    (Alone, &["create", "--bundle", "BUNDLE", "with space"]),
+    (Alone, &["create", "--bundle", "BUNDLE", "ID/slash"]),
+    (Alone, &["create", "--bundle", "BUNDLE", "ID with space"]),
     (Alone, &["create", "--bundle", "BUNDLE", ""]),
     (Alone, &["create", "--bundle", "BUNDLE", ".."]),
     (Alone, &["create", "--bundle", "BUNDLE", "--console-socket", "/nonexistent", "ID"]),
@@ -175,7 +175,7 @@ const COMMANDS: &[(Where, &[&str])] = &[
     (Alone, &["--log", "LOG", "--log-format", "json", "state", "ID"]),
     (Alone, &["--log", "/nonexistent/log", "state", "ID"]),
     (Alone, &["--root", "", "list"]),
-    (Alone, &["--root", "/nonexistent", "list"]),
+    (Alone, &["--root", "BUNDLE/nowhere", "list"]),
     (Alone, &["--rootless", "perhaps", "list"]),
 ];
 
@@ -262,10 +262,16 @@ impl Try {
                 let container = bundle.container(runtime);
                 let pid = container.pid();
                 let log = bundle.dir().join("log");
-                let words: Vec<&str> = words
+                let (log, dir) = (text(&log), text(bundle.dir()));
+                // Even a wrong id carries the marker: a runtime that takes it is found out.
+                let words: Vec<String> = words
                     .iter()
-                    .map(|word| if *word == "LOG" { log.to_str().expect("the path is ASCII") } else { word })
+                    .map(|word| match word.strip_prefix("ID") {
+                        Some(rest) => format!("{}{rest}", bundle.id()),
+                        None => word.replace("LOG", &log).replace("BUNDLE", &dir),
+                    })
                     .collect();
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
                 let output = container.command(&words).within(PATIENCE).spawn().outcome();
                 // What is created and not started may die of any signal: that depends on the runtime's own handlers.
                 let is_deadly = words.contains(&"kill")
@@ -364,6 +370,10 @@ fn stage(bundle: Bundle, state: State, runtime: &Runtime) -> Result<(Bundle, Opt
     Ok((bundle, up))
 }
 
+fn text(path: &Path) -> String {
+    path.to_str().expect("the path is ASCII").to_owned()
+}
+
 fn good(output: &Output) -> Result<(), String> {
     if output.code == 0 { Ok(()) } else { Err(output.to_string()) }
 }
@@ -398,7 +408,6 @@ impl Seen {
         pid: Option<i32>,
     ) -> Self {
         let after = container.status().unwrap_or_else(|| "none".into());
-        let text = |path: &Path| path.to_str().expect("the path is ASCII").to_owned();
         let name =
             |path: &Path| path.file_name().expect("a program has a name").to_string_lossy().into_owned();
         let mut names = vec![
