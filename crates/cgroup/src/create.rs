@@ -53,12 +53,10 @@ impl Cgroup {
     }
 
     /// Removes what was made; what was there before stays.
-    fn undo(self, failed: Failed) -> Failed {
-        let mut undoing = Ok(());
-        for group in self.groups.iter().rev() {
-            let removed = if group.is_new { self.remove_group(group) } else { Ok(()) };
-            undoing = undoing.and(removed.and_then(|()| group.remove_ancestors()));
-        }
+    fn undo(&self, failed: Failed) -> Failed {
+        let new = self.groups.iter().filter(|group| group.is_new).collect();
+        let undoing =
+            self.remove_groups(new).and_then(|()| self.groups.iter().try_for_each(Group::remove_ancestors));
         match undoing {
             Ok(()) => failed,
             Err(undoing) => failed.while_doing(&format!("(what was made could not be removed: {undoing})")),
@@ -104,9 +102,9 @@ impl Group {
         }
         if plan.copy_cpuset {
             for path in &self.ancestors {
-                self.copy_cpuset(path)?;
+                self.copy_cpuset(path, true)?;
             }
-            self.copy_cpuset(self.place.path())?;
+            self.copy_cpuset(self.place.path(), self.is_new)?;
         }
         self.set(&plan.settings)?;
         let Some(devices) = &plan.devices else { return Ok(None) };
@@ -151,13 +149,13 @@ impl Group {
     }
 
     /// v1 begins a cpuset without CPUs and memory nodes, and nobody may join such a one.
-    fn copy_cpuset(&self, path: &str) -> Result<(), Failed> {
+    fn copy_cpuset(&self, path: &str, is_new: bool) -> Result<(), Failed> {
         let above = path.rsplit_once('/').map_or("", |(above, _)| above);
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            if self.place.read_at(path, file)?.trim().is_empty() {
+            if is_new || self.place.read_at(path, file)?.trim().is_empty() {
                 let mut value = self.place.read_at(above, file)?;
                 if value.trim().is_empty() && !above.is_empty() {
-                    self.copy_cpuset(above)?;
+                    self.copy_cpuset(above, false)?;
                     value = self.place.read_at(above, file)?;
                 }
                 self.place.write_at(path, file, value.trim())?;
@@ -230,6 +228,9 @@ impl Group {
     fn guard(&self, devices: &DeviceProgram) -> Result<(), Failed> {
         let filter = DeviceFilter::load(&devices.program)?;
         let directory = self.place.directory()?;
+        if self.is_new {
+            return filter.attach(directory.as_fd());
+        }
         match DeviceFilter::attached(directory.as_fd())?.as_slice() {
             [one] => filter.replace(directory.as_fd(), one),
             others => {

@@ -81,35 +81,38 @@ impl Cgroup {
     /// Removes the groups, all below them, and what was made above them if nobody else uses it. Waits for dying
     /// processes. What is gone already is no error.
     pub fn remove(&self) -> Result<(), Failed> {
-        let mut last = Ok(());
-        for group in &self.groups {
-            // One group that stays is no reason to leave the others.
-            match self.remove_group(group) {
-                Err(failed) => last = last.and(Err(failed)),
-                Ok(()) => group.remove_ancestors()?,
-            }
-        }
-        last.doing(|| "remove the control groups")
+        self.remove_groups(self.groups.iter().collect())
+            .and_then(|()| self.groups.iter().try_for_each(Group::remove_ancestors))
+            .doing(|| "remove the control groups")
     }
 
-    pub(crate) fn remove_group(&self, group: &Group) -> Result<(), Failed> {
-        if gone(group.place.unmake(group.place.path()))? {
-            return Ok(());
-        }
-        // Somebody is in it or in a group below. The unified tree tells when the last one is gone, and it is
-        // gone from all hierarchies at that moment.
-        if let Some(unified) = self.unified() {
+    pub(crate) fn remove_groups(&self, mut left: Vec<&Group>) -> Result<(), Failed> {
+        // One that will not go is no reason to leave the others.
+        let mut refused = Ok(());
+        let mut sweep = |left: &mut Vec<&Group>, remove: fn(&Group) -> Result<bool, Failed>| {
+            left.retain(|group| match remove(group) {
+                Ok(is_gone) => !is_gone,
+                Err(failed) => {
+                    if refused.is_ok() {
+                        refused = Err(failed);
+                    }
+                    false
+                }
+            });
+        };
+        // Most often nobody is in them any more, and nothing below.
+        sweep(&mut left, |group| gone(group.place.unmake(group.place.path())));
+        if let (false, Some(unified)) = (left.is_empty(), self.unified()) {
+            // The unified tree tells when the last process is gone, and it is gone from all hierarchies then.
             unified.wait_empty()?;
         }
         let mut waiting = Missing::EmptinessOnV1.back_off();
         loop {
-            if group.remove_tree()? {
-                return Ok(());
+            sweep(&mut left, Group::remove_tree);
+            match left.first() {
+                None => return refused,
+                Some(group) => waiting.pause().map_err(|failed| group.still_there(failed))?,
             }
-            if group.version == Version::V2 {
-                group.wait_empty()?;
-            }
-            waiting.pause().map_err(|failed| group.still_there(failed))?;
         }
     }
 }

@@ -1,7 +1,5 @@
 //! A directory below a mount, and the files in it.
 
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, accessat, mkdirat, openat, unlinkat};
@@ -111,15 +109,28 @@ impl Place {
         self.read_at(&self.path, file)
     }
 
-    /// A file of a directory above or below this one.
+    /// A file of a directory above or below this one. The kernel makes the text of such a file at once and hands
+    /// over as much as there is room for: less than that was all.
     pub(crate) fn read_at(&self, path: &str, file: &str) -> Result<String, Failed> {
+        self.text_of(path, file, |read, room| read < room)
+    }
+
+    /// A list of processes, which comes in pieces.
+    pub(crate) fn list_at(&self, path: &str, file: &str) -> Result<String, Failed> {
+        self.text_of(path, file, |read, _| read == 0)
+    }
+
+    fn text_of(&self, path: &str, file: &str, is_all: fn(usize, usize) -> bool) -> Result<String, Failed> {
         let path = if path.is_empty() { file.to_owned() } else { format!("{path}/{file}") };
-        let mut text = String::new();
-        File::from(self.open_below(&path, OFlags::RDONLY)?)
-            .read_to_string(&mut text)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            .called(|| format!("read({:?})", self.name(&path)))?;
-        Ok(text)
+        let fd = self.open_below(&path, OFlags::RDONLY)?;
+        let (mut text, mut room) = (Vec::new(), [0; 4096]);
+        loop {
+            let read = rustix::io::read(&fd, &mut room).called(|| format!("read({:?})", self.name(&path)))?;
+            text.extend_from_slice(&room[..read]);
+            if is_all(read, room.len()) {
+                return Ok(String::from_utf8_lossy(&text).into_owned());
+            }
+        }
     }
 
     pub(crate) fn write_at(&self, path: &str, file: &str, value: &str) -> Result<(), Failed> {

@@ -38,10 +38,10 @@ impl Group {
     pub(crate) fn processes(&self) -> Result<Vec<i32>, Failed> {
         let mut all = Vec::new();
         for path in self.place.tree()? {
-            let listed = match self.place.read_at(&path, "cgroup.procs") {
+            let listed = match self.place.list_at(&path, "cgroup.procs") {
                 // A threaded group of v2 has no processes of its own to show.
                 Err(failed) if failed.errno() == Some(Errno::OPNOTSUPP) => {
-                    self.place.read_at(&path, "cgroup.threads")
+                    self.place.list_at(&path, "cgroup.threads")
                 }
                 listed => listed,
             };

@@ -9,8 +9,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Gid, Uid, umask};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, configure_capability_in_ambient_set,
-    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_res_gid,
-    set_thread_res_uid,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    set_thread_res_gid, set_thread_res_uid,
 };
 use spec::RlimitKind;
 use sys::{Called, Failed, set_groups, set_limit};
@@ -46,15 +46,19 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Failed> {
 /// Keeps exactly these capabilities, or fails.
 pub fn keep(kept: &Capabilities) -> Result<(), Failed> {
     let set = CapabilitySet::from_bits_retain;
-    let sets =
-        CapabilitySets { effective: set(kept.effective), permitted: set(kept.permitted), inheritable: set(kept.inheritable) };
+    let sets = CapabilitySets {
+        effective: set(kept.effective),
+        permitted: set(kept.permitted),
+        inheritable: set(kept.inheritable),
+    };
     set_capabilities(None, sets).called(|| {
         let Capabilities { effective, permitted, inheritable, .. } = kept;
         format!("capset(effective {effective:#x}, permitted {permitted:#x}, inheritable {inheritable:#x})")
     })?;
     clear_ambient_capability_set().called(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
     for bit in (0..64).filter(|bit| kept.ambient & (1 << bit) != 0) {
-        configure_capability_in_ambient_set(one(bit), true).called(|| format!("prctl(PR_CAP_AMBIENT_RAISE, {bit})"))?;
+        configure_capability_in_ambient_set(one(bit), true)
+            .called(|| format!("prctl(PR_CAP_AMBIENT_RAISE, {bit})"))?;
     }
     Ok(())
 }
@@ -104,5 +108,7 @@ pub fn score(proc: &path::Procfs, score: i32) -> Result<(), Failed> {
 /// Writes a kernel parameter; `key` is a path below /proc/sys.
 pub fn tune(proc: &path::Procfs, key: &str, value: &str) -> Result<(), Failed> {
     let file = proc.open(&format!("sys/{key}"), OFlags::WRONLY)?;
-    rustix::io::write(&file, value.as_bytes()).map(drop).called(|| format!("write(\"/proc/sys/{key}\", {value:?})"))
+    rustix::io::write(&file, value.as_bytes())
+        .map(drop)
+        .called(|| format!("write(\"/proc/sys/{key}\", {value:?})"))
 }

@@ -9,7 +9,10 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use spec::NamespaceKind;
 use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
-use sys::{Birth, Called, Doing, Errno, Failed, Mask, Pidfd, Side, Strings, block_signals, fork_into, namespace, restore_mask};
+use sys::{
+    Birth, Called, Doing, Errno, Failed, Mask, Pidfd, Side, Strings, block_signals, fork_into, namespace,
+    restore_mask,
+};
 
 use crate::life::start_time;
 use crate::undo::Undo;
@@ -114,7 +117,8 @@ impl Making<'_> {
     }
 
     fn claim(&self) -> Result<Entry, Error> {
-        let store = Store::provide(&self.containers.root).doing(|| "open the state directory")?;
+        let store = Store::provide(&self.containers.root, self.containers.is_sticky)
+            .doing(|| "open the state directory")?;
         Ok(store.claim(&self.plan.id)?)
     }
 
@@ -165,7 +169,8 @@ impl Making<'_> {
             environment: Strings::new(&program.env).map_err(nul)?,
         };
         let unified = groups.unified_dir()?;
-        let birth = Birth { namespaces: bits(kinds), cgroup: unified.as_ref().map(AsFd::as_fd), sibling: false };
+        let birth =
+            Birth { namespaces: bits(kinds), cgroup: unified.as_ref().map(AsFd::as_fd), sibling: false };
         let (side, moves) = match fork_into(&birth) {
             Err(failed) if birth.cgroup.is_some() && Birth::cgroup_unknown(&failed) => {
                 (fork_into(&Birth { cgroup: None, ..birth })?, true)
@@ -191,7 +196,9 @@ impl Making<'_> {
             return Err(Failed::refused("the plan completes a record before it has one").into());
         };
         match born.line.listen()? {
-            Word::Ready(fallbacks) => record.warnings.extend(fallbacks.into_iter().map(|way| format!("done by {way}"))),
+            Word::Ready(fallbacks) => {
+                record.warnings.extend(fallbacks.into_iter().map(|way| format!("done by {way}")))
+            }
             Word::Failed(why) => return Err(Error::new(Kind::Kernel(None), why)),
             Word::Closed => return Err(self.died()),
         }
@@ -217,7 +224,9 @@ impl Making<'_> {
     }
 
     fn tell(&self, path: &str) -> Result<(), Error> {
-        let Some(born) = &self.born else { return Err(Failed::refused("the plan tells a pid before there is one").into()) };
+        let Some(born) = &self.born else {
+            return Err(Failed::refused("the plan tells a pid before there is one").into());
+        };
         Ok(write_pid(path, born.pid).doing(|| format!("write the pid file {path}"))?)
     }
 }
@@ -227,13 +236,14 @@ fn write_pid(path: &str, pid: i32) -> Result<(), Failed> {
     let (directory, name) = path.rsplit_once('/').unwrap_or((".", path));
     let draft = format!("{directory}/.{name}");
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = openat(CWD, draft.as_str(), flags, Mode::from_raw_mode(0o666)).called(|| format!("open({draft:?})"))?;
-    let put = write(&file, pid.to_string().as_bytes()).called(|| format!("write({draft:?})")).and_then(|_| {
-        renameat(CWD, draft.as_str(), CWD, path).called(|| format!("rename({draft:?})"))
-    });
+    let file = openat(CWD, draft.as_str(), flags, Mode::from_raw_mode(0o666))
+        .called(|| format!("open({draft:?})"))?;
+    let put = write(&file, pid.to_string().as_bytes())
+        .called(|| format!("write({draft:?})"))
+        .and_then(|_| renameat(CWD, draft.as_str(), CWD, path).called(|| format!("rename({draft:?})")));
     if put.is_err() {
-        // The first failure is the one to tell; the draft is ours and goes either way.
-        drop(unlinkat(CWD, draft.as_str(), AtFlags::empty()).is_ok());
+        // The first failure is the one to tell; a draft that stays is told by it too.
+        let _second = unlinkat(CWD, draft.as_str(), AtFlags::empty());
     }
     put
 }

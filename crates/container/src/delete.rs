@@ -4,7 +4,7 @@ use cgroup::Cgroup;
 use sys::Doing;
 
 use crate::undo::SIGKILL;
-use crate::{Containers, Error, Known, Kind, Status};
+use crate::{Containers, Error, Kind, Known, Status};
 
 /// What `delete` found.
 #[derive(Clone, Debug, PartialEq, Eq)]

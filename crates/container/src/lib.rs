@@ -28,6 +28,7 @@ pub use plan::Plan;
 #[derive(Debug)]
 pub struct Containers {
     root: String,
+    is_sticky: bool,
 }
 
 /// A record as this room keeps it.
@@ -36,7 +37,14 @@ pub type Written = Record<cgroup::Paths>;
 impl Containers {
     /// Those whose state is below this directory, which need not exist yet.
     pub fn under(root: impl Into<String>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), is_sticky: false }
+    }
+
+    /// Whether a state root that must be made gets the sticky bit: what cleans `$XDG_RUNTIME_DIR` spares it then.
+    #[must_use]
+    pub fn sticky(mut self, is_sticky: bool) -> Self {
+        self.is_sticky = is_sticky;
+        self
     }
 
     fn store(&self) -> Result<Option<Store>, Error> {
@@ -66,7 +74,9 @@ fn check_id(id: &str) -> Result<(), Error> {
         _ if id.starts_with('.') || !id.as_bytes().iter().all(is_good) => {
             Err(Error::new(Kind::Invalid, format!("invalid container ID format: {id:?}")))
         }
-        _ if id.len() > MAX_ID => Err(Error::new(Kind::Invalid, format!("a container id has at most {MAX_ID} bytes"))),
+        _ if id.len() > MAX_ID => {
+            Err(Error::new(Kind::Invalid, format!("a container id has at most {MAX_ID} bytes")))
+        }
         _ => Ok(()),
     }
 }

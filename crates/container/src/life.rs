@@ -95,7 +95,9 @@ fn living(init: &Init) -> Result<Option<Pidfd>, Failed> {
 pub(crate) fn start_time(pid: i32) -> Result<Option<u64>, Failed> {
     // The name, second, is in parentheses and may hold anything; after the last one, this is field 20 of the rest.
     match probe::read_text(&format!("/proc/{pid}/stat")) {
-        Ok(stat) => Ok(stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)?.parse().ok())),
+        Ok(stat) => {
+            Ok(stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)?.parse().ok()))
+        }
         Err(failed) if matches!(failed.errno(), Some(Errno::NOENT | Errno::SRCH)) => Ok(None),
         Err(failed) => Err(failed),
     }
@@ -114,7 +116,13 @@ impl Containers {
         let Some(store) = self.store()? else { return Ok(Vec::new()) };
         let known = |id: &str| Known::of(&store.look(id)?)?.ok_or_else(Error::not_found);
         let ids = store.ids()?;
-        Ok(ids.into_iter().map(|(id, owner)| { let found = known(&id); (id, owner, found) }).collect())
+        Ok(ids
+            .into_iter()
+            .map(|(id, owner)| {
+                let found = known(&id);
+                (id, owner, found)
+            })
+            .collect())
     }
 
     /// Lets a created container's program run; returns once it does, or with the reason why it does not.
@@ -125,7 +133,9 @@ impl Containers {
             Status::Created => {}
             Status::Stopped => return Err(Error::state("cannot start a container that has stopped")),
             Status::Running => return Err(Error::state("cannot start an already running container")),
-            other => return Err(Error::state(format!("cannot start a container in the {} state", other.name()))),
+            other => {
+                return Err(Error::state(format!("cannot start a container in the {} state", other.name())));
+            }
         }
         let knock = match Knock::at(&entry) {
             Ok(knock) => knock,
@@ -154,7 +164,9 @@ impl Containers {
         }
         match init.signal(signal) {
             Ok(()) => {}
-            Err(failed) if failed.errno() == Some(Errno::SRCH) => return Err(Error::state("container not running")),
+            Err(failed) if failed.errno() == Some(Errno::SRCH) => {
+                return Err(Error::state("container not running"));
+            }
             Err(failed) => return Err(failed.while_doing("signal init").into()),
         }
         // A v1 freezer holds even what was killed.

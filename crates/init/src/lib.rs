@@ -85,7 +85,9 @@ impl Child<'_> {
             Step::Keyring(name) => join_keyring(name),
             Step::CgroupNamespace => sys::unshare_cgroup(),
             Step::Loopback => sys::loopback_up().doing(|| "bring lo up"),
-            Step::Sysctl { path, value } => confine::tune(self.proc()?, path, value).doing(|| format!("set sysctl {path}")),
+            Step::Sysctl { path, value } => {
+                confine::tune(self.proc()?, path, value).doing(|| format!("set sysctl {path}"))
+            }
             Step::Detach(how) => self.detach(*how),
             Step::Root(path) => self.take_root(path),
             Step::Mount(mount) => self.rootfs()?.mount(mount),
@@ -188,7 +190,11 @@ impl Child<'_> {
     }
 
     fn wait(&mut self) -> Result<(), Failed> {
-        let gate = self.inherited.gate.take().ok_or_else(|| Failed::refused("the plan has a gate, and none was handed over"))?;
+        let gate = self
+            .inherited
+            .gate
+            .take()
+            .ok_or_else(|| Failed::refused("the plan has a gate, and none was handed over"))?;
         self.line = gate.wait().doing(|| "wait for start")?;
         if self.line.is_none() {
             return Err(Failed::refused("start hung up before it said go"));
@@ -224,9 +230,14 @@ fn join(kind: NamespaceKind, path: &str) -> Result<(), Failed> {
         NamespaceKind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
     };
     let what = || format!("join {} namespace {path}", format!("{kind:?}").to_lowercase());
-    let open = || openat(rustix::fs::CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).called(|| format!("open({path:?})"));
+    let open = || {
+        openat(rustix::fs::CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .called(|| format!("open({path:?})"))
+    };
     let namespace = open().doing(what)?;
-    move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(kind_of)).called(|| "setns()").doing(what)
+    move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(kind_of))
+        .called(|| "setns()")
+        .doing(what)
 }
 
 /// Enters a pid namespace for the children of the calling process: for the parent, before it clones.

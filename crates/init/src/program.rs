@@ -23,7 +23,11 @@ pub(crate) fn enter(cwd: &str) -> Result<(), Failed> {
         chdir(cwd).called(|| format!("chdir({cwd:?})"))?;
         let here = getcwd(Vec::new()).called(|| "getcwd()")?;
         // getcwd(2): a directory that cannot be reached from this root is told as "(unreachable)/…".
-        if here.to_bytes().first() == Some(&b'/') { Ok(()) } else { Err(Failed::refused(format!("{cwd:?} is outside the container"))) }
+        if here.to_bytes().first() == Some(&b'/') {
+            Ok(())
+        } else {
+            Err(Failed::refused(format!("{cwd:?} is outside the container")))
+        }
     };
     go().doing(|| "go to the working directory")
 }
@@ -59,7 +63,11 @@ pub(crate) fn find(arguments: &Strings, environment: &Strings) -> Result<CString
 fn check(path: &CStr) -> Result<(), Failed> {
     access(path, Access::EXEC_OK).map_err(|errno| words("access", path, errno))?;
     let mode = stat(path).called(|| format!("stat({path:?})"))?.st_mode;
-    if FileType::from_raw_mode(mode) == FileType::Directory { Err(Failed::call("execve()", Errno::ISDIR)) } else { Ok(()) }
+    if FileType::from_raw_mode(mode) == FileType::Directory {
+        Err(Failed::call("execve()", Errno::ISDIR))
+    } else {
+        Ok(())
+    }
 }
 
 fn words(call: &str, path: &CStr, errno: Errno) -> Failed {

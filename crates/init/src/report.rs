@@ -41,8 +41,9 @@ const WORDS: usize = 8192;
 impl Report {
     /// Both ends, to be made before the child is born.
     pub fn pair() -> Result<(Self, Parent), Failed> {
-        let (child, parent) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .called(|| "socketpair(AF_UNIX)")?;
+        let (child, parent) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .called(|| "socketpair(AF_UNIX)")?;
         let other = rustix::io::fcntl_dupfd_cloexec(&parent, 0).called(|| "dup()")?;
         Ok((Self { line: child, other: Some(other) }, Parent { line: parent }))
     }
@@ -97,7 +98,8 @@ impl Parent {
                 read => break read.called(|| "read(report)")?,
             }
         };
-        let text = |from: usize| String::from_utf8_lossy(words.get(from..length).unwrap_or_default()).into_owned();
+        let text =
+            |from: usize| String::from_utf8_lossy(words.get(from..length).unwrap_or_default()).into_owned();
         Ok(match words.first() {
             _ if length == 0 => Word::Closed,
             Some(&READY) => Word::Ready(text(1).lines().map(str::to_owned).collect()),

@@ -27,7 +27,8 @@ pub(crate) fn give(uid: u32) -> Result<(), Failed> {
 /// Marks every open descriptor from `first` on close-on-exec, one by one: for Linux before 5.11.
 pub(crate) fn mark_each(first: u32) -> Result<(), Failed> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let list = openat(rustix::fs::CWD, "/proc/self/fd", flags, Mode::empty()).called(|| "open(\"/proc/self/fd\")")?;
+    let list = openat(rustix::fs::CWD, "/proc/self/fd", flags, Mode::empty())
+        .called(|| "open(\"/proc/self/fd\")")?;
     for item in Dir::read_from(&list).called(|| "getdents(\"/proc/self/fd\")")? {
         let item = item.called(|| "getdents(\"/proc/self/fd\")")?;
         let number = item.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok());
@@ -37,4 +38,3 @@ pub(crate) fn mark_each(first: u32) -> Result<(), Failed> {
     }
     Ok(())
 }
-

@@ -36,7 +36,9 @@ impl Procfs {
     pub fn fresh() -> Result<Self, Failed> {
         let fs = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).called(|| "fsopen(\"proc\")")?;
         fsconfig_create(&fs).called(|| "fsconfig(\"proc\", CREATE)")?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map(Self).called(|| "fsmount(\"proc\")")
     }
 
@@ -56,8 +58,14 @@ impl Procfs {
                 // A walk ends by reopening through /proc/self/fd, which is this very file system: find it by handle.
                 let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
                 let name = path.rsplit('/').next().unwrap_or(path);
-                let at = walk::open(std::os::fd::AsFd::as_fd(&self.0), parent, OFlags::PATH | OFlags::NOFOLLOW, how)?;
-                openat(&at, name, flags | OFlags::NOFOLLOW, Mode::empty()).called(|| format!("openat(\"/proc/{path}\")"))
+                let at = walk::open(
+                    std::os::fd::AsFd::as_fd(&self.0),
+                    parent,
+                    OFlags::PATH | OFlags::NOFOLLOW,
+                    how,
+                )?;
+                openat(&at, name, flags | OFlags::NOFOLLOW, Mode::empty())
+                    .called(|| format!("openat(\"/proc/{path}\")"))
             }
             opened => opened.called(|| format!("openat2(\"/proc/{path}\")")),
         }

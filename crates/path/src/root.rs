@@ -58,7 +58,8 @@ impl Root {
     /// Opens what `path` names, all links followed inside the root.
     pub fn open(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Failed> {
         // No device or pipe is ever meant here, and neither may hold us up or become our terminal.
-        let flags = if flags.contains(OFlags::PATH) { flags } else { flags | OFlags::NONBLOCK | OFlags::NOCTTY };
+        let flags =
+            if flags.contains(OFlags::PATH) { flags } else { flags | OFlags::NONBLOCK | OFlags::NOCTTY };
         self.open_how(path, flags | OFlags::CLOEXEC, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
     }
 
@@ -109,7 +110,9 @@ impl Root {
             if let Ok(link) = readlinkat(&at, *part, Vec::new()) {
                 let link = link.to_string_lossy().into_owned();
                 let from = if link.starts_with('/') { String::new() } else { parts[..index].join("/") };
-                return Ok(Made::Link([&from, &link, &parts[index + 1..].join("/")].map(|s| s.trim_matches('/')).join("/")));
+                return Ok(Made::Link(
+                    [&from, &link, &parts[index + 1..].join("/")].map(|s| s.trim_matches('/')).join("/"),
+                ));
             }
             let last = index + 1 == parts.len();
             at = make_one(at.as_fd(), part, if last { wanted } else { Wanted::Directory })
@@ -147,8 +150,10 @@ fn make_one(at: BorrowedFd<'_>, name: &str, wanted: Wanted) -> Result<OwnedFd, F
             openat(at, name, handle | OFlags::DIRECTORY, Mode::empty()).called(|| format!("openat({name:?})"))
         }
         Wanted::File => {
-            let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            openat(at, name, flags, Mode::from_raw_mode(0o644)).called(|| format!("openat({name:?}, O_CREAT)"))?;
+            let flags =
+                OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            openat(at, name, flags, Mode::from_raw_mode(0o644))
+                .called(|| format!("openat({name:?}, O_CREAT)"))?;
             openat(at, name, handle, Mode::empty()).called(|| format!("openat({name:?})"))
         }
     }

@@ -15,7 +15,12 @@ const STEP: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC)
 
 /// Opens `path` below `root`. Of `how` it keeps `IN_ROOT`, `NO_SYMLINKS`, `NO_MAGICLINKS` (a magic link is read as the
 /// text it shows, inside the root) and `NO_XDEV` (by device number).
-pub(crate) fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags, how: ResolveFlags) -> Result<OwnedFd, Failed> {
+pub(crate) fn open(
+    root: BorrowedFd<'_>,
+    path: &str,
+    flags: OFlags,
+    how: ResolveFlags,
+) -> Result<OwnedFd, Failed> {
     let call = || format!("openat({path:?})");
     let device = fstat(root).called(call)?.st_dev;
     let mut todo: VecDeque<String> = parts(path);

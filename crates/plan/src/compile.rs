@@ -51,7 +51,11 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     refuse::unbuilt(spec)?;
     let namespaces = Namespaces::sort(linux)?;
     let cgroup = cgroup::compile(spec, &host.cgroups, &request.id)?;
-    let rootfs = if root.path.starts_with('/') { root.path.clone() } else { format!("{}/{}", request.bundle, root.path) };
+    let rootfs = if root.path.starts_with('/') {
+        root.path.clone()
+    } else {
+        format!("{}/{}", request.bundle, root.path)
+    };
     let mut plan = Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -101,7 +105,10 @@ impl<'a> Namespaces<'a> {
         if sorted.fresh(NamespaceKind::Mount) {
             Ok(sorted)
         } else {
-            Err(Refused::new("linux.namespaces", "a mount namespace is needed: without one every mount would be the host's"))
+            Err(Refused::new(
+                "linux.namespaces",
+                "a mount namespace is needed: without one every mount would be the host's",
+            ))
         }
     }
 
@@ -151,7 +158,13 @@ fn has_home(env: &[String]) -> bool {
 impl Plan {
     /// The order is the kernel's: what needs privilege over the host's files comes first, a cgroup namespace after
     /// the cgroups, sysctls through the host's /proc before anything of the container's is mounted.
-    fn enter_namespaces(&mut self, process: &Process, linux: &Linux, namespaces: &Namespaces<'_>, request: &Request) {
+    fn enter_namespaces(
+        &mut self,
+        process: &Process,
+        linux: &Linux,
+        namespaces: &Namespaces<'_>,
+        request: &Request,
+    ) {
         let steps = &mut self.steps;
         if self.cgroup.groups.iter().any(cgroup::Group::joins_by_tasks) {
             steps.push(Step::JoinGroups);
@@ -170,7 +183,9 @@ impl Plan {
             steps.push(Step::Loopback);
         }
         let sysctls = linux.sysctl.iter();
-        steps.extend(sysctls.map(|(key, value)| Step::Sysctl { path: sysctl::path(key), value: value.clone() }));
+        steps.extend(
+            sysctls.map(|(key, value)| Step::Sysctl { path: sysctl::path(key), value: value.clone() }),
+        );
     }
 
     fn build_root(
@@ -211,7 +226,11 @@ impl Plan {
         }
         self.steps.push(Step::Go(self.program.cwd.clone()));
         let limits = process.rlimits.iter();
-        self.steps.extend(limits.map(|limit| Step::Limit { kind: limit.kind, soft: limit.soft, hard: limit.hard }));
+        self.steps.extend(limits.map(|limit| Step::Limit {
+            kind: limit.kind,
+            soft: limit.soft,
+            hard: limit.hard,
+        }));
         self.steps.push(Step::Umask(process.user.umask.unwrap_or(0o022)));
         if process.no_new_privileges {
             self.steps.push(Step::NoNewPrivileges);
@@ -268,7 +287,9 @@ fn root_propagation(linux: &Linux) -> Result<(Propagation, Option<Propagation>),
     Ok(match asked.kind {
         PropagationKind::Slave | PropagationKind::Private => (everywhere, None),
         PropagationKind::Shared => (everywhere, Some(asked)),
-        PropagationKind::Unbindable => (Propagation { kind: PropagationKind::Private, recursive: true }, Some(asked)),
+        PropagationKind::Unbindable => {
+            (Propagation { kind: PropagationKind::Private, recursive: true }, Some(asked))
+        }
     })
 }
 

@@ -31,7 +31,14 @@ const LINKS: [(&str, &str); 4] = [
 pub(crate) fn compile(spec: &Spec, has_kcore: bool) -> Result<Vec<Step>, Refused> {
     let mut nodes: Vec<Node> = DEFAULT
         .iter()
-        .map(|&(path, major, minor)| Node { path: path.to_owned(), mode: CHAR | 0o666, major, minor, uid: 0, gid: 0 })
+        .map(|&(path, major, minor)| Node {
+            path: path.to_owned(),
+            mode: CHAR | 0o666,
+            major,
+            minor,
+            uid: 0,
+            gid: 0,
+        })
         .collect();
     for (index, device) in spec.linux.iter().flat_map(|linux| &linux.devices).enumerate() {
         let node = node(index, device)?;
@@ -44,7 +51,11 @@ pub(crate) fn compile(spec: &Spec, has_kcore: bool) -> Result<Vec<Step>, Refused
             None => nodes.push(node),
         }
     }
-    let link = |path: &str, target: &str, replace| Step::Link { path: path.to_owned(), target: target.to_owned(), replace };
+    let link = |path: &str, target: &str, replace| Step::Link {
+        path: path.to_owned(),
+        target: target.to_owned(),
+        replace,
+    };
     let nodes = nodes.into_iter().map(Step::Node);
     let ptmx = [link("/dev/ptmx", "pts/ptmx", true)];
     let core = has_kcore.then(|| link("/dev/core", "/proc/kcore", false));

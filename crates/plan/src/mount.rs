@@ -136,11 +136,10 @@ fn effect(option: &str) -> Effect {
         "bind" => Effect::Bind(false),
         "rbind" => Effect::Bind(true),
         "defaults" | "async" | "nolazytime" | "nomand" | "loud" | "silent" | "noiversion" => Effect::Nothing,
-        "remount" | "idmap" | "ridmap" | "tmpcopyup" | "copy-symlink" | "src-nofollow" | "dest-nofollow" | "rro" | "rrw"
-        | "rnosuid" | "rsuid" | "rnodev" | "rdev" | "rnoexec" | "rexec" | "rnodiratime" | "rdiratime" | "rrelatime"
-        | "rnorelatime" | "rnoatime" | "ratime" | "rstrictatime" | "rnostrictatime" | "rnosymfollow" | "rsymfollow" => {
-            Effect::Unbuilt
-        }
+        "remount" | "idmap" | "ridmap" | "tmpcopyup" | "copy-symlink" | "src-nofollow" | "dest-nofollow"
+        | "rro" | "rrw" | "rnosuid" | "rsuid" | "rnodev" | "rdev" | "rnoexec" | "rexec" | "rnodiratime"
+        | "rdiratime" | "rrelatime" | "rnorelatime" | "rnoatime" | "ratime" | "rstrictatime"
+        | "rnostrictatime" | "rnosymfollow" | "rsymfollow" => Effect::Unbuilt,
         _ => Effect::Data,
     }
 }
@@ -172,7 +171,10 @@ fn sort_out(at: &str, options: &[String]) -> Result<Options, Refused> {
             Effect::Bind(recursive) => sorted.bind = Some(recursive),
             Effect::Nothing => {}
             Effect::Unbuilt => {
-                return Err(Refused::new(format!("{at}.options[{index}]"), format!("{option:?} is not built yet, see docs/roadmap.md")));
+                return Err(Refused::new(
+                    format!("{at}.options[{index}]"),
+                    format!("{option:?} is not built yet, see docs/roadmap.md"),
+                ));
             }
             Effect::Data => sorted.data.push(match option.split_once('=') {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
@@ -243,7 +245,10 @@ pub(crate) fn compile(
         } else if kind == "cgroup" || (kind == "cgroup2" && cgroups.0.unified_only()) {
             mounts.control_groups(target, &options, cgroups, cgroup_namespace);
         } else if kind.is_empty() {
-            return Err(Refused::new(format!("{at}.type"), "is missing, and the options say neither bind nor rbind"));
+            return Err(Refused::new(
+                format!("{at}.type"),
+                "is missing, and the options say neither bind nor rbind",
+            ));
         } else {
             mounts.fresh(kind, mount.source.as_deref().unwrap_or("none"), target, options);
         }
@@ -263,9 +268,19 @@ fn check_target(at: &str, target: &str) -> Result<(), Refused> {
 }
 
 impl Mounts {
-    fn bind(&mut self, at: &str, mount: &spec::Mount, target: String, options: Options, bundle: &str) -> Result<(), Refused> {
+    fn bind(
+        &mut self,
+        at: &str,
+        mount: &spec::Mount,
+        target: String,
+        options: Options,
+        bundle: &str,
+    ) -> Result<(), Refused> {
         if let Some((key, _)) = options.data.first() {
-            return Err(Refused::new(format!("{at}.options"), format!("{key:?} is no option of a bind mount")));
+            return Err(Refused::new(
+                format!("{at}.options"),
+                format!("{key:?} is no option of a bind mount"),
+            ));
         }
         let source = mount.source.as_deref().filter(|source| !source.is_empty());
         let source = source.ok_or_else(|| Refused::new(format!("{at}.source"), "a bind mount needs one"))?;
@@ -299,7 +314,12 @@ impl Mounts {
         namespace: bool,
     ) {
         if host.unified_only() {
-            let source = Source::New { kind: "cgroup2".into(), name: "cgroup".into(), flags: Vec::new(), data: Vec::new() };
+            let source = Source::New {
+                kind: "cgroup2".into(),
+                name: "cgroup".into(),
+                flags: Vec::new(),
+                data: Vec::new(),
+            };
             return self.push(target, source, options.set, options.clear, options.propagation.clone());
         }
         let attributes = attr::NOSUID | attr::NODEV | attr::NOEXEC;
@@ -311,7 +331,12 @@ impl Mounts {
             let directory = hierarchy.directory_name();
             let below = format!("{target}/{directory}");
             let source = if namespace {
-                Source::New { kind: "cgroup".into(), name: "cgroup".into(), flags: Vec::new(), data: hierarchy.mount_data() }
+                Source::New {
+                    kind: "cgroup".into(),
+                    name: "cgroup".into(),
+                    flags: Vec::new(),
+                    data: hierarchy.mount_data(),
+                }
             } else {
                 match plan.directory_in(hierarchy) {
                     Some(path) => Source::Bind { path, recursive: false },
@@ -320,7 +345,11 @@ impl Mounts {
             };
             self.push(below, source, attributes | read_only, 0, Vec::new());
             for controller in hierarchy.controllers.iter().filter(|name| **name != directory) {
-                let link = Step::Link { path: format!("{target}/{controller}"), target: directory.clone(), replace: false };
+                let link = Step::Link {
+                    path: format!("{target}/{controller}"),
+                    target: directory.clone(),
+                    replace: false,
+                };
                 self.steps.push(link);
             }
         }
@@ -349,14 +378,17 @@ mod tests {
 
     #[test]
     fn paths_are_cleaned_inside_the_root() {
-        for (path, cleaned) in [("etc", "/etc"), ("/a/../../etc/", "/etc"), ("//a/./b", "/a/b"), ("..", "/")] {
+        for (path, cleaned) in [("etc", "/etc"), ("/a/../../etc/", "/etc"), ("//a/./b", "/a/b"), ("..", "/")]
+        {
             assert_eq!(clean(path), cleaned, "{path}");
         }
     }
 
     #[test]
     fn propagation_is_known_by_name() {
-        assert!(Propagation::named("rprivate").is_some_and(|p| p.recursive && p.kind == PropagationKind::Private));
+        assert!(
+            Propagation::named("rprivate").is_some_and(|p| p.recursive && p.kind == PropagationKind::Private)
+        );
         assert!(Propagation::named("shared").is_some_and(|p| !p.recursive));
         assert_eq!(Propagation::named("relatime"), None);
     }

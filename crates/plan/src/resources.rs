@@ -358,7 +358,7 @@ fn weight_of(shares: u64) -> u64 {
         _ => {
             #[allow(clippy::cast_precision_loss, reason = "below 2^18")]
             let log = (shares as f64).log2();
-            let exponent = log.mul_add(log, 125.0 * log) / 612.0 - 7.0 / 34.0;
+            let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 10000")]
             let weight = 10_f64.powf(exponent).ceil() as u64;
             weight

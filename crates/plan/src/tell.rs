@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use crate::capability;
 use crate::compile::Plan;
 use crate::mount::{Mount, Propagation, PropagationKind, Source};
 use crate::step::{Act, Step};
-use crate::capability;
 
 impl fmt::Display for Plan {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -13,7 +13,11 @@ impl fmt::Display for Plan {
         let mut number = 0;
         let mut line = |to: &mut fmt::Formatter<'_>, what: String, undo: &str| {
             number += 1;
-            if undo.is_empty() { writeln!(to, "{number:3}  {what}") } else { writeln!(to, "{number:3}  {what:<72}  | undo: {undo}") }
+            if undo.is_empty() {
+                writeln!(to, "{number:3}  {what}")
+            } else {
+                writeln!(to, "{number:3}  {what:<72}  | undo: {undo}")
+            }
         };
         writeln!(to, "\nthe parent")?;
         for act in &self.acts {
@@ -47,7 +51,8 @@ impl Plan {
             Act::Listen => "listen  at the start gate".to_owned(),
             Act::Enter(path) => format!("enter   pid namespace {path}"),
             Act::Clone(kinds) => {
-                let kinds: Vec<String> = kinds.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
+                let kinds: Vec<String> =
+                    kinds.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
                 format!("clone   into new namespaces: {}", kinds.join(" "))
             }
             Act::Complete => "record  init".to_owned(),
@@ -73,7 +78,9 @@ impl fmt::Display for Step {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::JoinGroups => write!(to, "join    its cgroups, by tasks"),
-            Self::Join { kind, path } => write!(to, "join    {} namespace {path}", format!("{kind:?}").to_lowercase()),
+            Self::Join { kind, path } => {
+                write!(to, "join    {} namespace {path}", format!("{kind:?}").to_lowercase())
+            }
             Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
             Self::Session => write!(to, "lead    a session"),
             Self::Keyring(name) => write!(to, "join    session keyring {name}"),
@@ -89,7 +96,14 @@ impl fmt::Display for Step {
                     0o010_000 => 'p',
                     _ => 'c',
                 };
-                write!(to, "node    {}  {kind} {}:{} {:04o}", node.path, node.major, node.minor, node.mode & 0o7777)?;
+                write!(
+                    to,
+                    "node    {}  {kind} {}:{} {:04o}",
+                    node.path,
+                    node.major,
+                    node.minor,
+                    node.mode & 0o7777
+                )?;
                 if (node.uid, node.gid) == (0, 0) { Ok(()) } else { write!(to, " {}:{}", node.uid, node.gid) }
             }
             Self::Link { path, target, .. } => write!(to, "link    {path} -> {target}"),
@@ -102,7 +116,9 @@ impl fmt::Display for Step {
             Self::Hostname(name) => write!(to, "name    the host {name}"),
             Self::ReadOnly(path) => write!(to, "protect {path} from writing"),
             Self::Mask(path) => write!(to, "mask    {path}"),
-            Self::Limit { kind, soft, hard } => write!(to, "limit   {} {soft} {hard}", format!("{kind:?}").to_lowercase()),
+            Self::Limit { kind, soft, hard } => {
+                write!(to, "limit   {} {soft} {hard}", format!("{kind:?}").to_lowercase())
+            }
             Self::Umask(mask) => write!(to, "umask   {mask:04o}"),
             Self::NoNewPrivileges => write!(to, "lock    no new privileges"),
             Self::Bound(dropped) => write!(to, "drop    from the bounding set: {}", Bits(*dropped)),
@@ -112,7 +128,11 @@ impl fmt::Display for Step {
             }
             Self::Capabilities(kept) => {
                 write!(to, "keep    effective: {}", Bits(kept.effective))?;
-                let others = [("permitted", kept.permitted), ("inheritable", kept.inheritable), ("ambient", kept.ambient)];
+                let others = [
+                    ("permitted", kept.permitted),
+                    ("inheritable", kept.inheritable),
+                    ("ambient", kept.ambient),
+                ];
                 for (name, bits) in others {
                     if name == "permitted" && bits == kept.effective {
                         write!(to, "; permitted: the same")?;

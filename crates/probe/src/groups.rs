@@ -102,7 +102,8 @@ fn is_cgroup2(path: &str) -> Result<bool, Failed> {
 }
 
 fn unified(mount: &str, own: &str) -> Result<HostUnified, Failed> {
-    let controllers = if mount == ROOT { read_text(&format!("{mount}/cgroup.controllers"))? } else { String::new() };
+    let controllers =
+        if mount == ROOT { read_text(&format!("{mount}/cgroup.controllers"))? } else { String::new() };
     Ok(HostUnified {
         mount: mount.to_owned(),
         own: own.to_owned(),
@@ -117,8 +118,11 @@ mod tests {
     #[test]
     fn a_membership_is_a_named_hierarchy_or_controllers() {
         let lines = memberships("5:cpu,cpuacct:/a/b:c\n1:name=systemd:/\n0::/unified\n");
-        let hierarchies: Vec<HostHierarchy> =
-            lines.iter().filter(|line| !line.is_unified()).map(|line| line.hierarchy(String::new())).collect();
+        let hierarchies: Vec<HostHierarchy> = lines
+            .iter()
+            .filter(|line| !line.is_unified())
+            .map(|line| line.hierarchy(String::new()))
+            .collect();
         assert_eq!(hierarchies.len(), 2);
         assert_eq!(hierarchies[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(hierarchies[0].own, "/a/b:c");

@@ -33,7 +33,8 @@ fn probe() -> Result<Host, Failed> {
 
 /// A small file of the kernel's, whole.
 pub fn read_text(path: &str) -> Result<String, Failed> {
-    let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).called(|| format!("open({path:?})"))?;
+    let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .called(|| format!("open({path:?})"))?;
     let mut text = vec![0; 8192];
     let mut length = 0;
     loop {

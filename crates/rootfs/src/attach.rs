@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use plan::{Propagation, PropagationKind};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_bind_recursive, mount_change, mount_remount,
-    move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
+    mount_bind, mount_bind_recursive, mount_change, mount_remount, move_mount, open_tree,
 };
 use sys::{Called, Doing, Errno, Failed, attr, change_mount, propagate_mount};
 
@@ -46,14 +46,17 @@ pub(crate) fn clone_tree(path: &str, recursive: bool) -> Result<Tree, Failed> {
     }
     match open_tree(CWD, path, flags).called(|| format!("open_tree({path:?})")) {
         Ok(tree) => Ok(Tree::Detached(tree)),
-        Err(failed) if is_missing(&failed) => Ok(Tree::Later(Old::Bind { path: path.to_owned(), recursive, flags: None })),
+        Err(failed) if is_missing(&failed) => {
+            Ok(Tree::Later(Old::Bind { path: path.to_owned(), recursive, flags: None }))
+        }
         Err(failed) => Err(failed),
     }
 }
 
 /// A copy of what a handle names.
 pub(crate) fn clone_handle(place: &OwnedFd, recursive: bool) -> Result<Tree, Failed> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
@@ -78,13 +81,19 @@ pub(crate) fn fresh(
         Ok(context) => context,
         Err(failed) if is_missing(&failed) => {
             let flags = old_flags(attributes) | old_super(flags);
-            return Ok(Tree::Later(Old::Fresh { kind: kind.to_owned(), name: name.to_owned(), data: joined(data), flags }));
+            return Ok(Tree::Later(Old::Fresh {
+                kind: kind.to_owned(),
+                name: name.to_owned(),
+                data: joined(data),
+                flags,
+            }));
         }
         Err(failed) => return Err(failed),
     };
     configure(&context, name, flags, data).map_err(|failed| failed.while_doing(&why(&context, kind)))?;
     let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).unwrap_or(u32::MAX));
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).called(|| format!("fsmount({kind:?})"))?;
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .called(|| format!("fsmount({kind:?})"))?;
     Ok(Tree::Detached(mount))
 }
 
@@ -153,16 +162,19 @@ impl Old {
         let target = name_of(place.as_fd());
         let change = match self {
             Self::Fresh { kind, name, data, flags } => {
-                let data = std::ffi::CString::new(data).map_err(|_| Failed::refused("a mount option holds a NUL byte"))?;
+                let data = std::ffi::CString::new(data)
+                    .map_err(|_| Failed::refused("a mount option holds a NUL byte"))?;
                 let call = || format!("mount({name:?}, {kind:?}, {data:?})");
                 mount(name.as_str(), target.as_str(), kind.as_str(), flags, data.as_c_str()).called(call)?;
                 None
             }
             Self::Bind { path, recursive, flags } => {
                 if recursive {
-                    mount_bind_recursive(path.as_str(), target.as_str()).called(|| format!("mount({path:?}, MS_BIND|MS_REC)"))?;
+                    mount_bind_recursive(path.as_str(), target.as_str())
+                        .called(|| format!("mount({path:?}, MS_BIND|MS_REC)"))?;
                 } else {
-                    mount_bind(path.as_str(), target.as_str()).called(|| format!("mount({path:?}, MS_BIND)"))?;
+                    mount_bind(path.as_str(), target.as_str())
+                        .called(|| format!("mount({path:?}, MS_BIND)"))?;
                 }
                 flags
             }
@@ -181,7 +193,8 @@ impl Old {
 /// link in /proc is followed to the same place and then, as any path is, up to what is mounted there.
 pub(crate) fn top_of(place: &OwnedFd) -> Result<OwnedFd, Failed> {
     let name = name_of(place.as_fd());
-    openat(CWD, name.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).called(|| format!("open({name:?})"))
+    openat(CWD, name.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .called(|| format!("open({name:?})"))
 }
 
 /// mount_setattr(2), or a remount where that is not there.
@@ -201,7 +214,8 @@ fn remount(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Failed> {
     let kept = MountFlags::from_bits_truncate(u32::try_from(kept.bits()).unwrap_or(0) & 0b1111);
     let flags = kept & !old_flags(clear) | old_flags(set);
     let name = name_of(mount);
-    mount_remount(name.as_str(), flags | MountFlags::BIND, c"").called(|| format!("mount(MS_REMOUNT|MS_BIND, {flags:?})"))
+    mount_remount(name.as_str(), flags | MountFlags::BIND, c"")
+        .called(|| format!("mount(MS_REMOUNT|MS_BIND, {flags:?})"))
 }
 
 fn old_flags(attributes: u64) -> MountFlags {
@@ -214,7 +228,10 @@ fn old_flags(attributes: u64) -> MountFlags {
         (attr::STRICTATIME, MountFlags::STRICTATIME),
         (attr::NODIRATIME, MountFlags::NODIRATIME),
     ];
-    pairs.into_iter().filter(|(bit, _)| attributes & bit != 0).fold(MountFlags::empty(), |all, (_, flag)| all | flag)
+    pairs
+        .into_iter()
+        .filter(|(bit, _)| attributes & bit != 0)
+        .fold(MountFlags::empty(), |all, (_, flag)| all | flag)
 }
 
 fn old_super(flags: &[&'static str]) -> MountFlags {

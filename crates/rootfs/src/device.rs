@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use plan::Node;
 use rustix::fs::{
-    AtFlags, Dev, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, major, makedev, minor, mknodat, openat, symlinkat, unlinkat,
+    AtFlags, Dev, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, major, makedev, minor, mknodat, openat,
+    symlinkat, unlinkat,
 };
 use sys::{Called, Doing, Errno, Failed};
 
@@ -30,12 +31,14 @@ impl Rootfs {
             return Ok(());
         }
         let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
-        chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).called(|| format!("fchownat({name:?})"))
+        chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .called(|| format!("fchownat({name:?})"))
     }
 
     fn bind_node(&mut self, node: &Node, parent: &OwnedFd, name: &str) -> Result<(), Failed> {
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        openat(parent, name, flags, Mode::from_raw_mode(0o644)).called(|| format!("openat({name:?}, O_CREAT)"))?;
+        openat(parent, name, flags, Mode::from_raw_mode(0o644))
+            .called(|| format!("openat({name:?}, O_CREAT)"))?;
         let place = openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
             .called(|| format!("openat({name:?})"))?;
         let tree = attach::clone_tree(&node.path, false)?;

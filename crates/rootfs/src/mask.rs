@@ -59,7 +59,8 @@ impl Rootfs {
 
     /// An empty read-only directory. One superblock serves all: each further one is a copy of the first mount.
     fn empty_directory(&mut self) -> Result<attach::Tree, Failed> {
-        let data = [("nr_blocks", "1"), ("nr_inodes", "1")].map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+        let data = [("nr_blocks", "1"), ("nr_inodes", "1")]
+            .map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
         if let Some(first) = &self.empty {
             return attach::clone_handle(first, false);
         }

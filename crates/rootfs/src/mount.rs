@@ -8,8 +8,8 @@ use plan::{Mount, Source};
 use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat, stat};
 use sys::{Called, Doing, Errno, Failed, attr};
 
-use crate::attach::{self, Old, Tree};
 use crate::Rootfs;
+use crate::attach::{self, Old, Tree};
 
 impl Rootfs {
     /// Makes one mount.
@@ -71,14 +71,21 @@ impl Rootfs {
     fn place_bind(&self, tree: &Tree, target: &str) -> Result<OwnedFd, Failed> {
         let mode = match tree {
             Tree::Detached(tree) => fstat(tree).called(|| "fstat(source)")?.st_mode,
-            Tree::Later(Old::Bind { path, .. }) => stat(path.as_str()).called(|| format!("stat({path:?})"))?.st_mode,
-            Tree::Later(Old::Fresh { .. }) => return Err(Failed::refused("a new file system is no bind mount")),
+            Tree::Later(Old::Bind { path, .. }) => {
+                stat(path.as_str()).called(|| format!("stat({path:?})"))?.st_mode
+            }
+            Tree::Later(Old::Fresh { .. }) => {
+                return Err(Failed::refused("a new file system is no bind mount"));
+            }
         };
         if target == "/proc" {
             refuse_false_proc(tree)?;
         }
-        let wanted =
-            if FileType::from_raw_mode(mode) == FileType::Directory { Wanted::Directory } else { Wanted::File };
+        let wanted = if FileType::from_raw_mode(mode) == FileType::Directory {
+            Wanted::Directory
+        } else {
+            Wanted::File
+        };
         let place = match wanted {
             Wanted::Directory => self.place_fresh("", target)?,
             Wanted::File => {
@@ -169,4 +176,3 @@ fn refuse_false_proc(tree: &Tree) -> Result<(), Failed> {
     };
     if kind == PROC_SUPER_MAGIC { Ok(()) } else { Err(Failed::refused("/proc takes nothing but a procfs")) }
 }
-

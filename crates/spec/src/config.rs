@@ -351,7 +351,7 @@ pub struct Hooks {
 pub struct Hook {
     /// The program, absolute.
     pub path: String,
-    /// Its whole argument vector, argv[0] included.
+    /// Its whole argument vector, `argv[0]` included.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
     /// Its whole environment.

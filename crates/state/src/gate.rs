@@ -28,7 +28,8 @@ const GO: &[u8] = b"go";
 const WORDS: usize = 4096;
 
 fn new_socket() -> Result<OwnedFd, Failed> {
-    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).called(|| "socket(AF_UNIX)")
+    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .called(|| "socket(AF_UNIX)")
 }
 
 /// A socket's name may have 107 bytes, and a state root more: the directory goes by its descriptor.
@@ -88,7 +89,11 @@ impl Knock {
             match read(&self.0, words.as_mut_slice()) {
                 Err(Errno::INTR) => {}
                 Ok(0) | Err(Errno::CONNRESET) => return Ok(None),
-                Ok(length) => return Ok(Some(String::from_utf8_lossy(words.get(..length).unwrap_or_default()).into_owned())),
+                Ok(length) => {
+                    return Ok(Some(
+                        String::from_utf8_lossy(words.get(..length).unwrap_or_default()).into_owned(),
+                    ));
+                }
                 Err(errno) => return Err(Failed::call("read(gate)", errno)),
             }
         }

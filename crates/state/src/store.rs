@@ -3,7 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, renameat, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, openat,
+    renameat, statat, unlinkat,
 };
 use rustix::io::{read, write};
 use serde::{Serialize, de::DeserializeOwned};
@@ -59,7 +60,8 @@ pub struct Entry {
     is_locked: bool,
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const RECORD: &str = "state.json";
 const DRAFT: &str = ".state.json";
 pub(crate) const GATE: &str = "gate";
@@ -74,8 +76,9 @@ impl Store {
         }
     }
 
-    /// Opens the state root, made if it is missing, with the directories above it, 0700.
-    pub fn provide(path: &str) -> Result<Self, Failed> {
+    /// Opens the state root, made if it is missing, with the directories above it, 0700; with the sticky bit if that
+    /// is asked for.
+    pub fn provide(path: &str, is_sticky: bool) -> Result<Self, Failed> {
         if let Some(store) = Self::open(path)? {
             return Ok(store);
         }
@@ -88,7 +91,11 @@ impl Store {
                 Err(errno) => return Err(Failed::call(format!("mkdir({so_far:?})"), errno)),
             }
         }
-        Self::open(path)?.ok_or_else(|| Failed::call(format!("open({path:?})"), Errno::NOENT))
+        let store = Self::open(path)?.ok_or_else(|| Failed::call(format!("open({path:?})"), Errno::NOENT))?;
+        if is_sticky {
+            fchmod(&store.directory, Mode::from_raw_mode(0o1700)).called(|| format!("chmod({path:?})"))?;
+        }
+        Ok(store)
     }
 
     /// Claims an id: makes its directory and locks it. Of two who claim the same one, one gets [`Error::Exists`].
@@ -112,13 +119,11 @@ impl Store {
                 locked => break locked.called(|| "flock(state directory)")?,
             }
         }
-        match fstat(&entry.directory).called(|| "fstat(state directory)")?.st_nlink {
-            0 => Err(Error::NotFound),
-            _ => {
-                entry.is_locked = true;
-                Ok(entry)
-            }
+        if fstat(&entry.directory).called(|| "fstat(state directory)")?.st_nlink == 0 {
+            return Err(Error::NotFound);
         }
+        entry.is_locked = true;
+        Ok(entry)
     }
 
     /// One container's directory, not locked: for commands that only look.
@@ -159,16 +164,19 @@ impl Entry {
 
     /// Writes the record: a draft first, then by rename, so that a reader sees the old one or the new one.
     pub fn write<G: Serialize>(&self, record: &Record<G>) -> Result<(), Failed> {
-        let text = serde_json::to_vec(record).map_err(|why| Failed::refused(format!("write {RECORD}: {why}")))?;
+        let text =
+            serde_json::to_vec(record).map_err(|why| Failed::refused(format!("write {RECORD}: {why}")))?;
         let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let put = || {
-            let draft = openat(&self.directory, DRAFT, flags, Mode::from_raw_mode(0o600)).called(|| format!("openat({DRAFT:?})"))?;
+            let draft = openat(&self.directory, DRAFT, flags, Mode::from_raw_mode(0o600))
+                .called(|| format!("openat({DRAFT:?})"))?;
             let mut rest = text.as_slice();
             while !rest.is_empty() {
                 let written = write(&draft, rest).called(|| format!("write({DRAFT:?})"))?;
                 rest = rest.get(written..).unwrap_or_default();
             }
-            renameat(&self.directory, DRAFT, &self.directory, RECORD).called(|| format!("renameat({RECORD:?})"))
+            renameat(&self.directory, DRAFT, &self.directory, RECORD)
+                .called(|| format!("renameat({RECORD:?})"))
         };
         put().doing(|| "write the state record")
     }
@@ -187,7 +195,9 @@ impl Entry {
             Ok(record) if record.version <= VERSION => Ok(Some(record)),
             parsed => Err(Error::Unreadable(match (version(), parsed) {
                 (Ok(version), _) if version > VERSION => {
-                    format!("is of version {version}, written by a newer cofferdam; this one reads up to {VERSION}")
+                    format!(
+                        "is of version {version}, written by a newer cofferdam; this one reads up to {VERSION}"
+                    )
                 }
                 (_, Err(why)) => why.to_string(),
                 (_, Ok(_)) => "has no version".to_owned(),
@@ -219,7 +229,8 @@ impl Entry {
     /// Whether the record says that it is of a version that this build does not know.
     pub fn is_newer(&self) -> Result<bool, Error> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = openat(&self.directory, RECORD, flags, Mode::empty()).called(|| format!("openat({RECORD:?})"))?;
+        let file =
+            openat(&self.directory, RECORD, flags, Mode::empty()).called(|| format!("openat({RECORD:?})"))?;
         let version = serde_json::from_slice::<Versioned>(&read_whole(file.as_fd())?);
         Ok(version.is_ok_and(|document| document.version > VERSION))
     }

@@ -127,7 +127,8 @@ impl DeviceFilter {
         Ok(())
     }
 
-    /// The programs that are attached to a group itself, not those of its ancestors.
+    /// The programs that are attached to a group itself, not those of its ancestors. One that we may not open is
+    /// left out: it is somebody else's, and what it denies stays denied.
     pub fn attached(group: BorrowedFd<'_>) -> Result<Vec<Self>, Failed> {
         let mut ids = vec![0_u32; 64];
         let count = loop {
@@ -153,8 +154,8 @@ impl DeviceFilter {
             match bpf(PROG_GET_FD_BY_ID, &mut attr) {
                 // SAFETY: the call succeeded: the number is a new descriptor that nobody else owns.
                 Ok(fd) => programs.push(Self(unsafe { OwnedFd::from_raw_fd(fd) })),
-                // Gone since the question.
-                Err(Errno::NOENT) => {}
+                // Gone since the question, or not ours to open.
+                Err(Errno::NOENT | Errno::PERM) => {}
                 Err(errno) => return Err(Failed::call(format!("bpf(BPF_PROG_GET_FD_BY_ID, {id})"), errno)),
             }
         }

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 
 use rustix::fs::{
-    CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create,
-    open, sendfile, statvfs,
+    CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fcntl_get_seals, fstat,
+    memfd_create, open, sendfile, statvfs,
 };
 use rustix::mount::{OpenTreeFlags, open_tree};
 
@@ -136,10 +136,12 @@ fn read_only_view() -> Result<rustix::fd::OwnedFd, Failed> {
     Ok(view)
 }
 
-const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
+const SEALS: SealFlags =
+    SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
 
 fn is_sealed_copy() -> Result<bool, Failed> {
-    let file = open(OURSELVES, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).called(|| "open(\"/proc/self/exe\")")?;
+    let file = open(OURSELVES, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .called(|| "open(\"/proc/self/exe\")")?;
     // EINVAL: the file's kind knows no seals, so it is no memfd.
     Ok(fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SEALS)))
 }
@@ -151,11 +153,19 @@ fn sealed_copy() -> Result<rustix::fd::OwnedFd, Failed> {
     let copy = memfd_create("cofferdam", flags | EXECUTABLE)
         .or_else(|_| memfd_create("cofferdam", flags))
         .called(|| "memfd_create(\"cofferdam\")")?;
-    let file = open(OURSELVES, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).called(|| "open(\"/proc/self/exe\")")?;
+    let file = open(OURSELVES, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .called(|| "open(\"/proc/self/exe\")")?;
     let mut left = fstat(&file).called(|| "fstat(ourselves)")?.st_size.cast_unsigned();
     while left > 0 {
-        match sendfile(&copy, &file, None, usize::try_from(left).unwrap_or(usize::MAX)).called(|| "sendfile(ourselves)")? {
-            0 => return Err(Failed::call("sendfile(ourselves)", Errno::from_io_error(&io::ErrorKind::UnexpectedEof.into()).unwrap_or(Errno::IO))),
+        match sendfile(&copy, &file, None, usize::try_from(left).unwrap_or(usize::MAX))
+            .called(|| "sendfile(ourselves)")?
+        {
+            0 => {
+                return Err(Failed::call(
+                    "sendfile(ourselves)",
+                    Errno::from_io_error(&io::ErrorKind::UnexpectedEof.into()).unwrap_or(Errno::IO),
+                ));
+            }
             sent => left = left.saturating_sub(sent as u64),
         }
     }

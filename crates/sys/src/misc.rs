@@ -51,7 +51,8 @@ pub fn join_keyring(name: &CStr) -> Result<(), Failed> {
     }
     let mut told = [0u8; 256];
     // SAFETY: the kernel writes at most the length passed, which is the buffer's.
-    let length = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_DESCRIBE, key, told.as_mut_ptr(), told.len()) };
+    let length =
+        unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_DESCRIBE, key, told.as_mut_ptr(), told.len()) };
     if length == -1 {
         return Err(Failed::call("keyctl(DESCRIBE)", last_errno()));
     }
@@ -101,12 +102,36 @@ pub fn set_groups(groups: &[u32]) -> Result<(), Failed> {
 pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Failed> {
     let limit = [soft, hard];
     // SAFETY: struct rlimit64 is two 64-bit numbers; the kernel reads them and writes nothing through null.
-    let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), std::ptr::null_mut::<u64>()) };
-    if result == -1 { Err(Failed::call(format!("prlimit({resource}, {soft}, {hard})"), last_errno())) } else { Ok(()) }
+    let result = unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), std::ptr::null_mut::<u64>())
+    };
+    if result == -1 {
+        Err(Failed::call(format!("prlimit({resource}, {soft}, {hard})"), last_errno()))
+    } else {
+        Ok(())
+    }
 }
 
 /// Ends this process at once: for the child of a fork, whose parent's buffers and exit handlers are not its own.
 pub fn leave(status: u8) -> ! {
     // SAFETY: _exit(2) takes a plain number and does not come back.
     unsafe { libc::_exit(status.into()) }
+}
+
+/// Opens the null device in place of each standard stream that our caller closed, lowest first, as it must be.
+pub fn open_streams() -> Result<(), Failed> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::fs::{Mode, OFlags, open};
+    let (stdin, stdout, stderr) = (rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr());
+    let mut streams = [&stdin, &stdout, &stderr].map(|stream| PollFd::new(stream, PollFlags::empty()));
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut streams, Some(&now)).called(|| "poll(standard streams)")?;
+    for stream in streams {
+        if stream.revents().contains(PollFlags::NVAL) {
+            let null = open("/dev/null", OFlags::RDWR, Mode::empty()).called(|| "open(\"/dev/null\")")?;
+            // It is the stream now, and stays open as one.
+            std::mem::forget(null);
+        }
+    }
+    Ok(())
 }

@@ -80,9 +80,19 @@ impl Pidfd {
     pub fn signal(&self, signal: i32) -> Result<(), Failed> {
         // SAFETY: pidfd_send_signal(2) reads nothing through the null siginfo pointer.
         let result = unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
         };
-        if result == -1 { Err(Failed::call(format!("pidfd_send_signal({signal})"), last_errno())) } else { Ok(()) }
+        if result == -1 {
+            Err(Failed::call(format!("pidfd_send_signal({signal})"), last_errno()))
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether the process is no more than a zombie.
@@ -92,7 +102,8 @@ impl Pidfd {
 
     /// Waits until the process has exited, at most `milliseconds`; says whether it has. Does not reap it.
     pub fn wait_exit(&self, milliseconds: Option<u32>) -> Result<bool, Failed> {
-        let limit = milliseconds.map(|ms| Timespec { tv_sec: (ms / 1000).into(), tv_nsec: i64::from(ms % 1000) * 1_000_000 });
+        let limit = milliseconds
+            .map(|ms| Timespec { tv_sec: (ms / 1000).into(), tv_nsec: i64::from(ms % 1000) * 1_000_000 });
         loop {
             let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
             match poll(&mut fds, limit.as_ref()) {
@@ -108,7 +119,12 @@ impl Pidfd {
         loop {
             // SAFETY: `info` lives on this frame and is as large as the kernel writes.
             let result = unsafe {
-                libc::waitid(libc::P_PIDFD, self.0.as_raw_fd().cast_unsigned(), info.as_mut_ptr(), libc::WEXITED)
+                libc::waitid(
+                    libc::P_PIDFD,
+                    self.0.as_raw_fd().cast_unsigned(),
+                    info.as_mut_ptr(),
+                    libc::WEXITED,
+                )
             };
             match result {
                 -1 if last_errno() == Errno::INTR => {}

@@ -1,0 +1,129 @@
+//! Commands: from what was asked to what the rooms do, and to what is printed.
+
+mod attempt;
+mod create;
+mod documents;
+mod look;
+
+use std::io::Write as _;
+use std::path::Path;
+
+use container::{Containers, Error};
+use sys::Failed;
+
+use crate::flags::{self, Misuse};
+use crate::invocation::{Command, Global};
+use crate::log::Log;
+use crate::root::{Origin, StateRoot};
+use crate::signal;
+
+/// Why a command ended with another status than 0, for the log and the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// One line, the path from the wish to the call.
+    pub told: String,
+    /// What may help, for a second line.
+    pub hint: Option<String>,
+    /// The exit status.
+    pub status: u8,
+}
+
+impl Complaint {
+    fn new(told: impl Into<String>) -> Self {
+        Self { told: told.into(), hint: None, status: 1 }
+    }
+}
+
+impl From<Misuse> for Complaint {
+    fn from(misuse: Misuse) -> Self {
+        Self { told: misuse.to_string(), hint: misuse.hint, status: misuse.status }
+    }
+}
+
+impl From<Failed> for Complaint {
+    fn from(failed: Failed) -> Self {
+        Self::new(failed.to_string())
+    }
+}
+
+impl From<Error> for Complaint {
+    fn from(error: Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+type Outcome = Result<u8, Complaint>;
+
+/// Runs one command; its exit status.
+pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
+    if global.systemd_cgroup && needs_groups(&command) {
+        return Err(Complaint::new("--systemd-cgroup: not built yet, see docs/roadmap.md"));
+    }
+    match command {
+        Command::Help(text) => print(&text),
+        Command::Version => print(&flags::version()),
+        Command::Spec { bundle, rootless } => documents::write_template(bundle.as_deref(), rootless),
+        Command::Features => documents::features(),
+        Command::Plan { bundle, id, json } => documents::plan(&bundle, id, json),
+        Command::Create(order) => create::create(&containers(global)?, order, log),
+        Command::Run(order) => create::run(&containers(global)?, order, log),
+        Command::Try(attempt) => attempt::run(&containers(global)?, attempt, log),
+        Command::Start { id } => told("start", &id, containers(global)?.start(&id)),
+        Command::Kill { all, id, signal } => kill(&containers(global)?, all, &id, &signal),
+        Command::Delete { force, id } => look::delete(&containers(global)?, &id, force, log),
+        Command::Pause { id } => told("pause", &id, containers(global)?.pause(&id)),
+        Command::Resume { id } => told("resume", &id, containers(global)?.resume(&id)),
+        Command::State { id } => look::state(&containers(global)?, &id),
+        Command::List { format, quiet } => look::list(&containers(global)?, format, quiet, log),
+        Command::Ps { arguments, format, id } => look::ps(&containers(global)?, &id, format, &arguments),
+    }
+}
+
+fn needs_groups(command: &Command) -> bool {
+    matches!(command, Command::Create(_) | Command::Run(_) | Command::Try(_) | Command::Plan { .. })
+}
+
+fn containers(global: &Global) -> Result<Containers, Complaint> {
+    let root = StateRoot::find(global.root.as_deref())?;
+    let sticky = root.origin == Origin::User;
+    Ok(Containers::under(text(&root.directory, "--root")?).sticky(sticky))
+}
+
+/// Paths that go into records and messages are text.
+fn text(path: &Path, what: &str) -> Result<String, Complaint> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Complaint::new(format!("{what} {}: is not UTF-8", path.display())))
+}
+
+/// A file that is to be made, as an absolute path: the command changes to the bundle before it makes it.
+fn absolute(path: &Path, what: &str) -> Result<String, Complaint> {
+    let path = std::path::absolute(path)
+        .map_err(|error| Complaint::new(format!("{what} {}: {error}", path.display())))?;
+    text(&path, what)
+}
+
+fn told<T>(verb: &str, id: &str, outcome: Result<T, Error>) -> Outcome {
+    outcome.map(|_| 0).map_err(|error| error.while_doing(&format!("{verb} {id}")).into())
+}
+
+fn kill(containers: &Containers, all: bool, id: &str, signal: &str) -> Outcome {
+    // The container is looked for before the signal is, as runc does.
+    let known = containers.find(id);
+    let number = signal::parse(signal).map_err(Complaint::from);
+    let sent = known
+        .and_then(|_| Ok(number))
+        .map_err(|error| Complaint::from(error.while_doing(&format!("kill {id}"))))?;
+    match containers.kill(id, sent?) {
+        // `--all` is of the past; it meant that nobody left to kill is no error.
+        Err(error) if all && error.kind() == container::Kind::State => Ok(0),
+        outcome => told("kill", id, outcome),
+    }
+}
+
+fn print(text: &str) -> Outcome {
+    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Ok(()) => Ok(0),
+        Err(error) => Err(Complaint::new(format!("write to stdout: {error}"))),
+    }
+}

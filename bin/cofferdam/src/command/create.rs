@@ -1,0 +1,66 @@
+//! `create` and `run`.
+
+use container::{Containers, Order, plan_bundle};
+
+use super::{Complaint, Outcome, absolute, text};
+use crate::invocation::{Create, Run};
+use crate::log::Log;
+
+fn order(create: Create, gated: bool) -> Result<Order, Complaint> {
+    Ok(Order {
+        bundle: create.bundle.as_deref().map(|path| text(path, "--bundle")).transpose()?,
+        keep_keyring: create.no_new_keyring,
+        no_pivot: create.no_pivot,
+        preserve_fds: create.preserve_fds,
+        pid_file: create.pid_file.as_deref().map(|path| absolute(path, "--pid-file")).transpose()?,
+        id: create.id,
+        gated,
+    })
+}
+
+pub(super) fn create(containers: &Containers, create: Create, log: &mut Log) -> Outcome {
+    sys::seal()?;
+    let what = format!("create {}", create.id);
+    let order = order(create, true)?;
+    let make = || {
+        let plan = plan_bundle(&order)?;
+        containers.create(&plan)
+    };
+    let created = make().map_err(|error| error.while_doing(&what))?;
+    created.warnings.iter().for_each(|warning| log.warning(warning));
+    created.leave()?;
+    Ok(0)
+}
+
+pub(super) fn run(containers: &Containers, run: Run, log: &mut Log) -> Outcome {
+    sys::seal()?;
+    let what = format!("run {}", run.create.id);
+    let order = order(run.create, false)?;
+    if !run.detach && !run.no_subreaper {
+        containers.adopt_orphans()?;
+    }
+    let status =
+        supervise(containers, &order, run.detach, run.keep, log).map_err(|error| error.while_doing(&what))?;
+    Ok(status)
+}
+
+/// Creates a container whose program runs at once, and stays with it unless told not to.
+pub(super) fn supervise(
+    containers: &Containers,
+    order: &Order,
+    detach: bool,
+    keep: bool,
+    log: &mut Log,
+) -> Result<u8, container::Error> {
+    let created = containers.create(&plan_bundle(order)?)?;
+    created.warnings.iter().for_each(|warning| log.warning(warning));
+    if detach {
+        created.leave()?;
+        return Ok(0);
+    }
+    let exit = containers.supervise(&created)?;
+    if !keep {
+        containers.delete(&order.id, true)?;
+    }
+    Ok(exit.code())
+}

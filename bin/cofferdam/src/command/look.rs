@@ -1,0 +1,94 @@
+//! Commands that look, and `delete`, which looks first.
+
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+
+use container::{Containers, Known, Removed};
+use spec::VERSION;
+
+use super::{Complaint, Outcome, print, told};
+use crate::invocation::Format;
+use crate::list::{self, Shown};
+use crate::log::Log;
+use crate::ps;
+
+fn shown(known: &Known, owner: String) -> Shown {
+    Shown {
+        oci_version: VERSION.to_owned(),
+        id: known.record.id.clone(),
+        pid: known.pid(),
+        status: known.status.name().to_owned(),
+        bundle: known.record.bundle.clone(),
+        rootfs: known.record.rootfs.clone(),
+        created: known.record.created.clone(),
+        annotations: known.record.annotations.clone(),
+        owner,
+    }
+}
+
+pub(super) fn state(containers: &Containers, id: &str) -> Outcome {
+    let known = containers.find(id).map_err(|error| error.while_doing(&format!("state {id}")))?;
+    let text =
+        list::state(&shown(&known, String::new())).map_err(|error| Complaint::new(error.to_string()))?;
+    print(&text)
+}
+
+pub(super) fn list(containers: &Containers, format: Format, quiet: bool, log: &mut Log) -> Outcome {
+    let mut all = Vec::new();
+    let mut names = Vec::new();
+    for (id, owner, known) in containers.all()? {
+        match known {
+            Ok(known) => all.push(shown(&known, owner_name(owner, &mut names))),
+            Err(error) => log.warning(&format!("load container {id}: {error}")),
+        }
+    }
+    match format {
+        _ if quiet => print(&list::ids(&all)),
+        Format::Json => print(&list::json(&all).map_err(|error| Complaint::new(error.to_string()))?),
+        Format::Table => print(&list::table(&all)),
+    }
+}
+
+/// The user's name in the host's /etc/passwd, or `#` and the number where it has none.
+fn owner_name(uid: u32, known: &mut Vec<(u32, String)>) -> String {
+    if let Some((_, name)) = known.iter().find(|(number, _)| *number == uid) {
+        return name.clone();
+    }
+    let passwd = probe::read_text("/etc/passwd").unwrap_or_default();
+    let name = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    let name = name.unwrap_or_else(|| format!("#{uid}"));
+    known.push((uid, name.clone()));
+    name
+}
+
+pub(super) fn ps(containers: &Containers, id: &str, format: Format, arguments: &[OsString]) -> Outcome {
+    let pids = containers.processes(id).map_err(|error| error.while_doing(&format!("ps {id}")))?;
+    if format == Format::Json {
+        return print(&ps::json(&pids));
+    }
+    let listed = Command::new("ps").args(arguments).stdin(Stdio::null()).output();
+    let listed = listed.map_err(|error| Complaint::new(format!("ps {id}: execute ps: {error}")))?;
+    if !listed.status.success() {
+        let why = String::from_utf8_lossy(&listed.stderr);
+        return Err(Complaint::new(format!("ps {id}: {}: {}", listed.status, why.trim())));
+    }
+    print(&ps::table(&String::from_utf8_lossy(&listed.stdout), &pids)?)
+}
+
+pub(super) fn delete(containers: &Containers, id: &str, force: bool, log: &mut Log) -> Outcome {
+    match containers.delete(id, force) {
+        Ok(Removed::Unreadable(why)) => {
+            log.warning(&format!(
+                "delete {id}: {why}; its directory is gone, what else there was of it is not known"
+            ));
+            Ok(0)
+        }
+        // As runc has it: there was no container, only what a create that was killed left of one.
+        Ok(Removed::Empty) if !force => Err(Complaint::new(format!("delete {id}: container does not exist"))),
+        outcome => told("delete", id, outcome),
+    }
+}
