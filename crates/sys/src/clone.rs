@@ -69,7 +69,11 @@ fn close_between(first: u32, last: u32) -> Result<(), Failed> {
     match last_errno() {
         // Before Linux 5.9, or denied: by hand, as far as descriptors can go.
         Errno::NOSYS | Errno::PERM => {
-            let end = last.min(rustix::process::getrlimit(rustix::process::Resource::Nofile).current.map_or(1 << 20, |most| u32::try_from(most).unwrap_or(1 << 20)));
+            let end = last.min(
+                rustix::process::getrlimit(rustix::process::Resource::Nofile)
+                    .current
+                    .map_or(1 << 20, |most| u32::try_from(most).unwrap_or(1 << 20)),
+            );
             for number in first..=end {
                 // SAFETY: as above.
                 unsafe { libc::close(number.cast_signed()) };

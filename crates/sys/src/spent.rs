@@ -71,7 +71,8 @@ mod tests {
             let (read, write) = std::io::pipe()?;
             pipes.push((OwnedFd::from(read), OwnedFd::from(write)));
         }
-        let numbers: Vec<i32> = pipes.iter().flat_map(|(read, write)| [read.as_raw_fd(), write.as_raw_fd()]).collect();
+        let numbers: Vec<i32> =
+            pipes.iter().flat_map(|(read, write)| [read.as_raw_fd(), write.as_raw_fd()]).collect();
         let mut spent = Spent::default();
         let mut kept = Vec::new();
         for (index, (read, write)) in pipes.into_iter().enumerate() {
