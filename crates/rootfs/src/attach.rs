@@ -10,7 +10,7 @@ use rustix::mount::{
     OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
     mount_bind, mount_bind_recursive, mount_change, mount_remount, move_mount, open_tree,
 };
-use sys::{Called, Doing, Errno, Failed, attr, change_mount, propagate_mount};
+use sys::{Called, Doing, Errno, Failed, Spent, attr, change_mount, propagate_mount};
 
 /// A mount that nobody sees yet.
 #[derive(Debug)]
@@ -76,6 +76,7 @@ pub(crate) fn fresh(
     flags: &[&'static str],
     data: &[(String, Option<String>)],
     attributes: u64,
+    spent: &mut Spent,
 ) -> Result<Tree, Failed> {
     let context = match fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).called(|| format!("fsopen({kind:?})")) {
         Ok(context) => context,
@@ -94,6 +95,7 @@ pub(crate) fn fresh(
     let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).unwrap_or(u32::MAX));
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         .called(|| format!("fsmount({kind:?})"))?;
+    spent.push(context);
     Ok(Tree::Detached(mount))
 }
 
