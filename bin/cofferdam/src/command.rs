@@ -111,9 +111,8 @@ fn kill(containers: &Containers, all: bool, id: &str, signal: &str) -> Outcome {
     // The container is looked for before the signal is, as runc does.
     let known = containers.find(id);
     let number = signal::parse(signal).map_err(Complaint::from);
-    let sent = known
-        .and_then(|_| Ok(number))
-        .map_err(|error| Complaint::from(error.while_doing(&format!("kill {id}"))))?;
+    let sent =
+        known.map(|_| number).map_err(|error| Complaint::from(error.while_doing(&format!("kill {id}"))))?;
     match containers.kill(id, sent?) {
         // `--all` is of the past; it meant that nobody left to kill is no error.
         Err(error) if all && error.kind() == container::Kind::State => Ok(0),

@@ -7,6 +7,7 @@ use container::{Containers, Kind};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, unlinkat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::chdir;
+use serde::de::IgnoredAny;
 use spec::Spec;
 use state::Store;
 use sys::{Called, Doing, Errno, Failed};
@@ -117,13 +118,15 @@ pub(super) fn sweep(root: &str, containers: &Containers) -> Vec<String> {
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let swept = names.filter_map(|name| {
         let id = name.strip_prefix(PREFIX)?;
-        let done = sweep_one(&format!("{root}/{name}"), id, containers);
+        let done = sweep_one(root, id, containers);
         done.err().map(|error| format!("try: remove what is left of {id}: {error}"))
     });
     swept.collect()
 }
 
-fn sweep_one(path: &str, id: &str, containers: &Containers) -> Result<(), container::Error> {
+fn sweep_one(root: &str, id: &str, containers: &Containers) -> Result<(), container::Error> {
+    let path = format!("{root}/{PREFIX}{id}");
+    let path = path.as_str();
     let lock = match openat(CWD, path, DIRECTORY, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(()),
         opened => opened.called(|| format!("open({path:?})"))?,
@@ -140,10 +143,25 @@ fn sweep_one(path: &str, id: &str, containers: &Containers) -> Result<(), contai
         Ok(known) if Path::new(&known.record.bundle) == real => {
             containers.delete(id, true)?;
         }
-        Err(error) if error.kind() != Kind::NotFound => return Err(error),
-        _ => {}
+        Ok(_) => {}
+        Err(error) if error.kind() == Kind::NotFound => remove_unwritten(root, id)?,
+        Err(error) => return Err(error),
     }
     Ok(remove_directory(path)?)
+}
+
+/// An entry in the state directory that has no record: its maker was killed between the two. Whoever holds the lock
+/// while there is none knows that nobody is about to write it.
+fn remove_unwritten(root: &str, id: &str) -> Result<(), container::Error> {
+    let Some(store) = Store::open(root)? else { return Ok(()) };
+    let entry = match store.lock(id) {
+        Err(state::Error::NotFound) => return Ok(()),
+        locked => locked?,
+    };
+    if entry.read::<IgnoredAny>()?.is_none() {
+        entry.remove()?;
+    }
+    Ok(())
 }
 
 fn remove_directory(path: &str) -> Result<(), Failed> {

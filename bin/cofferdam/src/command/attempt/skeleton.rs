@@ -218,7 +218,7 @@ fn found<T>(path: &Path, outcome: std::io::Result<T>) -> Result<Option<T>, Faile
 }
 
 fn told<T>(path: &Path, call: &str, outcome: std::io::Result<T>) -> Result<T, Failed> {
-    outcome.map_err(|error| Failed::refused(format!("{call}({path:?}): {error}")).while_doing("try"))
+    outcome.map_err(|error| Failed::refused(format!("try: {call}(\"{}\"): {error}", path.display())))
 }
 
 #[cfg(test)]
