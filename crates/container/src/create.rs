@@ -197,7 +197,7 @@ impl Making<'_> {
         };
         match born.line.listen()? {
             Word::Ready(fallbacks) => {
-                record.warnings.extend(fallbacks.into_iter().map(|way| format!("done by {way}")))
+                record.warnings.extend(fallbacks.into_iter().map(|way| format!("done by {way}")));
             }
             Word::Failed(why) => return Err(Error::new(Kind::Kernel(None), why)),
             Word::Closed => return Err(self.died()),
