@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::capability;
+use spec::{CAPABILITIES, Flag, MountOption, option};
+
 use crate::compile::Plan;
 use crate::mount::{Mount, Propagation, PropagationKind, Source};
 use crate::step::{Act, Step};
@@ -156,10 +157,11 @@ struct Bits(u64);
 
 impl fmt::Display for Bits {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = (0..64).filter(|bit| self.0 & (1 << bit) != 0).map(|bit| match capability::name(bit) {
-            Some(name) => name.trim_start_matches("CAP_").to_lowercase(),
-            None => bit.to_string(),
-        });
+        let names =
+            (0..64_usize).filter(|bit| self.0 & (1 << bit) != 0).map(|bit| match CAPABILITIES.get(bit) {
+                Some(name) => name.trim_start_matches("CAP_").to_lowercase(),
+                None => bit.to_string(),
+            });
         let names: Vec<String> = names.collect();
         to.write_str(if names.is_empty() { "none" } else { "" })?;
         to.write_str(&names.join(" "))
@@ -178,15 +180,16 @@ impl fmt::Display for Propagation {
     }
 }
 
-/// Names of mount attributes, as fstab(5) has them.
-const ATTRIBUTES: [(u64, &str, &str); 7] = [
-    (sys::attr::RDONLY, "ro", "rw"),
-    (sys::attr::NOSUID, "nosuid", "suid"),
-    (sys::attr::NODEV, "nodev", "dev"),
-    (sys::attr::NOEXEC, "noexec", "exec"),
-    (sys::attr::NOATIME, "noatime", ""),
-    (sys::attr::STRICTATIME, "strictatime", ""),
-    (sys::attr::NODIRATIME, "nodiratime", "diratime"),
+/// The words of fstab(5) for mount attributes: what sets one, and what takes it back.
+const ATTRIBUTES: [(&str, &str); 8] = [
+    ("ro", "rw"),
+    ("nosuid", "suid"),
+    ("nodev", "dev"),
+    ("noexec", "exec"),
+    ("noatime", ""),
+    ("strictatime", ""),
+    ("nodiratime", "diratime"),
+    ("nosymfollow", "symfollow"),
 ];
 
 impl fmt::Display for Mount {
@@ -208,7 +211,8 @@ impl fmt::Display for Mount {
                 write!(to, "{:<7} {path} on {}", if *recursive { "rbind" } else { "bind" }, self.target)?;
             }
         }
-        for (bit, set, clear) in ATTRIBUTES {
+        for (set, clear) in ATTRIBUTES {
+            let Some(MountOption::Flag(Flag { attr_set: bit, .. })) = option(set) else { continue };
             if self.set & bit != 0 {
                 write!(to, " {set}")?;
             } else if self.clear & bit == bit && !clear.is_empty() {
