@@ -1,5 +1,6 @@
 //! The plan as people read it: numbered acts and steps, each with its undoing.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use spec::{CAPABILITIES, Flag, MountOption, option};
@@ -10,10 +11,11 @@ use crate::step::{Act, Step};
 
 impl fmt::Display for Plan {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(to, "create {} from {}", self.id, self.bundle)?;
+        writeln!(to, "create {} from {}", self.id, plain(&self.bundle))?;
         let mut number = 0;
-        let mut line = |to: &mut fmt::Formatter<'_>, what: String, undo: &str| {
+        let mut line = |to: &mut fmt::Formatter<'_>, what: &str, undo: &str| {
             number += 1;
+            let what = plain(what);
             if undo.is_empty() {
                 writeln!(to, "{number:3}  {what}")
             } else {
@@ -22,21 +24,31 @@ impl fmt::Display for Plan {
         };
         writeln!(to, "\nthe parent")?;
         for act in &self.acts {
-            line(to, self.told(act), act.undoing())?;
+            line(to, &self.told(act), act.undoing())?;
         }
         writeln!(to, "\nthe child (what it did in its namespaces goes with them)")?;
         for step in &self.steps {
-            line(to, step.to_string(), "")?;
+            line(to, &step.to_string(), "")?;
         }
         let Self { program, warnings, .. } = self;
-        writeln!(to, "\nthe program\n     {:?} in {}", program.args, program.cwd)?;
+        writeln!(to, "\nthe program\n     {:?} in {}", program.args, plain(&program.cwd))?;
         for pair in &program.env {
-            writeln!(to, "     {pair}")?;
+            writeln!(to, "     {}", plain(pair))?;
         }
         for warning in warnings {
-            writeln!(to, "\nwarning: {warning}")?;
+            writeln!(to, "\nwarning: {}", plain(warning))?;
         }
         Ok(())
+    }
+}
+
+/// Words of the document on one line: what would end it, or steer the terminal, is escaped.
+fn plain(text: &str) -> Cow<'_, str> {
+    if text.chars().any(char::is_control) {
+        let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+        text.chars().map(escaped).collect()
+    } else {
+        text.into()
     }
 }
 
