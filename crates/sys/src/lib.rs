@@ -27,7 +27,7 @@ pub use misc::{
     join_keyring, leave, loopback_up, mark_cloexec, mark_one_cloexec, open_streams, set_groups, set_limit,
     unshare_cgroup,
 };
-pub use mount::{attr, change_mount, propagate_mount};
+pub use mount::{change_mount, propagate_mount};
 pub use pidfd::{Exit, Pidfd, Reaped, reap_any};
 pub use rustix::io::Errno;
 pub use signal::{Mask, SignalFd, block_signals, default_signals, restore_mask};
