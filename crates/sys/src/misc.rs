@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::AsRawFd;
 
+use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::{Called, Errno, Failed, last_errno};
@@ -32,6 +33,17 @@ pub fn unshare_cgroup() -> Result<(), Failed> {
         return Err(Failed::call("unshare(CLONE_NEWCGROUP)", last_errno()));
     }
     Ok(())
+}
+
+/// Leaves the mount table that this process shares with others for a copy of its own. What the host mounts later still
+/// arrives in it, and nothing that is mounted in it leaves.
+pub fn unshare_mounts() -> Result<(), Failed> {
+    // SAFETY: CLONE_NEWNS (which takes CLONE_FS with it) changes only which mounts this process sees, and how.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } == -1 {
+        return Err(Failed::call("unshare(CLONE_NEWNS)", last_errno()));
+    }
+    mount_change(c"/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .called(|| "mount(\"/\", MS_SLAVE | MS_REC)")
 }
 
 /// Joins a new session keyring of this name (keyctl(2)), so that the container does not share its caller's.
