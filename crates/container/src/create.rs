@@ -178,7 +178,13 @@ impl Making<'_> {
             side => (side?, false),
         };
         match side {
-            Side::Child => sys::leave(init::run(self.plan, inherited)),
+            Side::Child => {
+                // What is the parent's stays the parent's: its end of the line, by which its death is heard, the
+                // record's lock, which lasts as long as anybody holds it open, and directories of the host.
+                drop((line, unified));
+                self.undo = Undo::default();
+                sys::leave(init::run(self.plan, inherited))
+            }
             Side::Parent(pid, pidfd) => {
                 drop(inherited);
                 self.undo.init = Some(pidfd);
