@@ -10,8 +10,8 @@ use rustix::io::write;
 use spec::NamespaceKind;
 use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
 use sys::{
-    Birth, Called, Doing, Errno, Failed, Mask, Pidfd, Side, Strings, block_signals, fork_into, namespace,
-    restore_mask,
+    Birth, Called, Doing, Errno, Failed, Mask, Pidfd, Side, Spent, Strings, block_signals, fork_into,
+    namespace, restore_mask,
 };
 
 use crate::life::start_time;
@@ -178,15 +178,9 @@ impl Making<'_> {
             side => (side?, false),
         };
         match side {
-            Side::Child => {
-                // What is the parent's stays the parent's: its end of the line, by which its death is heard, the
-                // record's lock, which lasts as long as anybody holds it open, and directories of the host.
-                drop((line, unified));
-                self.undo = Undo::default();
-                sys::leave(init::run(self.plan, inherited))
-            }
+            Side::Child(newborn) => sys::leave(init::run(self.plan, newborn, inherited)),
             Side::Parent(pid, pidfd) => {
-                drop(inherited);
+                Spent::default().extend(inherited.into_handles().chain(unified));
                 self.undo.init = Some(pidfd);
                 if moves {
                     groups.join_unified(pid)?;
@@ -203,7 +197,7 @@ impl Making<'_> {
         };
         match born.line.listen()? {
             Word::Ready(fallbacks) => {
-                record.warnings.extend(fallbacks.into_iter().map(|way| format!("done by {way}")))
+                record.warnings.extend(fallbacks.into_iter().map(|way| format!("done by {way}")));
             }
             Word::Failed(why) => return Err(Error::new(Kind::Kernel(None), why)),
             Word::Closed => return Err(self.died()),
