@@ -109,11 +109,9 @@ fn told<T>(verb: &str, id: &str, outcome: Result<T, Error>) -> Outcome {
 
 fn kill(containers: &Containers, all: bool, id: &str, signal: &str) -> Outcome {
     // The container is looked for before the signal is, as runc does.
-    let known = containers.find(id);
-    let number = signal::parse(signal).map_err(Complaint::from);
-    let sent =
-        known.map(|_| number).map_err(|error| Complaint::from(error.while_doing(&format!("kill {id}"))))?;
-    match containers.kill(id, sent?) {
+    containers.find(id).map_err(|error| error.while_doing(&format!("kill {id}")))?;
+    let number = signal::parse(signal).map_err(Complaint::from)?;
+    match containers.kill(id, number) {
         // `--all` is of the past; it meant that nobody left to kill is no error.
         Err(error) if all && error.kind() == container::Kind::State => Ok(0),
         outcome => told("kill", id, outcome),

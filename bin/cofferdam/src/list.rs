@@ -1,41 +1,9 @@
-//! Containers as `state` and `list` print them.
+//! Containers as `list` prints them.
 
-use std::collections::BTreeMap;
-
-use serde::Serialize;
-
-/// A container as callers of runc read it; the order of the fields is the order in which they are printed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Shown {
-    /// The version of the specification that its configuration follows.
-    pub oci_version: String,
-    /// Its name.
-    pub id: String,
-    /// Its first process on the host; 0 once that has ended.
-    pub pid: i32,
-    /// created, running, paused or stopped.
-    pub status: String,
-    /// Where its bundle is.
-    pub bundle: String,
-    /// Where its root file system is; absolute.
-    pub rootfs: String,
-    /// When it was made, as [`state::Moment::rfc3339_nano`] tells it.
-    pub created: String,
-    /// The annotations of its configuration.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-    /// The user that the state belongs to, for `list`; `state` leaves it empty.
-    pub owner: String,
-}
-
-/// What `state` prints: no newline at the end, as runc has none.
-pub fn state(shown: &Shown) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(shown)
-}
+use spec::Report;
 
 /// What `list --format json` prints.
-pub fn json(all: &[Shown]) -> serde_json::Result<String> {
+pub fn json(all: &[Report]) -> serde_json::Result<String> {
     if all.is_empty() {
         // An empty slice that Go never filled.
         return Ok("null\n".into());
@@ -47,18 +15,18 @@ pub fn json(all: &[Shown]) -> serde_json::Result<String> {
 }
 
 /// What `list --quiet` prints.
-pub fn ids(all: &[Shown]) -> String {
+pub fn ids(all: &[Report]) -> String {
     all.iter().flat_map(|shown| [shown.id.as_str(), "\n"]).collect()
 }
 
 /// What `list` prints: columns at least 12 wide, three blanks between them, the last one as it is.
-pub fn table(all: &[Shown]) -> String {
+pub fn table(all: &[Report]) -> String {
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
     let rows = all.iter().map(|shown| {
         [
             shown.id.clone(),
             shown.pid.to_string(),
-            shown.status.clone(),
+            shown.status.to_string(),
             shown.bundle.clone(),
             shown.created.clone(),
             shown.owner.clone(),
@@ -85,14 +53,16 @@ fn wide(cell: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use spec::Status;
+
     use super::*;
 
-    fn shown(id: &str, pid: i32, status: &str, created: &str) -> Shown {
-        Shown {
+    fn shown(id: &str, pid: i32, status: Status, created: &str) -> Report {
+        Report {
             oci_version: "1.0.2-dev".into(),
             id: id.into(),
             pid,
-            status: status.into(),
+            status,
             bundle: "/tmp/bundle".into(),
             rootfs: "/tmp/bundle/rootfs".into(),
             created: created.into(),
@@ -101,10 +71,10 @@ mod tests {
         }
     }
 
-    fn two() -> [Shown; 2] {
+    fn two() -> [Report; 2] {
         [
-            shown("a-much-longer-container-name", 18973, "running", "2026-11-21T02:44:19.358554777Z"),
-            shown("web1", 18992, "created", "2026-11-21T02:44:19.408120173Z"),
+            shown("a-much-longer-container-name", 18973, Status::Running, "2026-11-21T02:44:19.358554777Z"),
+            shown("web1", 18992, Status::Created, "2026-11-21T02:44:19.408120173Z"),
         ]
     }
 
@@ -122,20 +92,12 @@ mod tests {
     }
 
     #[test]
-    fn the_state_is_runcs() -> serde_json::Result<()> {
-        let shown = Shown {
+    fn the_state_is_runcs() {
+        let shown = Report {
             owner: String::new(),
-            ..shown("web1", 18992, "created", "2026-11-21T02:44:19.408120173Z")
+            ..shown("web1", 18992, Status::Created, "2026-11-21T02:44:19.408120173Z")
         };
-        assert_eq!(state(&shown)?, include_str!("../tests/fixtures/runc-1.1.5-state.json"));
-        Ok(())
-    }
-
-    #[test]
-    fn annotations_are_left_out_where_there_are_none() -> serde_json::Result<()> {
-        let shown = Shown { annotations: BTreeMap::new(), ..shown("web1", 0, "stopped", "") };
-        assert!(!state(&shown)?.contains("annotations"));
-        Ok(())
+        assert_eq!(shown.to_pretty(), include_str!("../tests/fixtures/runc-1.1.5-state.json"));
     }
 
     #[test]

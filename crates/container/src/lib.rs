@@ -21,8 +21,9 @@ pub use bundle::{Order, plan_bundle};
 pub use create::Created;
 pub use delete::Removed;
 pub use error::{Error, Kind};
-pub use life::{Known, Status};
+pub use life::Known;
 pub use plan::Plan;
+pub use spec::Status;
 
 /// All containers under one state root.
 #[derive(Debug)]

@@ -1,39 +1,12 @@
 //! What a container is doing, and the commands that change it.
 
 use cgroup::Cgroup;
+use spec::Status;
 use state::{Entry, Init, Knock, Phase};
 use sys::{Doing, Errno, Failed, Pidfd};
 
 use crate::undo::SIGKILL;
 use crate::{Containers, Error, Kind, Written};
-
-/// What a container is doing (runtime-spec, "State", and `paused`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Being made, by a `create` or `run` that is still at it.
-    Creating,
-    /// Waiting for `start`.
-    Created,
-    /// The program runs.
-    Running,
-    /// Frozen.
-    Paused,
-    /// Init is no more.
-    Stopped,
-}
-
-impl Status {
-    /// The word that `state` prints.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Creating => "creating",
-            Self::Created => "created",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Stopped => "stopped",
-        }
-    }
-}
 
 /// A container as its record and the kernel tell it.
 #[derive(Debug)]
@@ -134,7 +107,7 @@ impl Containers {
             Status::Stopped => return Err(Error::state("cannot start a container that has stopped")),
             Status::Running => return Err(Error::state("cannot start an already running container")),
             other => {
-                return Err(Error::state(format!("cannot start a container in the {} state", other.name())));
+                return Err(Error::state(format!("cannot start a container in the {other} state")));
             }
         }
         let knock = match Knock::at(&entry) {

@@ -9,8 +9,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use spec::{Resources, Spec};
 
-use crate::Refused;
 use crate::resources::{self, Wanted};
+use crate::{Refused, clean};
 
 /// What this host has mounted, and where we are in it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -336,7 +336,7 @@ impl Place {
             let reason = format!("{path:?} is slice:prefix:name, which only --systemd-cgroup understands");
             return Err(Refused::new(FIELD, reason));
         }
-        let clean = clean(path);
+        let clean = clean::relative(path);
         if clean.is_empty() {
             let reason = format!("{path:?} is no group of the container's own");
             return Err(Refused::new(FIELD, reason));
@@ -346,27 +346,12 @@ impl Place {
 
     /// The path in a hierarchy where we ourselves are in `own`.
     fn below(&self, own: &str) -> Result<String, Refused> {
-        let own = if self.is_absolute { String::new() } else { clean(own) };
+        let own = if self.is_absolute { String::new() } else { clean::relative(own) };
         if own.contains(['\0', '\n']) {
             return Err(Refused::new(FIELD, format!("our own group {own:?} has a strange name")));
         }
         Ok(if own.is_empty() { self.path.clone() } else { format!("{own}/{}", self.path) })
     }
-}
-
-/// A path as if it began at `/`: no empty part, no `.`, no `..`, no slash at either end.
-fn clean(path: &str) -> String {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use spec::{Linux, NamespaceKind, Process, Spec};
+use spec::{CAPABILITIES, Linux, NamespaceKind, Process, Spec};
 
 use crate::cgroup::{self, CgroupPlan};
-use crate::mount::{self, Propagation, PropagationKind, clean};
+use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
 use crate::step::{Act, Capabilities, Program, Step};
-use crate::{Host, Refused, Request, capability, device, sysctl};
+use crate::{Host, Refused, Request, clean, device};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -73,7 +73,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         cgroup,
     };
     plan.acts = acts(&plan, &namespaces, request);
-    plan.enter_namespaces(process, linux, &namespaces, request);
+    plan.enter_namespaces(process, linux, &namespaces, request)?;
     plan.build_root(spec, host, request, &namespaces, root.readonly)?;
     plan.confine_process(process, host);
     plan.steps.push(Step::Ready);
@@ -148,7 +148,7 @@ fn program(process: &Process) -> Program {
     if !has_home {
         env.retain(|pair| !pair.starts_with("HOME="));
     }
-    Program { args: process.args.clone(), env, cwd: clean(&process.cwd) }
+    Program { args: process.args.clone(), env, cwd: clean::absolute(&process.cwd) }
 }
 
 fn has_home(env: &[String]) -> bool {
@@ -164,7 +164,7 @@ impl Plan {
         linux: &Linux,
         namespaces: &Namespaces<'_>,
         request: &Request,
-    ) {
+    ) -> Result<(), Refused> {
         let steps = &mut self.steps;
         if self.cgroup.groups.iter().any(cgroup::Group::joins_by_tasks) {
             steps.push(Step::JoinGroups);
@@ -182,10 +182,13 @@ impl Plan {
         if namespaces.fresh(NamespaceKind::Network) {
             steps.push(Step::Loopback);
         }
-        let sysctls = linux.sysctl.iter();
-        steps.extend(
-            sysctls.map(|(key, value)| Step::Sysctl { path: sysctl::path(key), value: value.clone() }),
-        );
+        for (key, value) in &linux.sysctl {
+            let path = spec::sysctl_path(key).ok_or_else(|| {
+                Refused::new(format!("linux.sysctl{}", spec::step(key)), "is no name of a kernel parameter")
+            })?;
+            steps.push(Step::Sysctl { path, value: value.clone() });
+        }
+        Ok(())
     }
 
     fn build_root(
@@ -237,15 +240,14 @@ impl Plan {
         }
         let user = &process.user;
         let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
-        let Some(asked) = &process.capabilities else {
-            self.steps.push(identity);
-            return;
-        };
+        // Without the object there are none, as with runc: not those that our caller happens to have.
+        let none = spec::Capabilities::default();
+        let asked = process.capabilities.as_ref().unwrap_or(&none);
         let mut unknown = Vec::new();
         let mut set = |names: &[String]| {
             let mut bits = 0;
             for name in names {
-                match capability::number(name) {
+                match spec::capability(name) {
                     Some(number) => bits |= 1 << number,
                     None => unknown.push(name.clone()),
                 }
@@ -263,8 +265,9 @@ impl Plan {
         // and runc drops it without a word.
         let raised = kept.ambient & kept.permitted & kept.inheritable;
         if raised != kept.ambient {
-            let lost = (0..64).filter(|bit| (kept.ambient & !raised) & (1 << bit) != 0);
-            let lost: Vec<&str> = lost.filter_map(capability::name).collect();
+            let is_lost = |bit: &usize| (kept.ambient & !raised) & (1 << bit) != 0;
+            let names = CAPABILITIES.iter().enumerate().filter(|(bit, _)| is_lost(bit));
+            let lost: Vec<&str> = names.map(|(_, name)| *name).collect();
             let why = "not both permitted and inheritable";
             self.warnings.push(format!("process.capabilities.ambient: {} dropped: {why}", lost.join(", ")));
         }
@@ -305,7 +308,7 @@ fn root_propagation(linux: &Linux) -> Result<(Propagation, Option<Propagation>),
 
 fn unique(paths: &[String]) -> impl Iterator<Item = String> {
     let mut seen: Vec<String> = Vec::new();
-    for path in paths.iter().map(|path| clean(path)) {
+    for path in paths.iter().map(|path| clean::absolute(path)) {
         if !seen.contains(&path) {
             seen.push(path);
         }

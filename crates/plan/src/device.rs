@@ -2,9 +2,8 @@
 
 use spec::{Device, DeviceKind, Spec};
 
-use crate::Refused;
-use crate::mount::clean;
 use crate::step::{Node, Step};
+use crate::{Refused, clean};
 
 const CHAR: u32 = 0o020_000;
 const BLOCK: u32 = 0o060_000;
@@ -74,7 +73,7 @@ fn node(index: usize, device: &Device) -> Result<Node, Refused> {
         DeviceKind::Fifo => FIFO,
     };
     Ok(Node {
-        path: clean(&device.path),
+        path: clean::absolute(&device.path),
         mode: kind | device.file_mode.unwrap_or(0o666) & 0o7777,
         major: number("major", device.major)?,
         minor: number("minor", device.minor)?,

@@ -4,8 +4,8 @@
 //! Never:   opens a file, reads a clock, asks the kernel; what it must know of the host is in [`Host`].
 //! Begin with [`compile`].
 
-mod capability;
 pub mod cgroup;
+mod clean;
 mod compile;
 mod device;
 mod host;
@@ -13,10 +13,8 @@ mod mount;
 mod refuse;
 pub mod resources;
 mod step;
-mod sysctl;
 mod tell;
 
-pub use capability::{LAST as LAST_CAPABILITY, name as capability_name, number as capability_number};
 pub use compile::{Plan, compile};
 pub use host::{Host, Request};
 pub use mount::{Mount, Propagation, PropagationKind, Source};

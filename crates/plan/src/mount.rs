@@ -1,12 +1,14 @@
 //! Mounts: from the document's options to what the kernel is asked for.
 
 use serde::Serialize;
-use spec::Spec;
-use sys::attr;
+use spec::{
+    Flag, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SHARED,
+    MS_SILENT, MS_SLAVE, MS_UNBINDABLE, MountOption, Spec, option, options,
+};
 
-use crate::Refused;
 use crate::cgroup::{CgroupPlan, HostCgroups};
 use crate::step::Step;
+use crate::{Refused, clean};
 
 /// One mount, ready to be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -68,15 +70,12 @@ pub enum PropagationKind {
 impl Propagation {
     /// `rslave` and its kin.
     pub fn named(name: &str) -> Option<Self> {
-        let (recursive, kind) = match name.strip_prefix('r') {
-            Some(rest) => (true, rest),
-            None => (false, name),
-        };
+        let (kind, recursive) = spec::propagation(name)?;
         let kind = match kind {
-            "private" => PropagationKind::Private,
-            "shared" => PropagationKind::Shared,
-            "slave" => PropagationKind::Slave,
-            "unbindable" => PropagationKind::Unbindable,
+            MS_PRIVATE => PropagationKind::Private,
+            MS_SHARED => PropagationKind::Shared,
+            MS_SLAVE => PropagationKind::Slave,
+            MS_UNBINDABLE => PropagationKind::Unbindable,
             _ => return None,
         };
         Some(Self { kind, recursive })
@@ -85,62 +84,11 @@ impl Propagation {
     /// The `MS_*` bit of mount(2), which mount_setattr(2) takes as well.
     pub fn bit(self) -> u64 {
         match self.kind {
-            PropagationKind::Private => 1 << 18,
-            PropagationKind::Shared => 1 << 20,
-            PropagationKind::Slave => 1 << 19,
-            PropagationKind::Unbindable => 1 << 17,
+            PropagationKind::Private => MS_PRIVATE,
+            PropagationKind::Shared => MS_SHARED,
+            PropagationKind::Slave => MS_SLAVE,
+            PropagationKind::Unbindable => MS_UNBINDABLE,
         }
-    }
-}
-
-/// What one option of the document does.
-enum Effect {
-    /// Sets these bits of the mount, having cleared those.
-    Attribute { set: u64, clear: u64 },
-    /// Sets a flag of the superblock.
-    Super(&'static str),
-    /// Is a bind mount; with all below it or not.
-    Bind(bool),
-    /// Has nothing to do: the default, or without meaning for a new mount.
-    Nothing,
-    /// Is not built yet.
-    Unbuilt,
-    /// Is the file system's own.
-    Data,
-}
-
-fn effect(option: &str) -> Effect {
-    let set = |set| Effect::Attribute { set, clear: 0 };
-    let clear = |clear| Effect::Attribute { set: 0, clear };
-    let times = |set| Effect::Attribute { set, clear: attr::ATIME };
-    match option {
-        "ro" => set(attr::RDONLY),
-        "rw" => clear(attr::RDONLY),
-        "nosuid" => set(attr::NOSUID),
-        "suid" => clear(attr::NOSUID),
-        "nodev" => set(attr::NODEV),
-        "dev" => clear(attr::NODEV),
-        "noexec" => set(attr::NOEXEC),
-        "exec" => clear(attr::NOEXEC),
-        "noatime" => times(attr::NOATIME),
-        "relatime" | "atime" | "nostrictatime" => times(0),
-        "strictatime" | "norelatime" => times(attr::STRICTATIME),
-        "nodiratime" => set(attr::NODIRATIME),
-        "diratime" => clear(attr::NODIRATIME),
-        "nosymfollow" => set(attr::NOSYMFOLLOW),
-        "symfollow" => clear(attr::NOSYMFOLLOW),
-        "sync" => Effect::Super("sync"),
-        "dirsync" => Effect::Super("dirsync"),
-        "lazytime" => Effect::Super("lazytime"),
-        "mand" => Effect::Super("mand"),
-        "bind" => Effect::Bind(false),
-        "rbind" => Effect::Bind(true),
-        "defaults" | "async" | "nolazytime" | "nomand" | "loud" | "silent" | "noiversion" => Effect::Nothing,
-        "remount" | "idmap" | "ridmap" | "tmpcopyup" | "copy-symlink" | "src-nofollow" | "dest-nofollow"
-        | "rro" | "rrw" | "rnosuid" | "rsuid" | "rnodev" | "rdev" | "rnoexec" | "rexec" | "rnodiratime"
-        | "rdiratime" | "rrelatime" | "rnorelatime" | "rnoatime" | "ratime" | "rstrictatime"
-        | "rnostrictatime" | "rnosymfollow" | "rsymfollow" => Effect::Unbuilt,
-        _ => Effect::Data,
     }
 }
 
@@ -157,47 +105,52 @@ struct Options {
 
 fn sort_out(at: &str, options: &[String]) -> Result<Options, Refused> {
     let mut sorted = Options::default();
-    for (index, option) in options.iter().enumerate() {
-        if let Some(propagation) = Propagation::named(option) {
-            sorted.propagation.push(propagation);
-            continue;
-        }
-        match effect(option) {
-            Effect::Attribute { set, clear } => {
-                sorted.set = sorted.set & !clear | set;
-                sorted.clear = (sorted.clear | clear) & !set;
-            }
-            Effect::Super(flag) => sorted.flags.push(flag),
-            Effect::Bind(recursive) => sorted.bind = Some(recursive),
-            Effect::Nothing => {}
-            Effect::Unbuilt => {
+    for (index, name) in options.iter().enumerate() {
+        match option(name) {
+            Some(MountOption::Flag(flag)) => sorted.apply(name, flag),
+            Some(MountOption::Bind { recursive }) => sorted.bind = Some(recursive),
+            Some(MountOption::Propagation { .. }) => sorted.propagation.extend(Propagation::named(name)),
+            Some(MountOption::Nothing) => {}
+            Some(
+                MountOption::Recursive { .. }
+                | MountOption::Remount
+                | MountOption::Idmap { .. }
+                | MountOption::CopyUp,
+            ) => {
                 return Err(Refused::new(
                     format!("{at}.options[{index}]"),
-                    format!("{option:?} is not built yet, see docs/roadmap.md"),
+                    format!("{name:?} is not built yet, see docs/roadmap.md"),
                 ));
             }
-            Effect::Data => sorted.data.push(match option.split_once('=') {
+            None => sorted.data.push(match name.split_once('=') {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-                None => (option.clone(), None),
+                None => (name.clone(), None),
             }),
         }
     }
     Ok(sorted)
 }
 
-/// The one form of a path inside the container: absolute, without `.`, `..` and double slashes, as Go's path.Clean has it.
-pub(crate) fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            _ => parts.push(part),
+impl Options {
+    /// A later word takes back what an earlier one said.
+    fn apply(&mut self, name: &str, flag: Flag) {
+        self.set = self.set & !flag.attr_clear | flag.attr_set;
+        self.clear = (self.clear | flag.attr_clear) & !flag.attr_set;
+        self.flags.retain(|known| bits(known) & flag.flags_clear == 0);
+        // The kernel's log is no property of a file system: fsconfig(2) has no word for it.
+        let is_told = flag.attr_set | flag.attr_clear == 0 && flag.flags_set & !MS_SILENT != 0;
+        if is_told && !self.flags.contains(&name) {
+            self.flags.extend(options().iter().map(|(known, _)| *known).find(|known| *known == name));
         }
     }
-    format!("/{}", parts.join("/"))
+}
+
+/// The `MS_*` bits that a word of the superblock sets.
+fn bits(name: &str) -> u64 {
+    match option(name) {
+        Some(MountOption::Flag(flag)) => flag.flags_set,
+        _ => 0,
+    }
 }
 
 /// Files of /proc that lxcfs and its like may cover; anything else there would hide the truth from us or the container.
@@ -236,7 +189,7 @@ pub(crate) fn compile(
     let mut mounts = Mounts { steps: Vec::new(), seals: Vec::new(), dev_is_bound: false };
     for (index, mount) in spec.mounts.iter().enumerate() {
         let at = format!("mounts[{index}]");
-        let target = clean(&mount.destination);
+        let target = clean::absolute(&mount.destination);
         check_target(&at, &target)?;
         let options = sort_out(&at, &mount.options)?;
         let kind = mount.kind.as_deref().unwrap_or("");
@@ -294,9 +247,9 @@ impl Mounts {
     fn fresh(&mut self, kind: &str, name: &str, target: String, options: Options) {
         let mut set = options.set;
         let mut flags = options.flags;
-        let read_only = set & attr::RDONLY != 0;
+        let read_only = set & MOUNT_ATTR_RDONLY != 0;
         if kind == "tmpfs" && read_only {
-            set &= !attr::RDONLY;
+            set &= !MOUNT_ATTR_RDONLY;
             self.seals.push(Step::Seal(target.clone()));
         } else if read_only && !VIRTUAL.contains(&kind) {
             flags.push("ro");
@@ -322,8 +275,8 @@ impl Mounts {
             };
             return self.push(target, source, options.set, options.clear, options.propagation.clone());
         }
-        let attributes = attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        let read_only = options.set & attr::RDONLY;
+        let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+        let read_only = options.set & MOUNT_ATTR_RDONLY;
         let data = vec![("mode".to_owned(), Some("755".to_owned()))];
         let tmpfs = Source::New { kind: "tmpfs".into(), name: "tmpfs".into(), flags: Vec::new(), data };
         self.push(target.clone(), tmpfs, attributes, 0, options.propagation.clone());
@@ -371,17 +324,19 @@ mod tests {
     fn later_options_win_over_earlier_ones() -> Result<(), Refused> {
         let options: Vec<String> = ["ro", "nosuid", "rw", "noatime", "relatime"].map(str::to_owned).into();
         let sorted = sort_out("mounts[0]", &options)?;
-        assert_eq!(sorted.set, attr::NOSUID);
-        assert_eq!(sorted.clear, attr::RDONLY | attr::ATIME);
+        assert_eq!(sorted.set, MOUNT_ATTR_NOSUID);
+        assert_eq!(sorted.clear, MOUNT_ATTR_RDONLY | spec::MOUNT_ATTR__ATIME);
         Ok(())
     }
 
     #[test]
-    fn paths_are_cleaned_inside_the_root() {
-        for (path, cleaned) in [("etc", "/etc"), ("/a/../../etc/", "/etc"), ("//a/./b", "/a/b"), ("..", "/")]
-        {
-            assert_eq!(clean(path), cleaned, "{path}");
-        }
+    fn a_word_of_the_superblock_can_be_taken_back() -> Result<(), Refused> {
+        let options: Vec<String> =
+            ["sync", "dirsync", "silent", "sync", "iversion", "async", "acl"].map(str::to_owned).into();
+        let sorted = sort_out("mounts[0]", &options)?;
+        assert_eq!(sorted.flags, ["dirsync", "iversion"]);
+        assert_eq!(sorted.data, [("acl".to_owned(), None)]);
+        Ok(())
     }
 
     #[test]

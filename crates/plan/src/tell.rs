@@ -1,18 +1,21 @@
 //! The plan as people read it: numbered acts and steps, each with its undoing.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use crate::capability;
+use spec::{CAPABILITIES, Flag, MountOption, option};
+
 use crate::compile::Plan;
 use crate::mount::{Mount, Propagation, PropagationKind, Source};
 use crate::step::{Act, Step};
 
 impl fmt::Display for Plan {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(to, "create {} from {}", self.id, self.bundle)?;
+        writeln!(to, "create {} from {}", self.id, plain(&self.bundle))?;
         let mut number = 0;
-        let mut line = |to: &mut fmt::Formatter<'_>, what: String, undo: &str| {
+        let mut line = |to: &mut fmt::Formatter<'_>, what: &str, undo: &str| {
             number += 1;
+            let what = plain(what);
             if undo.is_empty() {
                 writeln!(to, "{number:3}  {what}")
             } else {
@@ -21,21 +24,31 @@ impl fmt::Display for Plan {
         };
         writeln!(to, "\nthe parent")?;
         for act in &self.acts {
-            line(to, self.told(act), act.undoing())?;
+            line(to, &self.told(act), act.undoing())?;
         }
         writeln!(to, "\nthe child (what it did in its namespaces goes with them)")?;
         for step in &self.steps {
-            line(to, step.to_string(), "")?;
+            line(to, &step.to_string(), "")?;
         }
         let Self { program, warnings, .. } = self;
-        writeln!(to, "\nthe program\n     {:?} in {}", program.args, program.cwd)?;
+        writeln!(to, "\nthe program\n     {:?} in {}", program.args, plain(&program.cwd))?;
         for pair in &program.env {
-            writeln!(to, "     {pair}")?;
+            writeln!(to, "     {}", plain(pair))?;
         }
         for warning in warnings {
-            writeln!(to, "\nwarning: {warning}")?;
+            writeln!(to, "\nwarning: {}", plain(warning))?;
         }
         Ok(())
+    }
+}
+
+/// Words of the document on one line: what would end it, or steer the terminal, is escaped.
+fn plain(text: &str) -> Cow<'_, str> {
+    if text.chars().any(char::is_control) {
+        let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+        text.chars().map(escaped).collect()
+    } else {
+        text.into()
     }
 }
 
@@ -156,10 +169,11 @@ struct Bits(u64);
 
 impl fmt::Display for Bits {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = (0..64).filter(|bit| self.0 & (1 << bit) != 0).map(|bit| match capability::name(bit) {
-            Some(name) => name.trim_start_matches("CAP_").to_lowercase(),
-            None => bit.to_string(),
-        });
+        let names =
+            (0..64_usize).filter(|bit| self.0 & (1 << bit) != 0).map(|bit| match CAPABILITIES.get(bit) {
+                Some(name) => name.trim_start_matches("CAP_").to_lowercase(),
+                None => bit.to_string(),
+            });
         let names: Vec<String> = names.collect();
         to.write_str(if names.is_empty() { "none" } else { "" })?;
         to.write_str(&names.join(" "))
@@ -178,15 +192,16 @@ impl fmt::Display for Propagation {
     }
 }
 
-/// Names of mount attributes, as fstab(5) has them.
-const ATTRIBUTES: [(u64, &str, &str); 7] = [
-    (sys::attr::RDONLY, "ro", "rw"),
-    (sys::attr::NOSUID, "nosuid", "suid"),
-    (sys::attr::NODEV, "nodev", "dev"),
-    (sys::attr::NOEXEC, "noexec", "exec"),
-    (sys::attr::NOATIME, "noatime", ""),
-    (sys::attr::STRICTATIME, "strictatime", ""),
-    (sys::attr::NODIRATIME, "nodiratime", "diratime"),
+/// The words of fstab(5) for mount attributes: what sets one, and what takes it back.
+const ATTRIBUTES: [(&str, &str); 8] = [
+    ("ro", "rw"),
+    ("nosuid", "suid"),
+    ("nodev", "dev"),
+    ("noexec", "exec"),
+    ("noatime", ""),
+    ("strictatime", ""),
+    ("nodiratime", "diratime"),
+    ("nosymfollow", "symfollow"),
 ];
 
 impl fmt::Display for Mount {
@@ -208,7 +223,8 @@ impl fmt::Display for Mount {
                 write!(to, "{:<7} {path} on {}", if *recursive { "rbind" } else { "bind" }, self.target)?;
             }
         }
-        for (bit, set, clear) in ATTRIBUTES {
+        for (set, clear) in ATTRIBUTES {
+            let Some(MountOption::Flag(Flag { attr_set: bit, .. })) = option(set) else { continue };
             if self.set & bit != 0 {
                 write!(to, " {set}")?;
             } else if self.clear & bit == bit && !clear.is_empty() {

@@ -373,6 +373,28 @@ fn a_limit_without_a_controller_is_refused_by_name() {
 }
 
 #[test]
+fn limits_go_to_whatever_controller_the_host_has() -> Result<(), Refused> {
+    let v1 = r#"{"hierarchies": [
+        {"controllers": ["devices"], "mount": "/sys/fs/cgroup/devices", "own": "/"},
+        {"controllers": ["net_cls", "net_prio"], "mount": "/sys/fs/cgroup/net_cls,net_prio", "own": "/"},
+        {"controllers": ["rdma"], "mount": "/sys/fs/cgroup/rdma", "own": "/"}
+    ]}"#;
+    let network = r#""network":{"classID":1048577,"priorities":[{"name":"eth0","priority":5}]}"#;
+    let rdma = r#""rdma":{"mlx5_1":{"hcaHandles":3,"hcaObjects":10000}}"#;
+    assert_eq!(
+        writes(v1, &format!("{{{network},{rdma}}}"))?,
+        [
+            "net_cls.classid=1048577",
+            "net_prio.ifpriomap=eth0 5",
+            "rdma.max=mlx5_1 hca_handle=3 hca_object=10000"
+        ]
+    );
+    let v2 = r#"{"unified": {"mount": "/sys/fs/cgroup", "own": "/", "controllers": ["rdma"]}}"#;
+    assert_eq!(writes(v2, &format!("{{{rdma}}}"))?, ["rdma.max=mlx5_1 hca_handle=3 hca_object=10000"]);
+    Ok(())
+}
+
+#[test]
 fn unified_files_come_last_line_by_line() -> Result<(), Refused> {
     let wanted = r#"{"unified":{"memory.high":"5","io.max":"8:0 rbps=1\n8:16 rbps=2\n"},"pids":{"limit":3},"memory":{"limit":9}}"#;
     assert_eq!(

@@ -10,7 +10,8 @@ use rustix::mount::{
     OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
     mount_bind, mount_bind_recursive, mount_change, mount_remount, move_mount, open_tree,
 };
-use sys::{Called, Doing, Errno, Failed, Spent, attr, change_mount, propagate_mount};
+use spec::{Flag, MOUNT_ATTR__ATIME, MountOption, option, options};
+use sys::{Called, Doing, Errno, Failed, Spent, change_mount, propagate_mount};
 
 /// A mount that nobody sees yet.
 #[derive(Debug)]
@@ -201,8 +202,8 @@ pub(crate) fn top_of(place: &OwnedFd) -> Result<OwnedFd, Failed> {
 
 /// mount_setattr(2), or a remount where that is not there.
 pub(crate) fn change_handle(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Failed> {
-    let clear = if set & attr::ATIME != 0 { clear | attr::ATIME } else { clear };
-    match change_mount(mount, set, clear & !set | clear & attr::ATIME, false) {
+    let clear = if set & MOUNT_ATTR__ATIME != 0 { clear | MOUNT_ATTR__ATIME } else { clear };
+    match change_mount(mount, set, clear & !set | clear & MOUNT_ATTR__ATIME, false) {
         Err(failed) if failed.errno() == Some(Errno::NOSYS) => remount(mount, set, clear),
         // A mount from a more privileged user namespace keeps what it was locked with; runc keeps it too, unless it
         // was asked to be cleared.
@@ -220,33 +221,27 @@ fn remount(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Failed> {
         .called(|| format!("mount(MS_REMOUNT|MS_BIND, {flags:?})"))
 }
 
+/// The `MS_*` flags for `MOUNT_ATTR_*` bits.
 fn old_flags(attributes: u64) -> MountFlags {
-    let pairs = [
-        (attr::RDONLY, MountFlags::RDONLY),
-        (attr::NOSUID, MountFlags::NOSUID),
-        (attr::NODEV, MountFlags::NODEV),
-        (attr::NOEXEC, MountFlags::NOEXEC),
-        (attr::NOATIME, MountFlags::NOATIME),
-        (attr::STRICTATIME, MountFlags::STRICTATIME),
-        (attr::NODIRATIME, MountFlags::NODIRATIME),
-    ];
-    pairs
-        .into_iter()
-        .filter(|(bit, _)| attributes & bit != 0)
-        .fold(MountFlags::empty(), |all, (_, flag)| all | flag)
+    let told = options().iter().filter_map(|(_, meaning)| match meaning {
+        MountOption::Flag(Flag { attr_set, flags_set, .. }) if attributes & attr_set != 0 => Some(*flags_set),
+        _ => None,
+    });
+    flags(told.fold(0, |all, flag| all | flag))
 }
 
-fn old_super(flags: &[&'static str]) -> MountFlags {
-    flags.iter().fold(MountFlags::empty(), |all, flag| {
-        all | match *flag {
-            "ro" => MountFlags::RDONLY,
-            "sync" => MountFlags::SYNCHRONOUS,
-            "dirsync" => MountFlags::DIRSYNC,
-            "lazytime" => MountFlags::LAZYTIME,
-            "mand" => MountFlags::PERMIT_MANDATORY_FILE_LOCKING,
-            _ => MountFlags::empty(),
-        }
-    })
+/// The `MS_*` flags for words of the superblock, `sync` and its kin.
+fn old_super(words: &[&'static str]) -> MountFlags {
+    let told = words.iter().filter_map(|word| match option(word)? {
+        MountOption::Flag(flag) => Some(flag.flags_set),
+        _ => None,
+    });
+    flags(told.fold(0, |all, flag| all | flag))
+}
+
+fn flags(bits: u64) -> MountFlags {
+    // All MS_* flags that have a word lie in the lower half.
+    MountFlags::from_bits_retain(u32::try_from(bits).unwrap_or(0))
 }
 
 fn joined(data: &[(String, Option<String>)]) -> String {

@@ -3,7 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{FileType, Stat, fstat, major, minor};
-use sys::{Called, Doing, Errno, Failed, attr};
+use spec::MOUNT_ATTR_RDONLY;
+use sys::{Called, Doing, Errno, Failed};
 
 use crate::{Rootfs, attach};
 
@@ -38,7 +39,7 @@ impl Rootfs {
     fn freeze_path(&mut self, path: &str) -> Result<(), Failed> {
         let Some(place) = self.existing(path)? else { return Ok(()) };
         let mut tree = attach::clone_handle(&place, true)?;
-        tree.change(attr::RDONLY, 0)?;
+        tree.change(MOUNT_ATTR_RDONLY, 0)?;
         let handle = tree.attach(&place)?;
         self.spent.extend([place, handle]);
         Ok(())
@@ -76,7 +77,7 @@ impl Rootfs {
         if let Some(first) = &self.empty {
             return attach::clone_handle(first, false);
         }
-        let tree = attach::fresh("tmpfs", "tmpfs", &[], &data, attr::RDONLY, &mut self.spent)?;
+        let tree = attach::fresh("tmpfs", "tmpfs", &[], &data, MOUNT_ATTR_RDONLY, &mut self.spent)?;
         if let attach::Tree::Detached(first) = &tree {
             self.empty = Some(rustix::io::fcntl_dupfd_cloexec(first, 0).called(|| "dup(mask)")?);
         }

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use path::{Root, Wanted};
 use plan::{Mount, Source};
 use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat, stat};
-use sys::{Called, Doing, Errno, Failed, attr};
+use spec::MOUNT_ATTR_RDONLY;
+use sys::{Called, Doing, Errno, Failed};
 
 use crate::Rootfs;
 use crate::attach::{self, Old, Tree};
@@ -117,14 +118,14 @@ impl Rootfs {
             Some(index) => self.kept.swap_remove(index).1,
             None => self.root.resolve(target)?,
         };
-        attach::change_handle(handle.as_fd(), attr::RDONLY, 0).doing(|| format!("seal {target}"))?;
+        attach::change_handle(handle.as_fd(), MOUNT_ATTR_RDONLY, 0).doing(|| format!("seal {target}"))?;
         self.spent.push(handle);
         Ok(())
     }
 
     /// Makes `/` read-only.
     pub fn seal_root(&self) -> Result<(), Failed> {
-        attach::change_handle(self.root.as_fd(), attr::RDONLY, 0).doing(|| "seal /")
+        attach::change_handle(self.root.as_fd(), MOUNT_ATTR_RDONLY, 0).doing(|| "seal /")
     }
 
     /// Changes the propagation of `/`.

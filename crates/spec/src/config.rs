@@ -693,7 +693,7 @@ pub struct DeviceRule {
     /// All without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minor: Option<i64>,
-    /// Letters of `rwm`; all without it.
+    /// Letters of `rwm`. Without it the rule is refused, as runc does: "nothing" and "all" are equally near.
     #[serde(default, deserialize_with = "worded", skip_serializing_if = "Option::is_none")]
     pub access: Option<String>,
 }

@@ -9,9 +9,9 @@ use rustix::fs::{
     CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create, open,
     sendfile, statfs,
 };
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
-use crate::{Called, Errno, Failed, attr, change_mount, last_errno};
+use crate::{Called, Errno, Failed, change_mount, last_errno};
 
 /// An argument vector or an environment, laid out as execve(2) wants it.
 #[derive(Debug)]
@@ -138,7 +138,8 @@ pub fn seal() -> Result<(), Failed> {
 fn read_only_view() -> Result<rustix::fd::OwnedFd, Failed> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let view = open_tree(CWD, OURSELVES, flags).called(|| "open_tree(\"/proc/self/exe\")")?;
-    change_mount(view.as_fd(), attr::RDONLY, 0, false)?;
+    let read_only = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
+    change_mount(view.as_fd(), read_only, 0, false)?;
     Ok(view)
 }
 

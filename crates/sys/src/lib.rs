@@ -24,10 +24,9 @@ pub use clone::{Birth, Newborn, Side, fork_into, namespace};
 pub use error::{Called, Doing, Failed};
 pub use exec::{Strings, environment, execute, execute_fd, seal};
 pub use misc::{
-    join_keyring, leave, loopback_up, mark_cloexec, mark_one_cloexec, open_streams, set_groups, set_limit,
-    unshare_cgroup, unshare_mounts,
+    join_keyring, leave, loopback_up, open_streams, set_groups, set_limit, unshare_cgroup, unshare_mounts,
 };
-pub use mount::{attr, change_mount, propagate_mount};
+pub use mount::{change_mount, propagate_mount};
 pub use pidfd::{Exit, Pidfd, Reaped, reap_any};
 pub use rustix::io::Errno;
 pub use signal::{Mask, SignalFd, block_signals, default_signals, restore_mask};

@@ -70,29 +70,6 @@ pub fn join_keyring(name: &CStr) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Marks every descriptor from `first` on close-on-exec (close_range(2)); false where the kernel is older than 5.11.
-pub fn mark_cloexec(first: u32) -> Result<bool, Failed> {
-    const CLOSE_RANGE_CLOEXEC: u32 = 4;
-    // SAFETY: nothing is closed, only marked: no owner loses its descriptor.
-    if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) } == -1 {
-        return match last_errno() {
-            Errno::NOSYS | Errno::INVAL => Ok(false),
-            errno => Err(Failed::call(format!("close_range({first}, CLOEXEC)"), errno)),
-        };
-    }
-    Ok(true)
-}
-
-/// Marks one descriptor close-on-exec, by number; one that is not open is as good.
-pub fn mark_one_cloexec(number: u32) -> Result<(), Failed> {
-    let number = i32::try_from(number).map_err(|_| Failed::refused(format!("{number} is no descriptor")))?;
-    // SAFETY: nothing is closed, only marked: no owner loses its descriptor.
-    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 && last_errno() != Errno::BADF {
-        return Err(Failed::call(format!("fcntl({number}, F_SETFD, FD_CLOEXEC)"), last_errno()));
-    }
-    Ok(())
-}
-
 /// setgroups(2) of this thread, by number.
 pub fn set_groups(groups: &[u32]) -> Result<(), Failed> {
     // SAFETY: the kernel reads `len` numbers from the slice.

@@ -5,21 +5,6 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::{Called, Errno, Failed, last_errno};
 
-/// The `MOUNT_ATTR_*` bits of mount_setattr(2).
-#[allow(missing_docs, reason = "the names are the man page's")]
-pub mod attr {
-    pub const RDONLY: u64 = 0x01;
-    pub const NOSUID: u64 = 0x02;
-    pub const NODEV: u64 = 0x04;
-    pub const NOEXEC: u64 = 0x08;
-    /// The mask of the three ways to keep access times; relatime is 0.
-    pub const ATIME: u64 = 0x70;
-    pub const NOATIME: u64 = 0x10;
-    pub const STRICTATIME: u64 = 0x20;
-    pub const NODIRATIME: u64 = 0x80;
-    pub const NOSYMFOLLOW: u64 = 0x0020_0000;
-}
-
 /// struct mount_attr of mount_setattr(2), as of Linux 5.12.
 #[repr(C)]
 #[derive(Default)]
@@ -30,7 +15,7 @@ struct Attributes {
     userns: u64,
 }
 
-/// Sets and clears [`attr`] bits of the mount that `mount` is a handle of; `recursive`: of all below it too, or of
+/// Sets and clears `MOUNT_ATTR_*` bits of the mount that `mount` is a handle of; `recursive`: of all below it too, or of
 /// none. `ENOSYS` before Linux 5.12.
 pub fn change_mount(mount: BorrowedFd<'_>, set: u64, clear: u64, recursive: bool) -> Result<(), Failed> {
     let how = if recursive { ", AT_RECURSIVE" } else { "" };

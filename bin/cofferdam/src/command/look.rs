@@ -4,20 +4,20 @@ use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
 use container::{Containers, Known, Removed};
-use spec::VERSION;
+use spec::{Report, VERSION};
 
 use super::{Complaint, Outcome, print, told};
 use crate::invocation::Format;
-use crate::list::{self, Shown};
+use crate::list;
 use crate::log::Log;
 use crate::ps;
 
-fn shown(known: &Known, owner: String) -> Shown {
-    Shown {
+fn shown(known: &Known, owner: String) -> Report {
+    Report {
         oci_version: VERSION.to_owned(),
         id: known.record.id.clone(),
         pid: known.pid(),
-        status: known.status.name().to_owned(),
+        status: known.status,
         bundle: known.record.bundle.clone(),
         rootfs: known.record.rootfs.clone(),
         created: known.record.created.clone(),
@@ -28,9 +28,7 @@ fn shown(known: &Known, owner: String) -> Shown {
 
 pub(super) fn state(containers: &Containers, id: &str) -> Outcome {
     let known = containers.find(id).map_err(|error| error.while_doing(&format!("state {id}")))?;
-    let text =
-        list::state(&shown(&known, String::new())).map_err(|error| Complaint::new(error.to_string()))?;
-    print(&text)
+    print(&shown(&known, String::new()).to_pretty())
 }
 
 pub(super) fn list(containers: &Containers, format: Format, quiet: bool, log: &mut Log) -> Outcome {

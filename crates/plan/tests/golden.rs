@@ -1,0 +1,123 @@
+//! Plans of documents that engines write, as `cofferdam plan` prints them, on two hosts. `BLESS=1 cargo test -p plan`
+//! writes them anew; the difference is then for a reader to judge.
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
+
+mod property;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use property::{hold, hosts, plan, request};
+
+fn documents(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let files = fs::read_dir(&folder).expect("the folder is there");
+    let mut files: Vec<PathBuf> = files.map(|file| file.expect("the folder can be read").path()).collect();
+    files.sort();
+    files
+}
+
+fn goldens() -> impl Iterator<Item = PathBuf> {
+    documents("tests/plans").into_iter().filter(|file| file.extension().is_some_and(|end| end == "json"))
+}
+
+#[test]
+fn plans_are_as_they_were_blessed() {
+    let bless = std::env::var_os("BLESS").is_some_and(|value| value == "1");
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for document in goldens() {
+        let bytes = fs::read(&document).expect("a document can be read");
+        for (name, host) in hosts() {
+            let told = match plan(&bytes, &host, &request()) {
+                Ok((_, plan)) => plan.to_string(),
+                Err(refusal) => refusal + "\n",
+            };
+            let golden = document.with_extension(format!("{name}.txt"));
+            count += 1;
+            if bless {
+                fs::write(&golden, &told).expect("a plan can be written");
+            } else if fs::read_to_string(&golden).ok().as_deref() != Some(&told) {
+                eprintln!("{} would be:\n{told}", golden.display());
+                wrong.push(golden);
+            }
+        }
+    }
+    assert!(count >= 28, "only {count} plans were made");
+    assert!(wrong.is_empty(), "other than blessed (BLESS=1 writes them anew): {wrong:#?}");
+}
+
+/// A plan that nobody reads any more would never be found wrong.
+#[test]
+fn every_blessed_plan_has_its_document() {
+    for file in documents("tests/plans") {
+        let name = file.file_name().and_then(|name| name.to_str()).expect("names are text");
+        let stem = name.strip_suffix(".json").or_else(|| {
+            hosts()
+                .iter()
+                .find_map(|(host, _)| name.strip_suffix(".txt")?.strip_suffix(host)?.strip_suffix('.'))
+        });
+        let stem = stem.unwrap_or_else(|| panic!("{name} is neither a document nor a plan"));
+        assert!(file.with_file_name(format!("{stem}.json")).exists(), "{name} has no document");
+    }
+}
+
+#[test]
+fn what_engines_write_keeps_every_promise() {
+    for document in goldens() {
+        hold(&fs::read(&document).expect("a document can be read"));
+    }
+}
+
+#[test]
+fn the_corpus_keeps_every_promise() {
+    let mut count = 0;
+    for folder in ["../../fuzz/corpus/config", "../../fuzz/corpus/plan"] {
+        for document in documents(folder) {
+            count += 1;
+            hold(&fs::read(&document).expect("an input can be read"));
+        }
+    }
+    assert!(count >= 60, "only {count} inputs");
+}
+
+/// Each string of a document replaced by a strange one: what comes out is a plan or one line.
+#[test]
+fn documents_with_one_value_changed_keep_every_promise() {
+    let mut count = 0;
+    // The others say nothing that these do not.
+    let rich = ["k8s-app.json", "sysctls.json"];
+    for document in goldens().filter(|document| rich.iter().any(|name| document.ends_with(name))) {
+        let bytes = fs::read(&document).expect("a document can be read");
+        let whole: serde_json::Value = serde_json::from_slice(&bytes).expect("it is JSON");
+        for strange in ["", "/../..//x", "a\u{1b}[2Jb\n"] {
+            for number in 0.. {
+                let mut changed = whole.clone();
+                let mut left = number;
+                if !replace(&mut changed, &mut left, strange) {
+                    break;
+                }
+                count += 1;
+                hold(changed.to_string().as_bytes());
+            }
+        }
+    }
+    assert!(count > 400, "only {count} documents");
+}
+
+/// Replaces the string number `left`; false if there are not so many.
+fn replace(value: &mut serde_json::Value, left: &mut usize, strange: &str) -> bool {
+    match value {
+        serde_json::Value::String(text) if *left == 0 => {
+            strange.clone_into(text);
+            true
+        }
+        serde_json::Value::String(_) => {
+            *left -= 1;
+            false
+        }
+        serde_json::Value::Array(list) => list.iter_mut().any(|value| replace(value, left, strange)),
+        serde_json::Value::Object(map) => map.values_mut().any(|value| replace(value, left, strange)),
+        _ => false,
+    }
+}

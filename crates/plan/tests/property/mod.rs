@@ -1,0 +1,208 @@
+//! What holds for every plan, whatever document it was made from; the fuzz target, the corpus and the golden plans
+//! ask the same.
+
+use plan::cgroup::HostCgroups;
+use plan::{Act, Host, Plan, Refused, Request, Source, Step, compile};
+use spec::Spec;
+
+/// A host with v1 hierarchies and the unified tree beside them.
+const HYBRID: &str = r#"{
+    "hierarchies": [
+        {"controllers": ["cpu", "cpuacct"], "mount": "/sys/fs/cgroup/cpu,cpuacct", "own": "/"},
+        {"controllers": ["cpuset"], "mount": "/sys/fs/cgroup/cpuset", "own": "/"},
+        {"controllers": ["memory"], "mount": "/sys/fs/cgroup/memory", "own": "/user"},
+        {"controllers": ["devices"], "mount": "/sys/fs/cgroup/devices", "own": "/user"},
+        {"controllers": ["freezer"], "mount": "/sys/fs/cgroup/freezer", "own": "/"},
+        {"controllers": ["blkio"], "mount": "/sys/fs/cgroup/blkio", "own": "/"},
+        {"controllers": ["pids"], "mount": "/sys/fs/cgroup/pids", "own": "/"},
+        {"name": "systemd", "mount": "/sys/fs/cgroup/systemd", "own": "/user"}
+    ],
+    "unified": {"mount": "/sys/fs/cgroup/unified", "own": "/"}
+}"#;
+
+/// A host with the unified tree alone.
+const UNIFIED: &str = r#"{
+    "unified": {
+        "mount": "/sys/fs/cgroup", "own": "/user.slice/session.scope",
+        "controllers": ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"]
+    }
+}"#;
+
+/// Two hosts, as the room `probe` would tell them.
+pub(crate) fn hosts() -> [(&'static str, Host); 2] {
+    let cgroups = |text| serde_json::from_str::<HostCgroups>(text).expect("a host");
+    let all = (1 << spec::CAPABILITIES.len()) - 1;
+    let sys_resource = 1 << 24;
+    let sigpipe = 1 << 12;
+    [
+        (
+            "hybrid",
+            Host {
+                cgroups: cgroups(HYBRID),
+                bounding: all & !sys_resource,
+                ignored_signals: sigpipe | 1,
+                has_kcore: true,
+            },
+        ),
+        ("v2", Host { cgroups: cgroups(UNIFIED), bounding: all, ignored_signals: 0, has_kcore: false }),
+    ]
+}
+
+/// What the command line asks beside the document.
+pub(crate) fn request() -> Request {
+    Request { id: "web".into(), bundle: "/srv/bundle".into(), gated: true, ..Request::default() }
+}
+
+/// Parses, checks and compiles on a host: the plan, or the one line that says why there is none.
+pub(crate) fn plan(bytes: &[u8], host: &Host, request: &Request) -> Result<(Spec, Plan), String> {
+    let spec = Spec::parse(bytes).map_err(|invalid| format!("config.json: {invalid}"))?;
+    spec.check().map_err(|invalid| format!("config.json: {invalid}"))?;
+    let plan = compile(&spec, host, request).map_err(|refused: Refused| refused.to_string())?;
+    Ok((spec, plan))
+}
+
+/// Compiles on every host, with and without the flags that change a plan; panics where a promise is broken.
+#[allow(dead_code, reason = "each of the tests that share this module uses a part of it")]
+pub(crate) fn hold(bytes: &[u8]) {
+    let other = Request {
+        no_pivot: true,
+        keep_keyring: true,
+        gated: false,
+        preserve_fds: 2,
+        pid_file: Some("/run/web.pid".into()),
+        ..request()
+    };
+    for (_, host) in hosts() {
+        for request in [request(), other.clone()] {
+            match plan(bytes, &host, &request) {
+                Err(line) => {
+                    assert!(!line.chars().any(char::is_control), "one printable line: {line:?}");
+                    assert!(line.len() < 8192, "no wall of text: {line}");
+                }
+                Ok((spec, made)) => {
+                    keeps_order(&spec, &made, &request);
+                    let again = plan(bytes, &host, &request).map(|(_, again)| told(&again));
+                    assert_eq!(again, Ok(told(&made)), "the same document makes the same plan");
+                }
+            }
+        }
+    }
+}
+
+fn told(plan: &Plan) -> (String, String) {
+    let text = plan.to_string();
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "what is printed is text: {text:?}");
+    (text, serde_json::to_string(plan).expect("a plan is data"))
+}
+
+/// The order of steps on which everything rests.
+fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
+    let steps = &plan.steps;
+    let at = |is: fn(&Step) -> bool| steps.iter().position(is);
+    let last = |is: fn(&Step) -> bool| steps.iter().rposition(is);
+    let root = at(|step| matches!(step, Step::Root(_))).expect("a root is taken");
+    let pivot = at(|step| matches!(step, Step::Pivot | Step::MoveRoot)).expect("the root is entered");
+    assert!(root < pivot);
+
+    for (index, step) in steps.iter().enumerate() {
+        let place = match place(step) {
+            Place::Host => index < pivot,
+            Place::Root => root < index && index < pivot,
+            Place::Inside => pivot < index,
+            Place::Anywhere => true,
+        };
+        assert!(place, "step {index} stands at the wrong place: {step:?}");
+    }
+    let covered = |step: &Step| matches!(step, Step::Mask(_) | Step::ReadOnly(_));
+    let making =
+        |step: &Step| matches!(step, Step::Mount(_) | Step::Node(_) | Step::Link { .. } | Step::Directory(_));
+    if let (Some(first), Some(made)) = (at(covered), last(making)) {
+        assert!(made < first, "what is covered stays covered: {steps:#?}");
+    }
+    let made = steps.iter().filter_map(|step| match step {
+        Step::Mount(mount) => Some(mount.target.as_str()),
+        _ => None,
+    });
+    let mut made = made.inspect(|target| {
+        assert!(target.starts_with('/') && !target.contains("//") && !target.contains("/../"), "{target}");
+    });
+    for mount in &spec.mounts {
+        let wanted = mount.destination.trim_matches('/');
+        let is_plain = !wanted.split('/').any(|part| matches!(part, "" | "." | ".."));
+        if is_plain {
+            assert!(
+                made.any(|target| &target[1..] == wanted),
+                "{wanted} is mounted in the document's order: {steps:#?}"
+            );
+        }
+    }
+
+    let user = at(|step| matches!(step, Step::Become { .. })).expect("the program has a user");
+    let before_user = |step: &Step| matches!(step, Step::Bound(_) | Step::Limit { .. } | Step::Hostname(_));
+    assert!(last(before_user).is_none_or(|before| before < user), "privilege is used before it is given up");
+    assert!(at(|step| matches!(step, Step::Capabilities(_))).is_none_or(|keep| user < keep));
+    assert_eq!(
+        at(|step| matches!(step, Step::Capabilities(_))).is_some(),
+        spec.process.as_ref().is_some_and(|process| process.capabilities.is_some())
+    );
+    let end: &[Step] =
+        if request.gated { &[Step::Ready, Step::Gate, Step::Execute] } else { &[Step::Ready, Step::Execute] };
+    assert!(steps.ends_with(end), "{steps:#?}");
+
+    let acts = &plan.acts;
+    assert!(matches!(acts.first(), Some(Act::Claim)) && matches!(acts.get(1), Some(Act::Intend)), "{acts:?}");
+    let clone = acts.iter().position(|act| matches!(act, Act::Clone(_))).expect("init is born");
+    let complete = acts.iter().position(|act| matches!(act, Act::Complete)).expect("the record is completed");
+    let groups = acts.iter().rposition(|act| matches!(act, Act::Group(_)));
+    assert!(groups.is_none_or(|group| group < clone) && clone < complete, "{acts:?}");
+    assert!(acts.iter().skip(complete + 1).all(|act| matches!(act, Act::Tell(_))), "{acts:?}");
+}
+
+/// Which paths a step may mean.
+enum Place {
+    /// The host's: before the root is entered.
+    Host,
+    /// Those below the root, from outside.
+    Root,
+    /// The container's own.
+    Inside,
+    /// None.
+    Anywhere,
+}
+
+fn place(step: &Step) -> Place {
+    match step {
+        Step::JoinGroups
+        | Step::Join { .. }
+        | Step::OomScore(_)
+        | Step::CgroupNamespace
+        | Step::Sysctl { .. }
+        | Step::Detach(_)
+        | Step::Root(_) => Place::Host,
+        Step::Mount(mount) => match &mount.source {
+            Source::New { .. } | Source::Bind { .. } => Place::Root,
+        },
+        Step::Node(_)
+        | Step::Link { .. }
+        | Step::Directory(_)
+        | Step::Seal(_)
+        | Step::SealRoot
+        | Step::ReadOnly(_)
+        | Step::Mask(_) => Place::Root,
+        Step::Propagate(_) | Step::Home(_) | Step::Go(_) | Step::Ready | Step::Gate | Step::Execute => {
+            Place::Inside
+        }
+        Step::Session
+        | Step::Keyring(_)
+        | Step::Loopback
+        | Step::Pivot
+        | Step::MoveRoot
+        | Step::Hostname(_)
+        | Step::Limit { .. }
+        | Step::Umask(_)
+        | Step::NoNewPrivileges
+        | Step::Bound(_)
+        | Step::Become { .. }
+        | Step::Capabilities(_) => Place::Anywhere,
+    }
+}

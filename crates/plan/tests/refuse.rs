@@ -1,0 +1,319 @@
+//! Refusals: what is not built, and what would harm, named before anything is done. The first table is also the proof
+//! that docs/fields.md gives for the fields that it calls refused.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod property;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use property::{hosts, plan, request};
+use serde_json::{Value, json};
+
+/// The smallest document that is planned.
+fn base() -> Value {
+    json!({
+        "ociVersion": "1.3.0",
+        "process": {"user": {"uid": 0, "gid": 0}, "args": ["sh"], "cwd": "/"},
+        "root": {"path": "rootfs"},
+        "linux": {"namespaces": [{"type": "mount"}]},
+    })
+}
+
+/// Objects grow together, everything else is replaced.
+fn merge(into: &mut Value, fragment: &Value) {
+    match (into, fragment) {
+        (Value::Object(into), Value::Object(fragment)) => {
+            for (key, value) in fragment {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, value) => *into = value.clone(),
+    }
+}
+
+/// The one line that a document gets on every host, which must be the same.
+fn refusal(fragment: &Value) -> String {
+    let mut document = base();
+    merge(&mut document, fragment);
+    let mut lines = hosts().map(|(_, host)| match plan(document.to_string().as_bytes(), &host, &request()) {
+        Ok(_) => panic!("planned: {fragment}"),
+        Err(line) => line,
+    });
+    lines.sort();
+    assert_eq!(lines[0], lines[1], "{fragment}");
+    lines[0].clone()
+}
+
+const UNBUILT: &str = "not built yet, see docs/roadmap.md";
+
+/// What is not built: every field of it, and the path that the refusal names.
+fn unbuilt() -> Vec<(Value, &'static str)> {
+    let hook = json!([{"path": "/bin/hook", "args": ["hook"], "env": ["A=B"], "timeout": 1}]);
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let with_user = json!([{"type": "mount"}, {"type": "user"}]);
+    vec![
+        (
+            json!({"process": {"terminal": true, "consoleSize": {"height": 24, "width": 80}}}),
+            "process.terminal",
+        ),
+        (json!({"process": {"apparmorProfile": "docker-default"}}), "process.apparmorProfile"),
+        (json!({"process": {"selinuxLabel": "system_u:system_r:container_t:s0"}}), "process.selinuxLabel"),
+        (
+            json!({"process": {"scheduler": {
+                "policy": "SCHED_DEADLINE", "nice": 0, "priority": 0, "flags": ["SCHED_FLAG_RESET_ON_FORK"],
+                "runtime": 1, "deadline": 2, "period": 3,
+            }}}),
+            "process.scheduler",
+        ),
+        (
+            json!({"process": {"ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0}}}),
+            "process.ioPriority",
+        ),
+        (json!({"process": {"execCPUAffinity": {"initial": "0", "final": "0"}}}), "process.execCPUAffinity"),
+        (
+            json!({"domainname": "example.org", "linux": {"namespaces": [{"type": "mount"}, {"type": "uts"}]}}),
+            "domainname",
+        ),
+        (json!({"hooks": {"prestart": hook}}), "hooks.prestart"),
+        (json!({"hooks": {"createRuntime": hook}}), "hooks.createRuntime"),
+        (json!({"hooks": {"createContainer": hook}}), "hooks.createContainer"),
+        (json!({"hooks": {"startContainer": hook}}), "hooks.startContainer"),
+        (json!({"hooks": {"poststart": hook}}), "hooks.poststart"),
+        (json!({"hooks": {"poststop": hook}}), "hooks.poststop"),
+        (
+            json!({"linux": {"uidMappings": map, "gidMappings": map, "namespaces": with_user}}),
+            "linux.uidMappings",
+        ),
+        (
+            json!({"linux": {
+                "netDevices": {"eth0": {"name": "eth1"}},
+                "namespaces": [{"type": "mount"}, {"type": "network"}],
+            }}),
+            "linux.netDevices",
+        ),
+        (
+            json!({"linux": {"seccomp": {
+                "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "architectures": ["SCMP_ARCH_X86_64"],
+                "flags": ["SECCOMP_FILTER_FLAG_LOG"], "listenerPath": "/run/listener", "listenerMetadata": "m",
+                "syscalls": [{
+                    "names": ["clone"], "action": "SCMP_ACT_NOTIFY", "errnoRet": 1,
+                    "args": [{"index": 0, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}],
+                }],
+            }}}),
+            "linux.seccomp",
+        ),
+        (json!({"linux": {"mountLabel": "system_u:object_r:container_file_t:s0"}}), "linux.mountLabel"),
+        (
+            json!({"linux": {"intelRdt": {
+                "closID": "gold", "l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=20", "schemata": ["L3:0=f"],
+                "enableMonitoring": true, "enableCMT": true, "enableMBM": true,
+            }}}),
+            "linux.intelRdt",
+        ),
+        (
+            json!({"linux": {"memoryPolicy": {
+                "mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"],
+            }}}),
+            "linux.memoryPolicy",
+        ),
+        (json!({"linux": {"personality": {"domain": "LINUX32", "flags": ["X"]}}}), "linux.personality"),
+        (
+            json!({"linux": {
+                "timeOffsets": {"monotonic": {"secs": 1, "nanosecs": 2}},
+                "namespaces": [{"type": "mount"}, {"type": "time"}],
+            }}),
+            "linux.timeOffsets",
+        ),
+        (
+            json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "user", "path": "/proc/1/ns/user"}]}}),
+            "linux.namespaces[1]",
+        ),
+        (json!({"linux": {"namespaces": [{"type": "time"}, {"type": "mount"}]}}), "linux.namespaces[0]"),
+        (
+            json!({"linux": {"namespaces": [{"type": "mount", "path": "/proc/1/ns/mnt"}]}}),
+            "linux.namespaces[0].path",
+        ),
+        (
+            json!({"mounts": [{
+                "destination": "/m", "source": "/s", "options": ["bind"], "uidMappings": map, "gidMappings": map,
+            }]}),
+            "mounts[0].uidMappings",
+        ),
+    ]
+}
+
+/// The rest: the fragment, and what is said after `config.json: `.
+fn others() -> Vec<(Value, &'static str)> {
+    let mount = |mount: Value| json!({"mounts": [mount]});
+    vec![
+        (
+            json!({"linux": {"namespaces": [{"type": "pid"}]}}),
+            "linux.namespaces: a mount namespace is needed: without one every mount would be the host's",
+        ),
+        (
+            mount(json!({"destination": "/", "type": "tmpfs", "source": "tmpfs"})),
+            "mounts[0].destination: is the root file system itself",
+        ),
+        (
+            mount(json!({"destination": "/a/..", "source": "/s", "options": ["bind"]})),
+            "mounts[0].destination: is the root file system itself",
+        ),
+        (
+            mount(json!({"destination": "/proc/self/attr", "type": "tmpfs", "source": "tmpfs"})),
+            "mounts[0].destination: /proc/self/attr is inside /proc",
+        ),
+        (
+            mount(json!({"destination": "proc/x/../sys/kernel", "source": "/s", "options": ["bind"]})),
+            "mounts[0].destination: /proc/sys/kernel is inside /proc",
+        ),
+        (
+            mount(json!({"destination": "/m", "source": "/s"})),
+            "mounts[0].type: is missing, and the options say neither bind nor rbind",
+        ),
+        (
+            mount(json!({"destination": "/m", "options": ["rbind"]})),
+            "mounts[0].source: a bind mount needs one",
+        ),
+        (
+            mount(json!({"destination": "/m", "type": "bind", "source": "/s", "options": ["size=1m"]})),
+            "mounts[0].options: \"size\" is no option of a bind mount",
+        ),
+        (
+            mount(json!({"destination": "/m", "type": "tmpfs", "options": ["ro", "tmpcopyup"]})),
+            "mounts[0].options[1]: \"tmpcopyup\" is not built yet, see docs/roadmap.md",
+        ),
+        (
+            mount(json!({"destination": "/m", "source": "/s", "options": ["bind", "remount"]})),
+            "mounts[0].options[1]: \"remount\" is not built yet, see docs/roadmap.md",
+        ),
+        (
+            json!({"linux": {"cgroupsPath": "system.slice:cofferdam:web"}}),
+            "linux.cgroupsPath: \"system.slice:cofferdam:web\" is slice:prefix:name, which only --systemd-cgroup \
+             understands",
+        ),
+        (
+            json!({"linux": {"cgroupsPath": "/"}}),
+            "linux.cgroupsPath: \"/\" is no group of the container's own",
+        ),
+        (
+            json!({"linux": {"cgroupsPath": "/a\nb"}}),
+            "linux.cgroupsPath: \"/a\\nb\" has a character that no control group may have",
+        ),
+    ]
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_name() {
+    for (fragment, path) in unbuilt() {
+        assert_eq!(refusal(&fragment), format!("config.json: {path}: {UNBUILT}"), "{fragment}");
+    }
+}
+
+#[test]
+fn attributes_of_all_mounts_below_are_refused_by_name() {
+    let mut count = 0;
+    for (name, meaning) in spec::options() {
+        if matches!(meaning, spec::MountOption::Recursive { .. }) {
+            count += 1;
+            let bind = json!({"destination": "/m", "source": "/s", "options": ["rbind", name]});
+            let told = refusal(&json!({"mounts": [bind]}));
+            assert_eq!(told, format!("config.json: mounts[0].options[1]: {name:?} is {UNBUILT}"));
+        }
+    }
+    assert!(count >= 16, "{count}");
+}
+
+#[test]
+fn what_would_harm_is_refused_with_its_reason() {
+    for (fragment, line) in others() {
+        let told = refusal(&fragment);
+        assert_eq!(told, format!("config.json: {line}"), "{fragment}");
+    }
+}
+
+#[test]
+fn a_mapped_mount_is_refused_by_either_map() {
+    // One map without the other does not pass the check; the refusal names the first.
+    let map = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
+    let bind = json!({"destination": "/m", "source": "/s", "options": ["bind", "idmap"], "uidMappings": map, "gidMappings": map});
+    assert_eq!(refusal(&json!({"mounts": [bind]})), format!("config.json: mounts[0].uidMappings: {UNBUILT}"));
+}
+
+/// A size belongs to a terminal; without one the specification has it ignored, and engines write it all the same.
+#[test]
+fn a_console_size_without_a_terminal_means_nothing() {
+    let mut document = base();
+    merge(&mut document, &json!({"process": {"consoleSize": {"height": 24, "width": 80}}}));
+    for (_, host) in hosts() {
+        let with = plan(document.to_string().as_bytes(), &host, &request()).expect("it is planned").1;
+        let without = plan(base().to_string().as_bytes(), &host, &request()).expect("it is planned").1;
+        assert_eq!(with.to_string(), without.to_string());
+    }
+}
+
+/// docs/fields.md and the tables above name the same fields.
+#[test]
+fn every_field_that_is_called_refused_is_refused_here() {
+    let table = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/fields.md"))
+        .expect("the table is there");
+    let rows = table.lines().filter(|row| row.starts_with("| `") && row.contains("`plan::refuse`"));
+    let refused: BTreeSet<String> = rows
+        .filter(|row| row.contains("| refused |"))
+        .map(|row| row.trim_start_matches("| `").split('`').next().unwrap_or_default().to_owned())
+        .collect();
+    let mut seen = BTreeSet::new();
+    for (fragment, path) in unbuilt().into_iter().chain(others()) {
+        let path = plain(path.split(": ").next().unwrap_or_default());
+        let mut fields = BTreeSet::new();
+        walk(&fragment, "", &mut fields);
+        let below = |field: &&String| {
+            field.strip_prefix(&path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        seen.extend(fields.iter().filter(below).cloned());
+        // The partner of a map, which cannot stand alone, and what is above the field, are refused with it.
+        seen.extend(fields.iter().filter(|field| field.contains("gidMappings")).cloned());
+        seen.extend(
+            fields
+                .iter()
+                .filter(|field| path.starts_with(&format!("{field}.")) && refused.contains(*field))
+                .cloned(),
+        );
+    }
+    let lacking: Vec<_> = refused.difference(&seen).collect();
+    assert!(lacking.is_empty(), "called refused in docs/fields.md, and not proven here: {lacking:#?}");
+    assert!(refused.len() > 80, "only {} rows were found", refused.len());
+    for (_, path) in unbuilt() {
+        let path = plain(path);
+        assert!(
+            refused.contains(&path) || path.starts_with("linux.namespaces"),
+            "refused here, and not called so in docs/fields.md: {path}"
+        );
+    }
+}
+
+/// A path without the numbers of lists.
+fn plain(path: &str) -> String {
+    path.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect()
+}
+
+/// All fields of a document, as docs/fields.md writes them: maps whose keys are names of other things add nothing.
+fn walk(value: &Value, path: &str, fields: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(list) => list.iter().for_each(|value| walk(value, path, fields)),
+        Value::Object(map) => {
+            for (key, value) in map {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                if ["linux.netDevices", "linux.timeOffsets"].contains(&path.as_str()) {
+                    let named = value.as_object().expect("a map");
+                    named.values().for_each(|value| walk(value, &path, fields));
+                } else {
+                    walk(value, &path, fields);
+                }
+                fields.insert(path);
+            }
+        }
+        _ => {}
+    }
+}
