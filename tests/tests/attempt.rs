@@ -144,6 +144,24 @@ fn root_try_shows_directories_of_the_host() {
 }
 
 #[test]
+fn root_a_read_only_volume_has_nothing_writable_below_it() {
+    needs!(Root);
+    let bundle = Bundle::new("below");
+    fs::create_dir_all(bundle.dir().join("volume/b l")).expect("make a volume");
+    let mounted = "mount -t tmpfs below 'volume/b l' && exec \"$@\"";
+    let launcher = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounted, "sh"];
+    let script = "grep -c ' /data/b.040l tmpfs ' /proc/self/mounts; touch '/data/b l/x'";
+    let run = |volume| {
+        let output = trial(&bundle, &["-v", volume, "--", "sh", "-c", script]).launched_by(&launcher).run();
+        bundle.assert_nothing_left();
+        assert_eq!(output.stdout, "1\n", "{output}");
+        output
+    };
+    run("volume:/data").success();
+    assert!(run("volume:/data:ro").stderr.contains("Read-only file system"));
+}
+
+#[test]
 fn root_try_takes_a_directory_as_it_is() {
     needs!(Root, Busybox);
     let bundle = Bundle::new("rootfs");
