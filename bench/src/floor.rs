@@ -88,7 +88,7 @@ fn run() -> Result<u8, Failed> {
         sibling: false,
     };
     let exit = match fork_into(&birth)? {
-        Side::Child => return Err(inside(&asked)),
+        Side::Child(_) => return Err(inside(&asked)),
         Side::Parent(_, pidfd) => pidfd.reap()?,
     };
     for cgroup in asked.hierarchies.iter().map(|(_, cgroup)| cgroup).chain(&asked.unified) {

@@ -52,7 +52,7 @@ fn apart(arguments: &Arguments) -> Result<ExitCode, Error> {
     std::fs::create_dir(&work).map_err(|error| format!("{}: {error}", work.display()))?;
     let birth = sys::Birth { namespaces: sys::namespace::MOUNT, ..sys::Birth::default() };
     match sys::fork_into(&birth) {
-        Ok(Side::Child) => measure(arguments, &work),
+        Ok(Side::Child(_)) => measure(arguments, &work),
         Ok(Side::Parent(_, child)) => {
             let exit = child.reap()?;
             remove(&work)?;

@@ -242,13 +242,18 @@ impl Process {
     }
 
     /// Waits for its end. One that takes too long is killed, and the test fails.
-    pub fn wait(mut self) -> Output {
-        if !ready_within(&self.pidfd, self.limit) {
-            self.signal(Signal::KILL);
-            let output = self.collect();
-            panic!("still ran after {:?}, killed: {}\n{output}", self.limit, self.told);
+    pub fn wait(self) -> Output {
+        let (limit, told) = (self.limit, self.told.clone());
+        self.outcome().unwrap_or_else(|killed| panic!("still ran after {limit:?}, killed: {told}\n{killed}"))
+    }
+
+    /// Waits for its end. One that takes too long is killed, and what it had printed is the error.
+    pub fn outcome(mut self) -> Result<Output, Output> {
+        if ready_within(&self.pidfd, self.limit) {
+            return Ok(self.collect());
         }
-        self.collect()
+        self.signal(Signal::KILL);
+        Err(self.collect())
     }
 
     /// Says that somebody else has waited for the process: the tracer.
@@ -348,11 +353,12 @@ pub struct Container<'a> {
     runtime: Runtime,
     bundle: &'a Bundle,
     id: String,
+    is_left: bool,
 }
 
 impl<'a> Container<'a> {
     pub(crate) fn new(runtime: Runtime, bundle: &'a Bundle, id: String) -> Self {
-        Self { runtime, bundle, id }
+        Self { runtime, bundle, id, is_left: false }
     }
 
     /// Its id.
@@ -429,6 +435,11 @@ impl<'a> Container<'a> {
         i32::try_from(pid).ok().filter(|pid| *pid != 0)
     }
 
+    /// Leaves the container as it is, for somebody else to handle; in the end its bundle removes it.
+    pub fn leave(mut self) {
+        self.is_left = true;
+    }
+
     /// Waits until the container's first process has exited; true if it did within the usual limit.
     pub fn ended(&self) -> bool {
         self.pid().is_none_or(|pid| crate::gone_within(pid, LIMIT))
@@ -437,7 +448,7 @@ impl<'a> Container<'a> {
 
 impl Drop for Container<'_> {
     fn drop(&mut self) {
-        if self.bundle.state_root().join(&self.id).exists() {
+        if !self.is_left && self.bundle.state_root().join(&self.id).exists() {
             // What this fails to remove, the bundle will find and report.
             let _: Output = self.delete_force();
         }

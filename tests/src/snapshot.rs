@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,9 +15,11 @@ use crate::{Bundle, MARKER, gone_within};
 /// A process that is being killed is not left behind; one that still lives after this long is.
 const DYING: Duration = Duration::from_secs(3);
 
-/// Mounts, cgroups, devices, processes, state directories and, where nothing else runs in this process, descriptors.
+/// Mounts, cgroups, devices, BPF programs, processes, state directories and, where nothing else runs in this process,
+/// descriptors.
 ///
-/// BPF programs are not among them: they cannot be listed without `bpf(2)`, for which no safe call exists.
+/// A BPF program lives as long as a descriptor, a cgroup or a name in a bpffs holds it. The first two go with processes and
+/// cgroups; listed apart are the names, and how many programs each cgroup holds that the test did not make.
 #[derive(Debug)]
 pub struct Snapshot {
     scope: Scope,
@@ -58,6 +61,7 @@ impl Snapshot {
         things.extend(devices(&scope));
         things.extend(states(&scope));
         if matches!(scope, Scope::Whole) {
+            things.extend(programs());
             things.extend(descriptors());
         }
         Self { scope, things, processes }
@@ -116,28 +120,30 @@ fn mounts(scope: &Scope) -> Vec<String> {
     mountinfo.lines().filter(|line| scope.covers(line)).map(|line| format!("mount {line}")).collect()
 }
 
-/// The mount points of all cgroup hierarchies.
-fn hierarchies() -> Vec<PathBuf> {
+/// Where file systems of the kinds that begin with `kind` are mounted.
+fn points(kind: &str) -> Vec<PathBuf> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
-    let cgroup = |line: &&str| line.split_once(" - ").is_some_and(|(_, kind)| kind.starts_with("cgroup"));
-    mountinfo.lines().filter(cgroup).filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect()
+    let is_it = |line: &&str| line.split_once(" - ").is_some_and(|(_, rest)| rest.starts_with(kind));
+    mountinfo.lines().filter(is_it).filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect()
+}
+
+/// The directories, and all directories below them.
+fn below(dirs: &[PathBuf]) -> Vec<PathBuf> {
+    let (mut open, mut found) = (dirs.to_vec(), Vec::new());
+    while let Some(dir) = open.pop() {
+        // A directory that went away meanwhile was not left behind.
+        let Ok(entries) = fs::read_dir(&dir) else { continue };
+        let dirs = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        open.extend(dirs.map(|entry| entry.path()));
+        found.push(dir);
+    }
+    found
 }
 
 /// The cgroups of all hierarchies, parents before children.
 fn cgroups(scope: &Scope) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for hierarchy in hierarchies() {
-        let mut open = vec![hierarchy];
-        while let Some(dir) = open.pop() {
-            // A directory that went away meanwhile was not left behind.
-            let Ok(entries) = fs::read_dir(&dir) else { continue };
-            let dirs = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-            open.extend(dirs.map(|entry| entry.path()));
-            if scope.covers(&dir.to_string_lossy()) {
-                found.push(dir);
-            }
-        }
-    }
+    let mut found = below(&points("cgroup"));
+    found.retain(|dir| scope.covers(&dir.to_string_lossy()));
     found.sort();
     found
 }
@@ -153,6 +159,25 @@ fn devices(scope: &Scope) -> Vec<String> {
         Some(format!("device {name}: {}", behind.trim_end()))
     });
     told.filter(|device| scope.covers(device)).collect()
+}
+
+/// Names of BPF objects, and the device programs of each cgroup of version 2.
+fn programs() -> Vec<String> {
+    let mut told = Vec::new();
+    for dir in below(&points("bpf")) {
+        let names = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        told.extend(names.map(|name| format!("BPF object {}", name.display())));
+    }
+    for dir in below(&points("cgroup2")).into_iter().filter(|dir| Scope::Whole.covers(&dir.to_string_lossy()))
+    {
+        // A group that went away meanwhile holds nothing.
+        let Ok(group) = fs::File::open(&dir) else { continue };
+        let count = sys::DeviceFilter::attached(group.as_fd()).expect("ask a cgroup for its programs").len();
+        if count > 0 {
+            told.push(format!("{count} device programs of {}", dir.display()));
+        }
+    }
+    told
 }
 
 fn states(scope: &Scope) -> Vec<String> {

@@ -32,7 +32,7 @@ fn root_debian_runs_python() {
     needs!(Root, Debian);
     let output = debian(
         "python",
-        r#"exec python3 -c 'import os, json; print(json.dumps([os.getpid(), os.uname().nodename]))'"#,
+        r"exec python3 -c 'import os, json; print(json.dumps([os.getpid(), os.uname().nodename]))'",
     );
     assert_eq!(output.success().stdout, "[1, \"cofferdam\"]\n");
 }
@@ -59,7 +59,7 @@ fn root_debian_serves_on_loopback_in_a_network_of_its_own() {
 #[test]
 fn root_debian_installs_a_package() {
     needs!(Root, Debian);
-    let script = r#"
+    let script = r"
         apt-get --version | head -n 1 | cut -d ' ' -f 1
         apt list --installed 2> /tmp/warnings | grep -c ^apt/
         mkdir -p /tmp/hello/DEBIAN /tmp/hello/usr/share/hello
@@ -75,7 +75,7 @@ fn root_debian_installs_a_package() {
         dpkg -s hello-cofferdam | grep ^Status
         apt-get remove --yes hello-cofferdam > /tmp/log 2>&1
         test ! -e /usr/share/hello/file
-    "#;
+    ";
     let expected = "apt\n1\npayload\nconfigured by 0\nStatus: install ok installed\n";
     assert_eq!(debian("apt", script).success().stdout, expected);
     // It was written into the layer, and the cache is as it was.

@@ -71,9 +71,6 @@ fn root_a_runtime_killed_at_any_point_leaves_nothing() {
     needs!(Root, Busybox);
     let host = Snapshot::whole();
     let reports: Vec<Report> = VICTIMS.iter().map(Report::of).collect();
-    for report in &reports {
-        eprintln!("{}: {} points, {} with something left", report.told, report.points, report.failures.len());
-    }
     eprintln!("points: {}", reports.iter().map(|report| report.points).sum::<usize>());
     for report in &reports {
         // A tracer that lost its tracee would find nothing wrong with anything.
@@ -130,7 +127,9 @@ impl Report {
             }
         });
         let failures = failures.into_inner().expect("no worker panics with the lock");
-        Self { told: victim.told, points: points.into_inner(), failures }
+        let report = Self { told: victim.told, points: points.into_inner(), failures };
+        eprintln!("{}: {} points, {} with something left", report.told, report.points, report.failures.len());
+        report
     }
 }
 

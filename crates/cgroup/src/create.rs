@@ -6,7 +6,7 @@ use plan::cgroup::{CgroupPlan, DeviceProgram, Rule, Setting, Version};
 use rustix::fs::OFlags;
 use sys::{DeviceFilter, Doing, Errno, Failed};
 
-use crate::place::{Made, Place, is_gone};
+use crate::place::{Bases, Made, is_gone};
 use crate::{Cgroup, Group};
 
 /// How often a directory above ours may vanish between our look and our mkdir(2).
@@ -17,8 +17,9 @@ impl Cgroup {
     /// fails.
     pub fn create(plan: &CgroupPlan) -> Result<Self, Failed> {
         let mut cgroup = Self { groups: Vec::with_capacity(plan.groups.len()), omitted: Vec::new() };
+        let mut bases = Bases::default();
         for group in &plan.groups {
-            if let Err(failed) = cgroup.add(group) {
+            if let Err(failed) = cgroup.add(group, &mut bases) {
                 return Err(cgroup.undo(failed));
             }
         }
@@ -31,11 +32,11 @@ impl Cgroup {
         &self.omitted
     }
 
-    fn add(&mut self, plan: &plan::cgroup::Group) -> Result<(), Failed> {
+    fn add(&mut self, plan: &plan::cgroup::Group, bases: &mut Bases) -> Result<(), Failed> {
         let mut group = Group {
             version: plan.version,
             controllers: plan.controllers.clone(),
-            place: Place::open(&plan.mount, &plan.path)?,
+            place: bases.place(&plan.mount, &plan.path)?,
             ancestors: Vec::new(),
             is_new: false,
         };

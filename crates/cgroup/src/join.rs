@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use plan::cgroup::Version;
 use rustix::fs::OFlags;
-use sys::{Called, Doing, Failed};
+use sys::{Called, Doing, Failed, Spent};
 
 use crate::Cgroup;
 
@@ -27,11 +27,18 @@ impl AsFd for Join {
     }
 }
 
+impl From<Join> for OwnedFd {
+    fn from(door: Join) -> Self {
+        door.tasks
+    }
+}
+
 /// Moves the calling thread into the groups. For a child with one thread: of several, only this one would move.
-pub fn join_self(doors: &[Join]) -> Result<(), Failed> {
-    for door in doors {
+pub fn join_self(doors: Vec<Join>) -> Result<(), Failed> {
+    for door in &doors {
         rustix::io::write(&door.tasks, b"0").called(|| door.call.as_str())?;
     }
+    Spent::default().extend(doors.into_iter().map(OwnedFd::from));
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! A directory below a mount, and the files in it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, accessat, mkdirat, openat, unlinkat};
 use sys::{Called, Errno, Failed};
@@ -11,10 +12,41 @@ use sys::{Called, Errno, Failed};
 /// a cgroup file system, and the plan has no `..` in its paths, so it cannot lead anywhere else.
 #[derive(Debug)]
 pub(crate) struct Place {
-    mount: OwnedFd,
-    /// The same by name, for records and errors.
+    /// The directory that the mount lies in: on most hosts one for all hierarchies.
+    base: Rc<OwnedFd>,
+    /// The mount, for records and errors.
     mounted: String,
     path: String,
+}
+
+/// Directories with mounts in them, each opened once.
+#[derive(Debug, Default)]
+pub(crate) struct Bases(Vec<(String, Rc<OwnedFd>)>);
+
+impl Bases {
+    /// A directory below a mount.
+    pub(crate) fn place(&mut self, mount: &str, path: &str) -> Result<Place, Failed> {
+        let base = split(mount).0;
+        let known = self.0.iter().find(|(name, _)| name == base).map(|(_, fd)| Rc::clone(fd));
+        let base = if let Some(known) = known {
+            known
+        } else {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fd = Rc::new(openat(CWD, base, flags, Mode::empty()).called(|| format!("open({base:?})"))?);
+            self.0.push((base.to_owned(), Rc::clone(&fd)));
+            fd
+        };
+        Ok(Place { base, mounted: mount.to_owned(), path: path.to_owned() })
+    }
+}
+
+/// A mount's parent directory, and its name there; a v2 host's /sys/fs/cgroup is one too.
+fn split(mount: &str) -> (&str, &str) {
+    match mount.trim_end_matches('/').rsplit_once('/') {
+        Some(("", name)) => ("/", name),
+        Some(parts) => parts,
+        None => ("/", mount),
+    }
 }
 
 /// What mkdir(2) found.
@@ -29,12 +61,6 @@ pub(crate) enum Made {
 }
 
 impl Place {
-    pub(crate) fn open(mount: &str, path: &str) -> Result<Self, Failed> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(CWD, mount, flags, Mode::empty()).called(|| format!("open({mount:?})"))?;
-        Ok(Self { mount: fd, mounted: mount.to_owned(), path: path.to_owned() })
-    }
-
     pub(crate) fn mounted(&self) -> &str {
         &self.mounted
     }
@@ -48,13 +74,19 @@ impl Place {
         self.path.match_indices('/').map(|(end, _)| &self.path[..end])
     }
 
+    /// A path below the mount, as it is walked from the base.
+    fn below_base(&self, path: &str) -> String {
+        let name = split(&self.mounted).1;
+        if path.is_empty() { name.to_owned() } else { format!("{name}/{path}") }
+    }
+
     /// The full name, for errors.
     fn name(&self, path: &str) -> String {
         format!("{}/{path}", self.mounted)
     }
 
     pub(crate) fn make(&self, path: &str) -> Result<Made, Failed> {
-        match mkdirat(&self.mount, path, Mode::from_raw_mode(0o755)) {
+        match mkdirat(&*self.base, self.below_base(path), Mode::from_raw_mode(0o755)) {
             Ok(()) => Ok(Made::New),
             Err(Errno::EXIST) => Ok(Made::There),
             Err(Errno::NOENT) => Ok(Made::NoParent),
@@ -64,7 +96,7 @@ impl Place {
 
     /// Whether a directory is there.
     pub(crate) fn is_there(&self, path: &str) -> Result<bool, Failed> {
-        match accessat(&self.mount, path, Access::EXISTS, AtFlags::empty()) {
+        match accessat(&*self.base, self.below_base(path), Access::EXISTS, AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(Failed::call(format!("access({:?})", self.name(path)), errno)),
@@ -73,7 +105,8 @@ impl Place {
 
     /// Removes a directory; `EBUSY` while there are processes or children.
     pub(crate) fn unmake(&self, path: &str) -> Result<(), Failed> {
-        unlinkat(&self.mount, path, AtFlags::REMOVEDIR).called(|| format!("rmdir({:?})", self.name(path)))
+        unlinkat(&*self.base, self.below_base(path), AtFlags::REMOVEDIR)
+            .called(|| format!("rmdir({:?})", self.name(path)))
     }
 
     /// The directory itself.
@@ -88,7 +121,8 @@ impl Place {
 
     fn open_below(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Failed> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(&self.mount, path, flags, Mode::empty()).called(|| format!("open({:?})", self.name(path)))
+        openat(&*self.base, self.below_base(path), flags, Mode::empty())
+            .called(|| format!("open({:?})", self.name(path)))
     }
 
     pub(crate) fn write(&self, file: &str, value: &str) -> Result<(), Failed> {

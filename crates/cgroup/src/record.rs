@@ -4,7 +4,7 @@ use plan::cgroup::{CgroupPlan, Version};
 use serde::{Deserialize, Serialize};
 use sys::{Errno, Failed};
 
-use crate::place::Place;
+use crate::place::Bases;
 use crate::{Cgroup, Group};
 
 /// Where the groups of a container are.
@@ -35,6 +35,7 @@ impl Paths {
     /// Where the groups of a plan will be, for the record that is written before the first of them is made. A
     /// directory above one of them that is not there now counts as made for it.
     pub fn survey(plan: &CgroupPlan) -> Result<Self, Failed> {
+        let mut bases = Bases::default();
         let mut groups = Vec::with_capacity(plan.groups.len());
         for group in &plan.groups {
             groups.push(Record {
@@ -42,19 +43,19 @@ impl Paths {
                 controllers: group.controllers.clone(),
                 mount: group.mount.clone(),
                 path: group.path.clone(),
-                ancestors: missing_above(group)?,
+                ancestors: missing_above(group, &mut bases)?,
             });
         }
         Ok(Self { groups })
     }
 }
 
-fn missing_above(group: &plan::cgroup::Group) -> Result<Vec<String>, Failed> {
+fn missing_above(group: &plan::cgroup::Group, bases: &mut Bases) -> Result<Vec<String>, Failed> {
     // Right below the mount there is nothing to ask.
     if !group.path.contains('/') {
         return Ok(Vec::new());
     }
-    let place = Place::open(&group.mount, &group.path)?;
+    let place = bases.place(&group.mount, &group.path)?;
     let above: Vec<&str> = place.above().collect();
     for (there, path) in above.iter().enumerate().rev() {
         match place.is_there(path) {
@@ -82,6 +83,7 @@ impl Cgroup {
 
     /// The groups of a container that is there already. They need not exist any more.
     pub fn open(paths: &Paths) -> Result<Self, Failed> {
+        let mut bases = Bases::default();
         let mut groups = Vec::with_capacity(paths.groups.len());
         for record in &paths.groups {
             // A record is ours, but what it names will be removed: no way out of the mount, and not the mount.
@@ -93,7 +95,7 @@ impl Cgroup {
             groups.push(Group {
                 version: record.version,
                 controllers: record.controllers.clone(),
-                place: Place::open(&record.mount, &record.path)?,
+                place: bases.place(&record.mount, &record.path)?,
                 ancestors: record.ancestors.clone(),
                 is_new: false,
             });

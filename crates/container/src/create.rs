@@ -10,8 +10,8 @@ use rustix::io::write;
 use spec::NamespaceKind;
 use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
 use sys::{
-    Birth, Called, Doing, Errno, Failed, Mask, Pidfd, Side, Strings, block_signals, fork_into, namespace,
-    restore_mask,
+    Birth, Called, Doing, Errno, Failed, Mask, Pidfd, Side, Spent, Strings, block_signals, fork_into,
+    namespace, restore_mask,
 };
 
 use crate::life::start_time;
@@ -178,9 +178,9 @@ impl Making<'_> {
             side => (side?, false),
         };
         match side {
-            Side::Child => sys::leave(init::run(self.plan, inherited)),
+            Side::Child(newborn) => sys::leave(init::run(self.plan, newborn, inherited)),
             Side::Parent(pid, pidfd) => {
-                drop(inherited);
+                Spent::default().extend(inherited.into_handles().chain(unified));
                 self.undo.init = Some(pidfd);
                 if moves {
                     groups.join_unified(pid)?;

@@ -87,7 +87,7 @@ impl Containers {
     #[allow(clippy::type_complexity, reason = "a name would not tell more")]
     pub fn all(&self) -> Result<Vec<(String, u32, Result<Known, Error>)>, Error> {
         let Some(store) = self.store()? else { return Ok(Vec::new()) };
-        let known = |id: &str| Known::of(&store.look(id)?)?.ok_or_else(Error::not_found);
+        let known = |id: &str| Known::of(&store.again()?.look(id)?)?.ok_or_else(Error::not_found);
         let ids = store.ids()?;
         Ok(ids
             .into_iter()

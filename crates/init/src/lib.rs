@@ -8,7 +8,7 @@ mod program;
 mod report;
 mod stdio;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use path::Procfs;
 use plan::{Plan, Propagation, PropagationKind, Step};
@@ -19,7 +19,7 @@ use rustix::system::sethostname;
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
 use spec::NamespaceKind;
 use state::Gate;
-use sys::{Called, Doing, Failed, Mask, Strings};
+use sys::{Called, Doing, Failed, Mask, Newborn, Strings};
 
 pub use report::{Parent, Report, Word};
 
@@ -40,10 +40,32 @@ pub struct Inherited {
     pub environment: Strings,
 }
 
+impl Inherited {
+    /// Closes everything else that the child was born with, but what the caller of `--preserve-fds` named: the
+    /// parent's end of the line, by which its death is heard, the lock of the state directory, directories of the host.
+    fn keep(&self, newborn: Newborn, preserve_fds: u32) -> Result<(), Failed> {
+        let doors = self.doors.iter().map(|door| door.as_fd().as_raw_fd());
+        let gate = self.gate.iter().map(|gate| gate.as_fd().as_raw_fd());
+        let mut kept: Vec<u32> =
+            doors.chain(gate).chain([self.report.as_raw_fd()]).map(i32::cast_unsigned).collect();
+        newborn.keep(3 + preserve_fds, &mut kept)
+    }
+}
+
+impl Inherited {
+    /// All descriptors in it: for the parent, which has no more use for them once the child is born.
+    pub fn into_handles(self) -> impl Iterator<Item = OwnedFd> {
+        let doors = self.doors.into_iter().map(OwnedFd::from);
+        doors.chain(self.gate.map(OwnedFd::from)).chain([OwnedFd::from(self.report)])
+    }
+}
+
 /// Walks the child's part of the plan. Comes back only if it could not become the program, with the exit status.
-pub fn run(plan: &Plan, inherited: Inherited) -> u8 {
-    let mut child = Child { plan, inherited, proc: None, rootfs: None, shared: false, line: None };
-    match child.walk() {
+pub fn run(plan: &Plan, newborn: Newborn, inherited: Inherited) -> u8 {
+    let kept = inherited.keep(newborn, plan.preserve_fds);
+    let mut child =
+        Child { plan, inherited, proc: None, rootfs: None, shared: false, has_arrived: false, line: None };
+    match kept.and_then(|()| child.walk()) {
         Ok(()) => 0,
         Err(failed) => {
             child.complain(&failed);
@@ -60,6 +82,8 @@ struct Child<'a> {
     rootfs: Option<Rootfs>,
     /// Whether the host's mounts stayed shared with the host.
     shared: bool,
+    /// Whether the working directory was entered as root.
+    has_arrived: bool,
     /// The line to `start`, once it has knocked.
     line: Option<OwnedFd>,
 }
@@ -103,7 +127,10 @@ impl Child<'_> {
             Step::Propagate(how) => self.rootfs()?.propagate(*how),
             Step::Hostname(name) => sethostname(name.as_bytes()).called(|| format!("sethostname({name:?})")),
             Step::Home(uid) => self.add_home(*uid),
-            Step::Go(path) => program::approach(path),
+            Step::Go(path) => {
+                self.has_arrived = program::approach(path)?;
+                Ok(())
+            }
             Step::Limit { kind, soft, hard } => {
                 confine::limit(*kind, *soft, *hard).doing(|| format!("set rlimit {kind:?}").to_lowercase())
             }
@@ -114,7 +141,7 @@ impl Child<'_> {
             Step::NoNewPrivileges => confine::lock(),
             Step::Bound(dropped) => confine::bound(*dropped).doing(|| "drop capabilities"),
             Step::Become { uid, gid, groups } => {
-                stdio::give(*uid)?;
+                stdio::settle(self.rootfs()?.root(), *uid)?;
                 confine::become_user(*uid, *gid, groups).doing(|| format!("become user {uid}:{gid}"))
             }
             Step::Capabilities(kept) => confine::keep(kept).doing(|| "apply capabilities"),
@@ -125,8 +152,7 @@ impl Child<'_> {
     }
 
     fn join_groups(&mut self) -> Result<(), Failed> {
-        cgroup::join_self(&self.inherited.doors).doing(|| "join the cgroups")?;
-        self.inherited.doors.clear();
+        cgroup::join_self(std::mem::take(&mut self.inherited.doors)).doing(|| "join the cgroups")?;
         // The runtime's own affinity is not the container's; the kernel takes from "all" what the cpuset allows.
         let mut all = CpuSet::new();
         (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
@@ -146,9 +172,7 @@ impl Child<'_> {
 
     fn pivot(&mut self) -> Result<(), Failed> {
         let shared = self.shared;
-        let rootfs = self.rootfs()?;
-        rootfs.reopen_null()?;
-        rootfs.pivot(shared).doing(|| "pivot into the root")
+        self.rootfs()?.pivot(shared).doing(|| "pivot into the root")
     }
 
     /// Nothing is read through the host's /proc after the root was entered.
@@ -170,8 +194,7 @@ impl Child<'_> {
     }
 
     fn ready(&mut self) -> Result<(), Failed> {
-        let cwd = &self.plan.program.cwd;
-        program::enter(cwd)?;
+        program::enter(&self.plan.program.cwd, self.has_arrived)?;
         // Everything of ours goes with execve(2); what the caller of --preserve-fds named stays.
         let first = 3 + self.plan.preserve_fds;
         if !sys::mark_cloexec(first)? {

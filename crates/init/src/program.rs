@@ -8,19 +8,24 @@ use rustix::io::read;
 use rustix::process::{chdir, getcwd};
 use sys::{Called, Doing, Errno, Failed, Strings};
 
-/// Goes to the working directory as root. Where only the user may enter it, [`enter`] will, as the user.
-pub(crate) fn approach(cwd: &str) -> Result<(), Failed> {
+/// Goes to the working directory as root; says whether it could. Where only the user may enter it, [`enter`] will.
+pub(crate) fn approach(cwd: &str) -> Result<bool, Failed> {
     match chdir(cwd) {
-        Err(Errno::ACCESS | Errno::PERM) => Ok(()),
-        gone => gone.called(|| format!("chdir({cwd:?})")).doing(|| "go to the working directory"),
+        Ok(()) => Ok(true),
+        Err(Errno::ACCESS | Errno::PERM) => Ok(false),
+        Err(errno) => {
+            Err(Failed::call(format!("chdir({cwd:?})"), errno)).doing(|| "go to the working directory")
+        }
     }
 }
 
-/// Goes to the working directory, and makes sure that it lies inside (CVE-2024-21626: a directory reached through a
-/// descriptor of the host's).
-pub(crate) fn enter(cwd: &str) -> Result<(), Failed> {
+/// Goes to the working directory as the user, unless that was done before, and makes sure that it lies inside
+/// (CVE-2024-21626: a directory reached through a descriptor of the host's).
+pub(crate) fn enter(cwd: &str, has_arrived: bool) -> Result<(), Failed> {
     let go = || {
-        chdir(cwd).called(|| format!("chdir({cwd:?})"))?;
+        if !has_arrived {
+            chdir(cwd).called(|| format!("chdir({cwd:?})"))?;
+        }
         let here = getcwd(Vec::new()).called(|| "getcwd()")?;
         // getcwd(2): a directory that cannot be reached from this root is told as "(unreachable)/…".
         if here.to_bytes().first() == Some(&b'/') {

@@ -1,6 +1,6 @@
 //! The line between the child and its parent: one report up, one word down.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rustix::io::{read, write};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
@@ -8,16 +8,24 @@ use sys::{Called, Errno, Failed};
 
 /// The child's end.
 #[derive(Debug)]
-pub struct Report {
-    line: OwnedFd,
-    /// The parent's end, which the child is born with too: as long as it is open here, the parent's death is not heard.
-    other: Option<OwnedFd>,
-}
+pub struct Report(OwnedFd);
 
 /// The parent's end.
 #[derive(Debug)]
 pub struct Parent {
     line: OwnedFd,
+}
+
+impl AsRawFd for Report {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl From<Report> for OwnedFd {
+    fn from(report: Report) -> Self {
+        report.0
+    }
 }
 
 /// What the child says.
@@ -39,20 +47,19 @@ const GO: &[u8] = b"g";
 const WORDS: usize = 8192;
 
 impl Report {
-    /// Both ends, to be made before the child is born.
+    /// Both ends, to be made before the child is born. As long as the parent's end is open in the child too, the
+    /// parent's death is not heard: [`crate::Inherited::keep`] sees to that.
     pub fn pair() -> Result<(Self, Parent), Failed> {
         let (child, parent) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .called(|| "socketpair(AF_UNIX)")?;
-        let other = rustix::io::fcntl_dupfd_cloexec(&parent, 0).called(|| "dup()")?;
-        Ok((Self { line: child, other: Some(other) }, Parent { line: parent }))
+        Ok((Self(child), Parent { line: parent }))
     }
 
     /// Fails if the parent is gone already.
-    pub(crate) fn parent_lives(&mut self) -> Result<(), Failed> {
-        self.other = None;
+    pub(crate) fn parent_lives(&self) -> Result<(), Failed> {
         let mut nothing = [0u8; 1];
-        match recv(&self.line, &mut nothing[..], RecvFlags::DONTWAIT | RecvFlags::PEEK) {
+        match recv(&self.0, &mut nothing[..], RecvFlags::DONTWAIT | RecvFlags::PEEK) {
             Err(Errno::AGAIN) => Ok(()),
             _ => Err(Failed::refused("the parent is gone")),
         }
@@ -62,10 +69,10 @@ impl Report {
     pub(crate) fn ready(&self, fallbacks: &[&'static str]) -> Result<(), Failed> {
         let mut words = vec![READY];
         words.extend_from_slice(fallbacks.join("\n").as_bytes());
-        write(&self.line, &words).called(|| "write(report)")?;
+        write(&self.0, &words).called(|| "write(report)")?;
         let mut word = [0u8; 1];
         loop {
-            match read(&self.line, &mut word) {
+            match read(&self.0, &mut word) {
                 Err(Errno::INTR) => {}
                 Ok(1) => return Ok(()),
                 _ => return Err(Failed::refused("the parent is gone")),
@@ -78,7 +85,7 @@ impl Report {
         let mut words = vec![FAILED];
         words.extend_from_slice(failed.to_string().as_bytes());
         words.truncate(WORDS);
-        let _unheard = write(&self.line, &words);
+        let _unheard = write(&self.0, &words);
     }
 }
 

@@ -1,27 +1,57 @@
 //! Standard streams and other descriptors that the program gets.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Dir, FileType, Gid, Mode, OFlags, Uid, fchown, fstat, major, minor, openat};
+use path::Root;
+use rootfs::is_null;
+use rustix::fs::{Dir, Gid, Mode, OFlags, Uid, fchown, fstat, openat};
 use sys::{Called, Errno, Failed};
 
-/// Makes the standard streams the user's, so that /dev/stdout can be opened again by a program that is not root.
+/// Makes the standard streams the container's: the host's null device becomes the container's, and all others are
+/// given to the user, so that /dev/stdout can be opened again by a program that is not root.
 ///
-/// The null device is nobody's. Streams that cannot change hands (a read-only file system, a user that is not mapped)
-/// stay what they are, as runc leaves them.
-pub(crate) fn give(uid: u32) -> Result<(), Failed> {
+/// Streams that cannot change hands (a read-only file system, a user that is not mapped) stay what they are, as runc
+/// leaves them.
+pub(crate) fn settle(root: &Root, uid: u32) -> Result<(), Failed> {
+    let mut null = None;
     for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
-        let Ok(stat) = fstat(stream) else { continue };
-        let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
-        if stat.st_uid == uid || (is_device && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3)) {
-            continue;
-        }
-        match fchown(stream, Some(Uid::from_raw(uid)), None::<Gid>) {
-            Ok(()) | Err(Errno::PERM | Errno::ROFS | Errno::INVAL) => {}
-            Err(errno) => return Err(Failed::call(format!("fchown({}, {uid})", stream.as_raw_fd()), errno)),
+        let stat = fstat(stream).called(|| "fstat(standard stream)")?;
+        if is_null(&stat) {
+            let null = match &null {
+                Some(null) => null,
+                None => null.insert(open_null(root)?),
+            };
+            replace(stream, null)?;
+        } else if stat.st_uid != uid {
+            match fchown(stream, Some(Uid::from_raw(uid)), None::<Gid>) {
+                Ok(()) | Err(Errno::PERM | Errno::ROFS | Errno::INVAL) => {}
+                Err(errno) => {
+                    return Err(Failed::call(format!("fchown({}, {uid})", stream.as_raw_fd()), errno));
+                }
+            }
         }
     }
     Ok(())
+}
+
+fn replace(stream: BorrowedFd<'_>, null: &OwnedFd) -> Result<(), Failed> {
+    match stream.as_raw_fd() {
+        0 => rustix::stdio::dup2_stdin(null),
+        1 => rustix::stdio::dup2_stdout(null),
+        _ => rustix::stdio::dup2_stderr(null),
+    }
+    .called(|| "dup2(\"/dev/null\")")
+}
+
+fn open_null(root: &Root) -> Result<OwnedFd, Failed> {
+    let null = root.open("/dev/null", OFlags::RDWR)?;
+    let stat = fstat(&null).called(|| "fstat(\"/dev/null\")")?;
+    if !is_null(&stat) {
+        return Err(Failed::refused("/dev/null is not character device 1:3"));
+    }
+    // It was opened so that a pipe in its place could not hold us up; the program gets it as it expects it.
+    rustix::fs::fcntl_setfl(&null, OFlags::RDWR).called(|| "fcntl(F_SETFL)")?;
+    Ok(null)
 }
 
 /// Marks every open descriptor from `first` on close-on-exec, one by one: for Linux before 5.11.

@@ -9,4 +9,4 @@ mod root;
 mod walk;
 
 pub use procfs::{Procfs, open_host};
-pub use root::{Root, Wanted};
+pub use root::{Root, Wanted, split};

@@ -79,12 +79,12 @@ impl Root {
     ///
     /// A link that leads to something missing is followed inside the root, and the thing is made there.
     pub fn provide(&self, path: &str, wanted: Wanted) -> Result<OwnedFd, Failed> {
-        match self.resolve(path) {
-            Err(failed) if failed.errno() == Some(Errno::NOENT) => {}
-            resolved => return resolved,
-        }
         let mut path = path.to_owned();
         for _ in 0..LINKS {
+            match self.resolve(&path) {
+                Err(failed) if failed.errno() == Some(Errno::NOENT) => {}
+                resolved => return resolved,
+            }
             match self.make_missing(&path, wanted)? {
                 Made::Handle(fd) => return Ok(fd),
                 Made::Link(leads_to) => path = leads_to,
@@ -93,44 +93,49 @@ impl Root {
         Err(Failed::call(format!("openat2({path:?})"), Errno::LOOP))
     }
 
+    /// Makes the end of a path that is missing, and before it, if need be, what leads there.
     fn make_missing(&self, path: &str, wanted: Wanted) -> Result<Made, Failed> {
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-        let mut at = self.resolve("/")?;
-        for (index, part) in parts.iter().enumerate() {
-            let so_far = parts[..=index].join("/");
-            match self.resolve(&so_far) {
-                Ok(next) => {
-                    at = next;
-                    continue;
-                }
-                Err(failed) if failed.errno() != Some(Errno::NOENT) => return Err(failed),
-                Err(_) => {}
+        let (parent, name) = split(path)?;
+        let at = self.provide(parent, Wanted::Directory)?;
+        match make_one(at.as_fd(), name, wanted).doing(|| format!("make {path}")) {
+            // Missing, and yet something bears the name: a link that leads nowhere.
+            Err(failed) if matches!(failed.errno(), Some(Errno::NOTDIR | Errno::LOOP)) => {
+                let link = readlinkat(&at, name, Vec::new()).called(|| format!("readlinkat({name:?})"))?;
+                let link = link.to_string_lossy();
+                Ok(Made::Link(if link.starts_with('/') {
+                    link.into_owned()
+                } else {
+                    format!("{parent}/{link}")
+                }))
             }
-            // `..` of a directory always exists, so `part` is a name, and `at` is the directory that lacks it.
-            if let Ok(link) = readlinkat(&at, *part, Vec::new()) {
-                let link = link.to_string_lossy().into_owned();
-                let from = if link.starts_with('/') { String::new() } else { parts[..index].join("/") };
-                return Ok(Made::Link(
-                    [&from, &link, &parts[index + 1..].join("/")].map(|s| s.trim_matches('/')).join("/"),
-                ));
-            }
-            let last = index + 1 == parts.len();
-            at = make_one(at.as_fd(), part, if last { wanted } else { Wanted::Directory })
-                .doing(|| format!("make {so_far}"))?;
+            made => made.map(Made::Handle),
         }
-        Ok(Made::Handle(at))
     }
 
     /// The directory that `path` lies in, made where it is missing, and the last name of the path.
     pub fn provide_parent<'a>(&self, path: &'a str) -> Result<(OwnedFd, &'a str), Failed> {
-        let path = path.trim_end_matches('/');
-        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        if matches!(name, "" | "." | "..") {
-            return Err(Failed::refused(format!("{path:?} does not end in a name")));
-        }
-        let parent = self.provide(if parent.is_empty() { "/" } else { parent }, Wanted::Directory)?;
-        Ok((parent, name))
+        let (parent, name) = split(path)?;
+        Ok((self.provide(parent, Wanted::Directory)?, name))
     }
+
+    /// Makes `name` in a directory that was resolved before, and opens it; none where a link bears the name, or
+    /// something that is not what is wanted: then the whole path is for [`Root::provide`].
+    pub fn provide_in(at: &OwnedFd, name: &str, wanted: Wanted) -> Result<Option<OwnedFd>, Failed> {
+        match make_one(at.as_fd(), name, wanted).doing(|| format!("make {name}")) {
+            Err(failed) if matches!(failed.errno(), Some(Errno::NOTDIR | Errno::LOOP)) => Ok(None),
+            made => made.map(Some),
+        }
+    }
+}
+
+/// The directory part of a path, and its last name.
+pub fn split(path: &str) -> Result<(&str, &str), Failed> {
+    let trimmed = path.trim_end_matches('/');
+    let (parent, name) = trimmed.rsplit_once('/').unwrap_or(("", trimmed));
+    if matches!(name, "" | "." | "..") {
+        return Err(Failed::refused(format!("{path:?} does not end in a name")));
+    }
+    Ok((if parent.is_empty() { "/" } else { parent }, name))
 }
 
 enum Made {

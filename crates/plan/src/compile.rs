@@ -262,6 +262,16 @@ impl Plan {
             inheritable: set(&asked.inheritable),
             ambient: set(&asked.ambient),
         };
+        // The kernel keeps over execve(2) only what is permitted and inheritable too; runc's own template asks for more,
+        // and runc drops it without a word.
+        let raised = kept.ambient & kept.permitted & kept.inheritable;
+        if raised != kept.ambient {
+            let lost = (0_usize..64).filter(|bit| (kept.ambient & !raised) & (1 << bit) != 0);
+            let lost: Vec<&str> = lost.filter_map(|bit| spec::CAPABILITIES.get(bit).copied()).collect();
+            let why = "not both permitted and inheritable";
+            self.warnings.push(format!("process.capabilities.ambient: {} dropped: {why}", lost.join(", ")));
+        }
+        let kept = Capabilities { ambient: raised, ..kept };
         unknown.sort();
         unknown.dedup();
         if !unknown.is_empty() {

@@ -1,7 +1,7 @@
 //! Control group hierarchies: which there are, where they are mounted, and where we are in them.
 
 use plan::cgroup::{HostCgroups, HostHierarchy, HostUnified};
-use rustix::fs::{Access, access, statfs};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, statfs};
 use rustix::process::geteuid;
 use sys::{Called, Errno, Failed};
 
@@ -20,6 +20,7 @@ pub(crate) fn probe() -> Result<HostCgroups, Failed> {
     let lines = memberships(&text);
     let is_unified = is_cgroup2(ROOT)?;
     let mut host = HostCgroups { rootless, ..HostCgroups::default() };
+    let there = names_in(ROOT)?;
     if is_unified {
         let own = lines.iter().find(|line| line.is_unified()).map_or("/", |line| line.own);
         host.unified = Some(unified(ROOT, own)?);
@@ -31,7 +32,7 @@ pub(crate) fn probe() -> Result<HostCgroups, Failed> {
             if is_cgroup2(&mount)? {
                 host.unified = Some(unified(&mount, line.own)?);
             }
-        } else if let Some(mount) = line.mount()? {
+        } else if let Some(mount) = line.mount(&there)? {
             host.hierarchies.push(line.hierarchy(mount));
         }
     }
@@ -59,14 +60,12 @@ impl Membership<'_> {
     }
 
     /// Where it is mounted, if it is; one that nobody mounted, nobody can use.
-    fn mount(&self) -> Result<Option<String>, Failed> {
+    fn mount(&self, there: &[String]) -> Result<Option<String>, Failed> {
         let directory = self.controllers.strip_prefix("name=").unwrap_or(self.controllers);
-        let usual = format!("{ROOT}/{directory}");
-        match access(&usual, Access::EXISTS) {
-            Ok(()) => Ok(Some(usual)),
-            Err(Errno::NOENT) => self.mounted_elsewhere(),
-            Err(errno) => Err(Failed::call(format!("access({usual:?})"), errno)),
+        if there.iter().any(|name| name == directory) {
+            return Ok(Some(format!("{ROOT}/{directory}")));
         }
+        self.mounted_elsewhere()
     }
 
     fn mounted_elsewhere(&self) -> Result<Option<String>, Failed> {
@@ -91,6 +90,23 @@ impl Membership<'_> {
         };
         HostHierarchy { controllers, name, mount, own: self.own.to_owned() }
     }
+}
+
+/// What stands where hierarchies are mounted, without a call for each of them.
+fn names_in(path: &str) -> Result<Vec<String>, Failed> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = match openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        opened => opened.called(|| format!("open({path:?})"))?,
+    };
+    let mut names = Vec::new();
+    let mut room = Vec::with_capacity(4096);
+    let mut entries = RawDir::new(&directory, room.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry.called(|| format!("getdents({path:?})"))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
 }
 
 fn is_cgroup2(path: &str) -> Result<bool, Failed> {

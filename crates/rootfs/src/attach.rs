@@ -11,7 +11,7 @@ use rustix::mount::{
     mount_bind, mount_bind_recursive, mount_change, mount_remount, move_mount, open_tree,
 };
 use spec::{Flag, MOUNT_ATTR__ATIME, MountOption, option, options};
-use sys::{Called, Doing, Errno, Failed, change_mount, propagate_mount};
+use sys::{Called, Doing, Errno, Failed, Spent, change_mount, propagate_mount};
 
 /// A mount that nobody sees yet.
 #[derive(Debug)]
@@ -77,6 +77,7 @@ pub(crate) fn fresh(
     flags: &[&'static str],
     data: &[(String, Option<String>)],
     attributes: u64,
+    spent: &mut Spent,
 ) -> Result<Tree, Failed> {
     let context = match fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).called(|| format!("fsopen({kind:?})")) {
         Ok(context) => context,
@@ -95,6 +96,7 @@ pub(crate) fn fresh(
     let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).unwrap_or(u32::MAX));
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         .called(|| format!("fsmount({kind:?})"))?;
+    spent.push(context);
     Ok(Tree::Detached(mount))
 }
 

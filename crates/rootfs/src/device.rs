@@ -18,32 +18,25 @@ impl Rootfs {
     }
 
     fn make_node(&mut self, node: &Node) -> Result<(), Failed> {
-        let (parent, name) = self.parent_of(&node.path)?;
+        let (parent, name) = self.parent(&node.path)?;
         let kind = FileType::from_raw_mode(node.mode);
         let device = makedev(node.major, node.minor);
-        match mknodat(&parent, name, kind, Mode::from_raw_mode(node.mode & 0o7777), device) {
+        match mknodat(parent, name, kind, Mode::from_raw_mode(node.mode & 0o7777), device) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return check_node(&parent, name, kind, device),
-            Err(Errno::PERM) => return self.bind_node(node, &parent, name),
+            Err(Errno::EXIST) => return check_node(parent, name, kind, device),
+            Err(Errno::PERM) => {
+                bind_node(node, parent, name)?;
+                self.fallbacks.push("bind instead of mknod(2)");
+                return Ok(());
+            }
             Err(errno) => return Err(Failed::call(format!("mknodat({name:?})"), errno)),
         }
         if (node.uid, node.gid) == (0, 0) {
             return Ok(());
         }
         let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
-        chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
             .called(|| format!("fchownat({name:?})"))
-    }
-
-    fn bind_node(&mut self, node: &Node, parent: &OwnedFd, name: &str) -> Result<(), Failed> {
-        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        openat(parent, name, flags, Mode::from_raw_mode(0o644))
-            .called(|| format!("openat({name:?}, O_CREAT)"))?;
-        let place = openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-            .called(|| format!("openat({name:?})"))?;
-        let tree = attach::clone_tree(&node.path, false)?;
-        self.fallbacks.push("bind instead of mknod(2)");
-        tree.attach(&place).map(drop)
     }
 
     /// Makes a symbolic link; `replace` takes away what is there, otherwise it is left alone.
@@ -52,23 +45,26 @@ impl Rootfs {
     }
 
     fn make_link(&mut self, path: &str, target: &str, replace: bool) -> Result<(), Failed> {
-        let (parent, name) = self.parent_of(path)?;
+        let (parent, name) = self.parent(path)?;
         let call = || format!("symlinkat({name:?})");
-        match symlinkat(target, &parent, name) {
+        match symlinkat(target, parent, name) {
             Err(Errno::EXIST) if !replace => Ok(()),
             Err(Errno::EXIST) => {
-                unlinkat(&parent, name, AtFlags::empty()).called(|| format!("unlinkat({name:?})"))?;
-                symlinkat(target, &parent, name).called(call)
+                unlinkat(parent, name, AtFlags::empty()).called(|| format!("unlinkat({name:?})"))?;
+                symlinkat(target, parent, name).called(call)
             }
             made => made.called(call),
         }
     }
+}
 
-    /// The directory that a node goes into, opened inside the root before anything is made (CVE-2026-41579: an image
-    /// whose /dev is a link), and kept: most nodes go into the same one.
-    fn parent_of<'a>(&self, path: &'a str) -> Result<(OwnedFd, &'a str), Failed> {
-        self.root.provide_parent(path)
-    }
+fn bind_node(node: &Node, parent: &OwnedFd, name: &str) -> Result<(), Failed> {
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    openat(parent, name, flags, Mode::from_raw_mode(0o644))
+        .called(|| format!("openat({name:?}, O_CREAT)"))?;
+    let place = openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .called(|| format!("openat({name:?})"))?;
+    attach::clone_tree(&node.path, false)?.attach(&place).map(drop)
 }
 
 /// A node that is there already must be the same.

@@ -10,12 +10,14 @@ mod enter;
 mod mask;
 mod mount;
 
+pub use mask::is_null;
+
 use std::os::fd::OwnedFd;
 
-use path::Root;
+use path::{Root, Wanted};
 use plan::Propagation;
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use sys::{Called, Doing, Failed};
+use sys::{Called, Doing, Failed, Spent};
 
 /// The root of a container in the making. All paths below are the container's, resolved inside it.
 #[derive(Debug)]
@@ -23,8 +25,15 @@ pub struct Rootfs {
     root: Root,
     /// One empty, read-only directory for all masks: its superblock is made once.
     empty: Option<OwnedFd>,
+    /// The null device, once it was proven to be one.
+    null: Option<OwnedFd>,
     /// Mounts that are sealed at the end, by the handle that they were made with.
     kept: Vec<(String, OwnedFd)>,
+    /// The directory that something was made in last: most things go where the last one went. Forgotten when a mount
+    /// may have covered it.
+    near: Option<(String, OwnedFd)>,
+    /// Handles that have done their work.
+    spent: Spent,
     /// What was done otherwise than planned, because the kernel or a filter around us refused the first way.
     fallbacks: Vec<&'static str>,
 }
@@ -42,7 +51,41 @@ impl Rootfs {
         let place = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .called(|| format!("open({path:?})"))?;
         let root = tree.attach(&place).doing(|| format!("bind {path} on itself"))?;
-        Ok(Self { root: Root::from(root), empty: None, kept: Vec::new(), fallbacks: Vec::new() })
+        let mut spent = Spent::default();
+        spent.push(place);
+        Ok(Self {
+            root: Root::from(root),
+            empty: None,
+            null: None,
+            kept: Vec::new(),
+            near: None,
+            spent,
+            fallbacks: Vec::new(),
+        })
+    }
+
+    /// The directory of a path, made where it is missing, and the path's last name.
+    fn parent<'a>(&mut self, path: &'a str) -> Result<(&OwnedFd, &'a str), Failed> {
+        let (parent, name) = path::split(path)?;
+        if self.near.as_ref().is_none_or(|(near, _)| near != parent) {
+            let opened = self.root.provide(parent, Wanted::Directory)?;
+            let before = self.near.replace((parent.to_owned(), opened));
+            self.spent.extend(before.map(|(_, fd)| fd));
+        }
+        match &self.near {
+            Some((_, fd)) => Ok((fd, name)),
+            None => Err(Failed::refused("the directory was forgotten")),
+        }
+    }
+
+    /// Forgets the directory that something was made in last, if a mount there covers it or what leads to it.
+    fn forget_below(&mut self, target: &str) {
+        let is_covered = |near: &str| {
+            near.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if self.near.as_ref().is_some_and(|(near, _)| is_covered(near)) {
+            self.spent.extend(self.near.take().map(|(_, fd)| fd));
+        }
     }
 
     /// The root, for reading files of the container's.

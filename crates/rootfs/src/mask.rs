@@ -1,8 +1,8 @@
 //! Paths that read as empty, and paths that cannot be written.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use rustix::fs::{FileType, OFlags, Stat, fstat, major, minor};
+use rustix::fs::{FileType, Stat, fstat, major, minor};
 use spec::MOUNT_ATTR_RDONLY;
 use sys::{Called, Doing, Errno, Failed};
 
@@ -24,9 +24,11 @@ impl Rootfs {
         let cover = if FileType::from_raw_mode(mode) == FileType::Directory {
             self.empty_directory()?
         } else {
-            attach::clone_handle(&self.null_device()?, false)?
+            attach::clone_handle(self.null_device()?, false)?
         };
-        cover.attach(&place).map(drop)
+        let handle = cover.attach(&place)?;
+        self.spent.extend([place, handle]);
+        Ok(())
     }
 
     /// Makes a path read-only, by a mount of itself. Nothing happens where nothing is.
@@ -38,7 +40,9 @@ impl Rootfs {
         let Some(place) = self.existing(path)? else { return Ok(()) };
         let mut tree = attach::clone_handle(&place, true)?;
         tree.change(MOUNT_ATTR_RDONLY, 0)?;
-        tree.attach(&place).map(drop)
+        let handle = tree.attach(&place)?;
+        self.spent.extend([place, handle]);
+        Ok(())
     }
 
     fn existing(&self, path: &str) -> Result<Option<OwnedFd>, Failed> {
@@ -52,10 +56,18 @@ impl Rootfs {
 
     /// The container's null device, proven to be one (CVE-2025-31133: a /dev/null that is a link makes its target
     /// writable where the mask should be).
-    fn null_device(&self) -> Result<OwnedFd, Failed> {
-        let null = self.root.resolve_link("/dev/null")?;
-        let stat = fstat(&null).called(|| "fstat(\"/dev/null\")")?;
-        if is_null(&stat) { Ok(null) } else { Err(Failed::refused("/dev/null is not character device 1:3")) }
+    fn null_device(&mut self) -> Result<&OwnedFd, Failed> {
+        let null = if let Some(null) = self.null.take() {
+            null
+        } else {
+            let null = self.root.resolve_link("/dev/null")?;
+            let stat = fstat(&null).called(|| "fstat(\"/dev/null\")")?;
+            if !is_null(&stat) {
+                return Err(Failed::refused("/dev/null is not character device 1:3"));
+            }
+            null
+        };
+        Ok(self.null.insert(null))
     }
 
     /// An empty read-only directory. One superblock serves all: each further one is a copy of the first mount.
@@ -65,57 +77,16 @@ impl Rootfs {
         if let Some(first) = &self.empty {
             return attach::clone_handle(first, false);
         }
-        let tree = attach::fresh("tmpfs", "tmpfs", &[], &data, MOUNT_ATTR_RDONLY)?;
+        let tree = attach::fresh("tmpfs", "tmpfs", &[], &data, MOUNT_ATTR_RDONLY, &mut self.spent)?;
         if let attach::Tree::Detached(first) = &tree {
             self.empty = Some(rustix::io::fcntl_dupfd_cloexec(first, 0).called(|| "dup(mask)")?);
         }
         Ok(tree)
     }
-
-    /// Gives standard streams that are the host's null device the container's instead.
-    pub fn reopen_null(&self) -> Result<(), Failed> {
-        let mut null = None;
-        for number in 0..3 {
-            let stream = stream(number);
-            // A stream may be closed.
-            if !fstat(stream).is_ok_and(|stat| is_null(&stat)) {
-                continue;
-            }
-            let null = match &null {
-                Some(null) => null,
-                None => null.insert(self.open_null()?),
-            };
-            match number {
-                0 => rustix::stdio::dup2_stdin(null),
-                1 => rustix::stdio::dup2_stdout(null),
-                _ => rustix::stdio::dup2_stderr(null),
-            }
-            .called(|| format!("dup2(\"/dev/null\", {number})"))?;
-        }
-        Ok(())
-    }
-
-    fn open_null(&self) -> Result<OwnedFd, Failed> {
-        let null = self.root.open("/dev/null", OFlags::RDWR)?;
-        let stat = fstat(&null).called(|| "fstat(\"/dev/null\")")?;
-        if !is_null(&stat) {
-            return Err(Failed::refused("/dev/null is not character device 1:3"));
-        }
-        // It was opened so that a pipe in its place could not hold us up; the program gets it as it expects it.
-        rustix::fs::fcntl_setfl(&null, OFlags::RDWR).called(|| "fcntl(F_SETFL)")?;
-        Ok(null)
-    }
 }
 
-fn stream(number: u8) -> BorrowedFd<'static> {
-    match number {
-        0 => rustix::stdio::stdin(),
-        1 => rustix::stdio::stdout(),
-        _ => rustix::stdio::stderr(),
-    }
-}
-
-fn is_null(stat: &Stat) -> bool {
+/// Whether this is the null device, character device 1:3.
+pub fn is_null(stat: &Stat) -> bool {
     let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
     is_device && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3)
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
 
-use path::Wanted;
+use path::{Root, Wanted};
 use plan::{Mount, Source};
 use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat, stat};
 use spec::MOUNT_ATTR_RDONLY;
@@ -23,7 +23,7 @@ impl Rootfs {
             Source::New { kind, name, flags, data } => {
                 let place = self.place_fresh(kind, &mount.target)?;
                 let data = with_mode(kind, data, &place)?;
-                (attach::fresh(kind, name, flags, &data, mount.set)?, place)
+                (attach::fresh(kind, name, flags, &data, mount.set, &mut self.spent)?, place)
             }
             Source::Bind { path, recursive } => {
                 let mut tree = attach::clone_tree(path, *recursive)?;
@@ -38,22 +38,33 @@ impl Rootfs {
             self.fallbacks.push("mount(2)");
         }
         let handle = tree.attach(&place)?;
+        self.spent.push(place);
+        self.forget_below(&mount.target);
         for how in &mount.propagation {
             attach::propagate(handle.as_fd(), *how)?;
         }
         if is_tmpfs(&mount.source) {
             self.kept.push((mount.target.clone(), handle));
+        } else {
+            self.spent.push(handle);
         }
         Ok(())
     }
 
     /// Where a new file system goes. proc and sysfs go where the container's root really has a directory of that
     /// name: were /proc a link, masks and labels would land elsewhere (CVE-2023-27561, CVE-2019-19921).
-    fn place_fresh(&self, kind: &str, target: &str) -> Result<OwnedFd, Failed> {
+    fn place_fresh(&mut self, kind: &str, target: &str) -> Result<OwnedFd, Failed> {
+        let is_deep = target.rfind('/').is_some_and(|slash| slash > 0);
+        // Most often the mount before this one has made the directory that this one needs another in.
+        if is_deep {
+            let (parent, name) = self.parent(target)?;
+            if let Some(place) = Root::provide_in(parent, name, Wanted::Directory)? {
+                return Ok(place);
+            }
+        }
         match self.root.resolve_plain(target) {
             Err(failed) if failed.errno() == Some(Errno::NOENT) => {
-                let made = self.root.provide(target, Wanted::Directory)?;
-                if matches!(kind, "proc" | "sysfs") { self.root.resolve_plain(target) } else { Ok(made) }
+                self.root.provide(target, Wanted::Directory)
             }
             Err(failed) if matches!(kind, "proc" | "sysfs") => {
                 Err(failed.while_doing(&format!("{target} must be a directory, not a link")))
@@ -69,7 +80,7 @@ impl Rootfs {
     }
 
     /// Where a bind mount goes: a directory for a directory, a file for anything else.
-    fn place_bind(&self, tree: &Tree, target: &str) -> Result<OwnedFd, Failed> {
+    fn place_bind(&mut self, tree: &Tree, target: &str) -> Result<OwnedFd, Failed> {
         let mode = match tree {
             Tree::Detached(tree) => fstat(tree).called(|| "fstat(source)")?.st_mode,
             Tree::Later(Old::Bind { path, .. }) => {
@@ -107,7 +118,9 @@ impl Rootfs {
             Some(index) => self.kept.swap_remove(index).1,
             None => self.root.resolve(target)?,
         };
-        attach::change_handle(handle.as_fd(), MOUNT_ATTR_RDONLY, 0).doing(|| format!("seal {target}"))
+        attach::change_handle(handle.as_fd(), MOUNT_ATTR_RDONLY, 0).doing(|| format!("seal {target}"))?;
+        self.spent.push(handle);
+        Ok(())
     }
 
     /// Makes `/` read-only.
@@ -122,6 +135,9 @@ impl Rootfs {
 
     /// Makes a directory where there is none.
     pub fn provide_directory(&self, path: &str) -> Result<(), Failed> {
+        if path == "/" {
+            return Ok(());
+        }
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         match self.root.open(path, flags) {
             Err(failed) if failed.errno() == Some(Errno::NOENT) => {

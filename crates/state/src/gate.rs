@@ -70,6 +70,12 @@ impl AsFd for Gate {
     }
 }
 
+impl From<Gate> for OwnedFd {
+    fn from(gate: Gate) -> Self {
+        gate.0
+    }
+}
+
 impl Knock {
     /// Knocks; `ECONNREFUSED` where nobody waits any more.
     pub fn at(entry: &Entry) -> Result<Self, Failed> {

@@ -99,7 +99,7 @@ impl Store {
     }
 
     /// Claims an id: makes its directory and locks it. Of two who claim the same one, one gets [`Error::Exists`].
-    pub fn claim(&self, id: &str) -> Result<Entry, Error> {
+    pub fn claim(self, id: &str) -> Result<Entry, Error> {
         match mkdirat(&self.directory, id, Mode::from_raw_mode(0o711)) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(Error::Exists),
@@ -111,7 +111,7 @@ impl Store {
     /// One container's directory, locked; waits while another command holds it.
     ///
     /// `delete` of a half-made container may have taken the directory away meanwhile: that is [`Error::NotFound`].
-    pub fn lock(&self, id: &str) -> Result<Entry, Error> {
+    pub fn lock(self, id: &str) -> Result<Entry, Error> {
         let mut entry = self.look(id)?;
         loop {
             match flock(&entry.directory, FlockOperation::LockExclusive) {
@@ -127,14 +127,19 @@ impl Store {
     }
 
     /// One container's directory, not locked: for commands that only look.
-    pub fn look(&self, id: &str) -> Result<Entry, Error> {
+    pub fn look(self, id: &str) -> Result<Entry, Error> {
         let directory = match openat(&self.directory, id, DIRECTORY, Mode::empty()) {
             Ok(directory) => directory,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(Error::NotFound),
             Err(errno) => return Err(Failed::call(format!("openat({id:?})"), errno).into()),
         };
-        let root = rustix::io::fcntl_dupfd_cloexec(&self.directory, 0).called(|| "dup(state root)")?;
-        Ok(Entry { directory, root, id: id.to_owned(), is_locked: false })
+        Ok(Entry { directory, root: self.directory, id: id.to_owned(), is_locked: false })
+    }
+
+    /// Another handle of the same root: for one container after the other.
+    pub fn again(&self) -> Result<Self, Failed> {
+        let directory = rustix::io::fcntl_dupfd_cloexec(&self.directory, 0).called(|| "dup(state root)")?;
+        Ok(Self { directory })
     }
 
     /// All ids, sorted, each with the user id that owns its directory.

@@ -33,9 +33,55 @@ pub struct Birth<'a> {
 #[derive(Debug)]
 pub enum Side {
     /// The new process.
-    Child,
+    Child(Newborn),
     /// The process that called, with its child: the number for printing, the descriptor for acting.
     Parent(i32, Pidfd),
+}
+
+/// The child of a fork that was born just now, with copies of all that its parent had.
+#[derive(Debug)]
+pub struct Newborn(());
+
+impl Newborn {
+    /// Closes every descriptor from `first` on but those that are kept, and gives up the newborn's part in everything
+    /// else that it was born with: a lock that its parent holds, say, would otherwise be held by it too.
+    ///
+    /// For a child that goes on with what it keeps alone, and ends by execve(2) or [`crate::leave`]: whoever owned the
+    /// others in the parent is not run here any more.
+    pub fn keep(self, first: u32, kept: &mut [u32]) -> Result<(), Failed> {
+        kept.sort_unstable();
+        let mut from = first;
+        for &number in kept.iter().filter(|&&number| number >= first) {
+            if number > from {
+                close_between(from, number - 1)?;
+            }
+            from = number + 1;
+        }
+        close_between(from, u32::MAX)
+    }
+}
+
+fn close_between(first: u32, last: u32) -> Result<(), Failed> {
+    // SAFETY: the caller is a newborn child that will not use what it does not keep: see `Newborn::keep`.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
+        return Ok(());
+    }
+    match last_errno() {
+        // Before Linux 5.9, or denied: by hand, as far as descriptors can go.
+        Errno::NOSYS | Errno::PERM => {
+            let end = last.min(
+                rustix::process::getrlimit(rustix::process::Resource::Nofile)
+                    .current
+                    .map_or(1 << 20, |most| u32::try_from(most).unwrap_or(1 << 20)),
+            );
+            for number in first..=end {
+                // SAFETY: as above.
+                unsafe { libc::close(number.cast_signed()) };
+            }
+            Ok(())
+        }
+        errno => Err(Failed::call(format!("close_range({first}, {last})"), errno)),
+    }
 }
 
 /// struct clone_args of clone3(2), as of Linux 5.7.
@@ -89,7 +135,7 @@ pub fn fork_into(birth: &Birth<'_>) -> Result<Side, Failed> {
     // Without CLONE_VM the child works on a copy, and no other thread exists whose locks it could inherit.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<Args>()) };
     match i32::try_from(pid) {
-        Ok(0) => Ok(Side::Child),
+        Ok(0) => Ok(Side::Child(Newborn(()))),
         Ok(pid) if pid > 0 => {
             // SAFETY: the call succeeded with CLONE_PIDFD: a new descriptor is in `pidfd`, owned by nobody else.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };

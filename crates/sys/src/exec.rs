@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 
 use rustix::fs::{
-    CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fcntl_get_seals, fstat,
-    memfd_create, open, sendfile, statvfs,
+    CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create, open,
+    sendfile, statfs,
 };
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
@@ -103,6 +103,12 @@ pub fn execute_fd(program: BorrowedFd<'_>, arguments: &Strings, environment: &St
 
 const OURSELVES: &CStr = c"/proc/self/exe";
 
+/// `ST_RDONLY` of statfs(2).
+const READ_ONLY: u64 = 1;
+
+/// `TMPFS_MAGIC` of linux/magic.h: the file system that memfds are of.
+const TMPFS: i64 = 0x0102_1994;
+
 /// Makes sure that our own executable cannot be written through /proc/PID/exe by what runs in a container
 /// (CVE-2019-5736): returns when that is so, and otherwise executes this program anew from a read-only view of
 /// itself, or from a sealed copy where no such view can be had.
@@ -110,8 +116,8 @@ const OURSELVES: &CStr = c"/proc/self/exe";
 /// The proof is the kernel's own word, not an environment variable that a caller could set: the mount that we
 /// were executed from is read-only, or the file is a memfd sealed against writing.
 pub fn seal() -> Result<(), Failed> {
-    let mount = statvfs(OURSELVES).called(|| "statfs(\"/proc/self/exe\")")?;
-    if mount.f_flag.contains(StatVfsMountFlags::RDONLY) || is_sealed_copy()? {
+    let fs = statfs(OURSELVES).called(|| "statfs(\"/proc/self/exe\")")?;
+    if fs.f_flags.cast_unsigned() & READ_ONLY != 0 || (fs.f_type == TMPFS && is_sealed_copy()?) {
         return Ok(());
     }
     let arguments = std::env::args_os().filter_map(|argument| {

@@ -16,10 +16,11 @@ mod misc;
 mod mount;
 mod pidfd;
 mod signal;
+mod spent;
 mod usage;
 
 pub use bpf::DeviceFilter;
-pub use clone::{Birth, Side, fork_into, namespace};
+pub use clone::{Birth, Newborn, Side, fork_into, namespace};
 pub use error::{Called, Doing, Failed};
 pub use exec::{Strings, environment, execute, execute_fd, seal};
 pub use misc::{
@@ -30,6 +31,7 @@ pub use mount::{change_mount, propagate_mount};
 pub use pidfd::{Exit, Pidfd, Reaped, reap_any};
 pub use rustix::io::Errno;
 pub use signal::{Mask, SignalFd, block_signals, default_signals, restore_mask};
+pub use spent::Spent;
 pub use usage::peak_of_children;
 
 /// Makes `$run`, a `fn() -> u8`, the program's entry: the C library calls it directly.

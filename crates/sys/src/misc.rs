@@ -40,7 +40,9 @@ pub fn unshare_cgroup() -> Result<(), Failed> {
 pub fn join_keyring(name: &CStr) -> Result<(), Failed> {
     const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
     const KEYCTL_SETPERM: i32 = 5;
-    const KEYCTL_DESCRIBE: i32 = 6;
+    // What the kernel gives a session keyring (the possessor everything but to change it, its user to see, read and
+    // link it), and that its user may search it, as runc grants, so that exec finds it.
+    const PERMISSIONS: u32 = 0x3f13_0000 | 0x0008_0000;
     // SAFETY: the name is a C string that the kernel copies.
     let key = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
     if key == -1 {
@@ -49,18 +51,8 @@ pub fn join_keyring(name: &CStr) -> Result<(), Failed> {
             errno => Err(Failed::call(format!("keyctl(JOIN_SESSION_KEYRING, {name:?})"), errno)),
         };
     }
-    let mut told = [0u8; 256];
-    // SAFETY: the kernel writes at most the length passed, which is the buffer's.
-    let length =
-        unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_DESCRIBE, key, told.as_mut_ptr(), told.len()) };
-    if length == -1 {
-        return Err(Failed::call("keyctl(DESCRIBE)", last_errno()));
-    }
-    // "keyring;UID;GID;PERM;NAME": whoever has the same uid may search it, as runc grants, so that exec finds it.
-    let permissions = told.split(|&byte| byte == b';').nth(3).and_then(|hex| std::str::from_utf8(hex).ok());
-    let permissions = permissions.and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0x3f3f_0000);
     // SAFETY: plain numbers only.
-    if unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, key, permissions | 0x0008_0000) } == -1 {
+    if unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, key, PERMISSIONS) } == -1 {
         return Err(Failed::call("keyctl(SETPERM)", last_errno()));
     }
     Ok(())

@@ -52,8 +52,21 @@ pub fn default_signals(which: u64) -> Result<(), Failed> {
         if which & (1 << (signal - 1)) == 0 {
             continue;
         }
-        // SAFETY: SIG_DFL is a valid disposition of every signal; no handler of ours is involved.
-        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+        // The kernel's own call: the C library refuses 32 and 33, which it keeps for itself, and callers do ignore them.
+        // `struct sigaction` as the kernel has it, all zero: SIG_DFL, no flags, no restorer, an empty mask.
+        let default = [0_u64; 4];
+        // SAFETY: `default` is as long as the kernel's structure on 64-bit machines and lives until the call returns; it
+        // is only read. SIG_DFL is a valid disposition of every signal; no handler of ours is involved.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
+        if result == -1 {
             return Err(Failed::call(format!("signal({signal}, SIG_DFL)"), last_errno()));
         }
     }
