@@ -70,19 +70,6 @@ pub fn join_keyring(name: &CStr) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Whether a descriptor is open and goes on over execve(2), as those do that a caller hands on.
-pub fn is_inherited(number: u32) -> Result<bool, Failed> {
-    let number = i32::try_from(number).map_err(|_| Failed::refused(format!("{number} is no descriptor")))?;
-    // SAFETY: F_GETFD only asks.
-    match unsafe { libc::fcntl(number, libc::F_GETFD) } {
-        -1 => match last_errno() {
-            Errno::BADF => Ok(false),
-            errno => Err(Failed::call(format!("fcntl({number}, F_GETFD)"), errno)),
-        },
-        flags => Ok(flags & libc::FD_CLOEXEC == 0),
-    }
-}
-
 /// setgroups(2) of this thread, by number.
 pub fn set_groups(groups: &[u32]) -> Result<(), Failed> {
     // SAFETY: the kernel reads `len` numbers from the slice.

@@ -7,7 +7,6 @@ use crate::invocation::{Create, Run};
 use crate::log::Log;
 
 fn order(create: Create, gated: bool) -> Result<Order, Complaint> {
-    check_preserved(create.preserve_fds)?;
     Ok(Order {
         bundle: create.bundle.as_deref().map(|path| text(path, "--bundle")).transpose()?,
         keep_keyring: create.no_new_keyring,
@@ -17,18 +16,6 @@ fn order(create: Create, gated: bool) -> Result<Order, Complaint> {
         id: create.id,
         gated,
     })
-}
-
-/// What is handed on must have been handed to us: a descriptor of our own, all of which are close-on-exec, does not
-/// count.
-fn check_preserved(count: u32) -> Result<(), Complaint> {
-    for number in 3..3 + count {
-        if !sys::is_inherited(number)? {
-            let told = format!("--preserve-fds {count}: descriptor {number} is not open");
-            return Err(Complaint::new(told));
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn create(containers: &Containers, create: Create, log: &mut Log) -> Outcome {
