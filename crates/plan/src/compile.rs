@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use spec::{CAPABILITIES, Linux, NamespaceKind, Process, Spec};
+use spec::{Linux, NamespaceKind, Process, Spec};
 
 use crate::cgroup::{self, CgroupPlan};
 use crate::mount::{self, Propagation, PropagationKind};
@@ -265,9 +265,8 @@ impl Plan {
         // and runc drops it without a word.
         let raised = kept.ambient & kept.permitted & kept.inheritable;
         if raised != kept.ambient {
-            let is_lost = |bit: &usize| (kept.ambient & !raised) & (1 << bit) != 0;
-            let names = CAPABILITIES.iter().enumerate().filter(|(bit, _)| is_lost(bit));
-            let lost: Vec<&str> = names.map(|(_, name)| *name).collect();
+            let lost = (0_usize..64).filter(|bit| (kept.ambient & !raised) & (1 << bit) != 0);
+            let lost: Vec<&str> = lost.filter_map(|bit| spec::CAPABILITIES.get(bit).copied()).collect();
             let why = "not both permitted and inheritable";
             self.warnings.push(format!("process.capabilities.ambient: {} dropped: {why}", lost.join(", ")));
         }
