@@ -45,7 +45,7 @@ bench: build ## measure beside runc, crun and the floor, in turns (ARGS="--round
 	@script/bench-peers
 	@$(OUT)/$(TARGET)/release/bench --runtime cofferdam=$(BIN) $(ARGS)
 
-attacks: build ## take each defence out by its patch and show that its attack then succeeds
+attacks: ## take each defence out by its patch and show that its attack then succeeds
 	@script/attacks
 
 fuzz: ## fuzz every parser of foreign bytes for FUZZ_SECONDS=60 each

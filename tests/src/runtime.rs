@@ -38,6 +38,11 @@ impl Runtime {
         Self { program }
     }
 
+    /// The program at this path: a copy that a hostile container may try to write to, for one.
+    pub fn at(program: &Path) -> Self {
+        Self { program: program.to_owned() }
+    }
+
     /// The first program of that name in `PATH`.
     pub fn find(name: &str) -> Option<Self> {
         let path = std::env::var_os("PATH")?;

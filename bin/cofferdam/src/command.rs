@@ -67,7 +67,7 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
         Command::Plan { bundle, id, json } => documents::plan(&bundle, id, json),
         Command::Create(order) => create::create(&containers(global)?, order, log),
         Command::Run(order) => create::run(&containers(global)?, order, log),
-        Command::Try(attempt) => attempt::run(&containers(global)?, attempt, log),
+        Command::Try(attempt) => attempt::run(global, &attempt, log),
         Command::Start { id } => told("start", &id, containers(global)?.start(&id)),
         Command::Kill { all, id, signal } => kill(&containers(global)?, all, &id, &signal),
         Command::Delete { force, id } => look::delete(&containers(global)?, &id, force, log),

@@ -38,19 +38,21 @@ impl Containers {
     /// Signals stay blocked in the calling thread until the [`Created`] is let go of, so that none ends us half-way.
     pub fn create(&self, plan: &Plan) -> Result<Created, Error> {
         let mask = block_signals()?;
+        self.create_blocked(plan, mask).map_err(|error| match restore_mask(&mask) {
+            Ok(()) => error,
+            Err(failed) => error.and_left(&[failed]),
+        })
+    }
+
+    /// The same for a caller who has blocked all signals already, and keeps them so: `mask` is what the program gets.
+    pub fn create_blocked(&self, plan: &Plan, mask: Mask) -> Result<Created, Error> {
         let mut made = Making { containers: self, plan, mask, undo: Undo::default(), gate: None, born: None };
         let outcome = made.carry_out();
         let created = match outcome {
             Ok(record) => made.finish(record),
             Err(error) => Err(error),
         };
-        created.map_err(|error| {
-            let error = error.and_left(&made.undo.run());
-            match restore_mask(&mask) {
-                Ok(()) => error,
-                Err(failed) => error.and_left(&[failed]),
-            }
-        })
+        created.map_err(|error| error.and_left(&made.undo.run()))
     }
 }
 

@@ -23,18 +23,28 @@ impl Containers {
 
     /// Waits until init is no more, forwards every signal that reaches us to it, and reaps what comes to us.
     pub fn supervise(&self, created: &Created) -> Result<Exit, Error> {
+        let exit = self.attend(created, Ok)?;
+        restore_mask(&created.mask)?;
+        Ok(exit)
+    }
+
+    /// The same, with signals blocked also afterwards, and with a say in what is sent to init for each that reaches us.
+    pub fn attend(
+        &self,
+        created: &Created,
+        mut translate: impl FnMut(i32) -> Result<i32, Error>,
+    ) -> Result<Exit, Error> {
         let signals = SignalFd::open()?;
         loop {
             match signals.next_signal()? {
                 SIGCHLD => {
                     if let Some(exit) = reap(created)? {
-                        restore_mask(&created.mask)?;
                         return Ok(exit);
                     }
                 }
                 // A window's size is the terminal's business; SIGURG says nothing to a process without sockets of ours.
                 SIGURG | SIGWINCH => {}
-                signal => match created.init.signal(signal) {
+                signal => match created.init.signal(translate(signal)?) {
                     Err(failed) if failed.errno() != Some(Errno::SRCH) => return Err(failed.into()),
                     _ => {}
                 },

@@ -41,9 +41,10 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Closes everything else that the child was born with, but what the caller of `--preserve-fds` named: the
-    /// parent's end of the line, by which its death is heard, the lock of the state directory, directories of the host.
-    fn keep(&self, newborn: Newborn, preserve_fds: u32) -> Result<(), Failed> {
+    /// Closes everything that is not in here, but what the caller of `--preserve-fds` named. First what the child was
+    /// born with: the parent's end of the line, by which its death is heard, the lock of the state directory, directories
+    /// of the host. Later its own tools, when they are not needed any more.
+    fn keep_only(&self, newborn: &Newborn, preserve_fds: u32) -> Result<(), Failed> {
         let doors = self.doors.iter().map(|door| door.as_fd().as_raw_fd());
         let gate = self.gate.iter().map(|gate| gate.as_fd().as_raw_fd());
         let mut kept: Vec<u32> =
@@ -62,9 +63,17 @@ impl Inherited {
 
 /// Walks the child's part of the plan. Comes back only if it could not become the program, with the exit status.
 pub fn run(plan: &Plan, newborn: Newborn, inherited: Inherited) -> u8 {
-    let kept = inherited.keep(newborn, plan.preserve_fds);
-    let mut child =
-        Child { plan, inherited, proc: None, rootfs: None, shared: false, has_arrived: false, line: None };
+    let kept = inherited.keep_only(&newborn, plan.preserve_fds);
+    let mut child = Child {
+        plan,
+        newborn,
+        inherited,
+        proc: None,
+        rootfs: None,
+        shared: false,
+        has_arrived: false,
+        line: None,
+    };
     match kept.and_then(|()| child.walk()) {
         Ok(()) => 0,
         Err(failed) => {
@@ -76,6 +85,7 @@ pub fn run(plan: &Plan, newborn: Newborn, inherited: Inherited) -> u8 {
 
 struct Child<'a> {
     plan: &'a Plan,
+    newborn: Newborn,
     inherited: Inherited,
     /// The host's /proc, taken before anything of the container's is mounted.
     proc: Option<Procfs>,
@@ -195,21 +205,16 @@ impl Child<'_> {
 
     fn ready(&mut self) -> Result<(), Failed> {
         program::enter(&self.plan.program.cwd, self.has_arrived)?;
-        // Everything of ours goes with execve(2); what the caller of --preserve-fds named stays.
-        let first = 3 + self.plan.preserve_fds;
-        if !sys::mark_cloexec(first)? {
-            stdio::mark_each(first)?;
-        }
         sys::default_signals(self.plan.default_signals)?;
         let program = program::find(&self.inherited.arguments, &self.inherited.environment)?;
         self.inherited.arguments.program(program);
+        let fallbacks = self.rootfs.as_ref().map_or_else(Vec::new, |rootfs| rootfs.fallbacks().to_vec());
+        // Whatever of ours is open now, the gate and the lines apart, somebody inside might reach: init waits.
+        std::mem::forget((self.rootfs.take(), self.proc.take()));
+        self.inherited.keep_only(&self.newborn, self.plan.preserve_fds)?;
         // From here on our parent may end; until it has written us down, its end is ours all the same, by the line.
         set_parent_process_death_signal(None).called(|| "prctl(PR_SET_PDEATHSIG, 0)")?;
-        let fallbacks = self.rootfs.as_ref().map_or(&[][..], Rootfs::fallbacks);
-        self.inherited.report.ready(fallbacks)?;
-        self.rootfs = None;
-        self.proc = None;
-        Ok(())
+        self.inherited.report.ready(&fallbacks)
     }
 
     fn wait(&mut self) -> Result<(), Failed> {

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use path::Root;
 use rootfs::is_null;
-use rustix::fs::{Dir, Gid, Mode, OFlags, Uid, fchown, fstat, openat};
+use rustix::fs::{Gid, OFlags, Uid, fchown, fstat};
 use sys::{Called, Errno, Failed};
 
 /// Makes the standard streams the container's: the host's null device becomes the container's, and all others are
@@ -52,19 +52,4 @@ fn open_null(root: &Root) -> Result<OwnedFd, Failed> {
     // It was opened so that a pipe in its place could not hold us up; the program gets it as it expects it.
     rustix::fs::fcntl_setfl(&null, OFlags::RDWR).called(|| "fcntl(F_SETFL)")?;
     Ok(null)
-}
-
-/// Marks every open descriptor from `first` on close-on-exec, one by one: for Linux before 5.11.
-pub(crate) fn mark_each(first: u32) -> Result<(), Failed> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let list = openat(rustix::fs::CWD, "/proc/self/fd", flags, Mode::empty())
-        .called(|| "open(\"/proc/self/fd\")")?;
-    for item in Dir::read_from(&list).called(|| "getdents(\"/proc/self/fd\")")? {
-        let item = item.called(|| "getdents(\"/proc/self/fd\")")?;
-        let number = item.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok());
-        if let Some(number) = number.filter(|number| *number >= first) {
-            sys::mark_one_cloexec(number)?;
-        }
-    }
-    Ok(())
 }

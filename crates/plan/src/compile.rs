@@ -240,10 +240,9 @@ impl Plan {
         }
         let user = &process.user;
         let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
-        let Some(asked) = &process.capabilities else {
-            self.steps.push(identity);
-            return;
-        };
+        // Without the object there are none, as with runc: not those that our caller happens to have.
+        let none = spec::Capabilities::default();
+        let asked = process.capabilities.as_ref().unwrap_or(&none);
         let mut unknown = Vec::new();
         let mut set = |names: &[String]| {
             let mut bits = 0;

@@ -13,9 +13,7 @@ use crate::{Rootfs, attach};
 impl Rootfs {
     /// Makes the root `/` and lets go of the host's mounts. `shared`: the host's mounts stayed shared, and letting go
     /// of them must not reach the host.
-    pub fn pivot(&mut self, shared: bool) -> Result<(), Failed> {
-        // No handle of the host's may be open once anything of the container's can run.
-        self.spent.close();
+    pub fn pivot(&self, shared: bool) -> Result<(), Failed> {
         let old = if shared { Some(open_old()?) } else { None };
         fchdir(self.root.as_fd()).called(|| "fchdir(root)")?;
         // The old root comes to lie on top of the new one, where the next call takes it away again.
@@ -29,8 +27,7 @@ impl Rootfs {
     }
 
     /// Moves the root to `/` without pivoting, for hosts whose root is a ramfs.
-    pub fn move_root(&mut self) -> Result<(), Failed> {
-        self.spent.close();
+    pub fn move_root(&self) -> Result<(), Failed> {
         fchdir(self.root.as_fd()).called(|| "fchdir(root)")?;
         mount_move(".", "/").called(|| "mount(\".\", \"/\", MS_MOVE)")?;
         chroot(".").called(|| "chroot(\".\")")?;

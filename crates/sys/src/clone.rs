@@ -47,8 +47,8 @@ impl Newborn {
     /// else that it was born with: a lock that its parent holds, say, would otherwise be held by it too.
     ///
     /// For a child that goes on with what it keeps alone, and ends by execve(2) or [`crate::leave`]: whoever owned the
-    /// others in the parent is not run here any more.
-    pub fn keep(self, first: u32, kept: &mut [u32]) -> Result<(), Failed> {
+    /// others, in the parent or here, is not run any more.
+    pub fn keep(&self, first: u32, kept: &mut [u32]) -> Result<(), Failed> {
         kept.sort_unstable();
         let mut from = first;
         for &number in kept.iter().filter(|&&number| number >= first) {

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::AsRawFd;
 
+use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::{Called, Errno, Failed, last_errno};
@@ -34,6 +35,17 @@ pub fn unshare_cgroup() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Leaves the mount table that this process shares with others for a copy of its own. What the host mounts later still
+/// arrives in it, and nothing that is mounted in it leaves.
+pub fn unshare_mounts() -> Result<(), Failed> {
+    // SAFETY: CLONE_NEWNS (which takes CLONE_FS with it) changes only which mounts this process sees, and how.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } == -1 {
+        return Err(Failed::call("unshare(CLONE_NEWNS)", last_errno()));
+    }
+    mount_change(c"/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .called(|| "mount(\"/\", MS_SLAVE | MS_REC)")
+}
+
 /// Joins a new session keyring of this name (keyctl(2)), so that the container does not share its caller's.
 ///
 /// Kernels without keys (`ENOSYS`) have nothing to share, which is as good.
@@ -54,29 +66,6 @@ pub fn join_keyring(name: &CStr) -> Result<(), Failed> {
     // SAFETY: plain numbers only.
     if unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, key, PERMISSIONS) } == -1 {
         return Err(Failed::call("keyctl(SETPERM)", last_errno()));
-    }
-    Ok(())
-}
-
-/// Marks every descriptor from `first` on close-on-exec (close_range(2)); false where the kernel is older than 5.11.
-pub fn mark_cloexec(first: u32) -> Result<bool, Failed> {
-    const CLOSE_RANGE_CLOEXEC: u32 = 4;
-    // SAFETY: nothing is closed, only marked: no owner loses its descriptor.
-    if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) } == -1 {
-        return match last_errno() {
-            Errno::NOSYS | Errno::INVAL => Ok(false),
-            errno => Err(Failed::call(format!("close_range({first}, CLOEXEC)"), errno)),
-        };
-    }
-    Ok(true)
-}
-
-/// Marks one descriptor close-on-exec, by number; one that is not open is as good.
-pub fn mark_one_cloexec(number: u32) -> Result<(), Failed> {
-    let number = i32::try_from(number).map_err(|_| Failed::refused(format!("{number} is no descriptor")))?;
-    // SAFETY: nothing is closed, only marked: no owner loses its descriptor.
-    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 && last_errno() != Errno::BADF {
-        return Err(Failed::call(format!("fcntl({number}, F_SETFD, FD_CLOEXEC)"), last_errno()));
     }
     Ok(())
 }

@@ -1,11 +1,160 @@
 //! `try`: a throw-away container.
+//!
+//! Its bundle lies in a tmpfs that is mounted in a mount namespace of this process alone: the host never sees it, and
+//! the kernel takes it away when we end, however we end. All signals stay blocked from the first side effect to the
+//! last undoing; while the program runs they are read and passed on, before that they are looked for.
 
-use container::Containers;
+mod archive;
+mod document;
+mod place;
+mod skeleton;
 
-use super::{Complaint, Outcome};
-use crate::invocation::Try;
+use container::{Containers, Order, plan_bundle};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::rand::{GetRandomFlags, getrandom};
+use sys::{Called, Mask, SignalFd, block_signals};
+
+use super::{Complaint, Outcome, text};
+use crate::invocation::{Global, Try};
 use crate::log::Log;
+use crate::root::{Origin, StateRoot};
+use place::Place;
 
-pub(super) fn run(_containers: &Containers, _attempt: Try, _log: &mut Log) -> Outcome {
-    Err(Complaint::new("try: not built yet, see docs/roadmap.md"))
+pub(super) fn run(global: &Global, attempt: &Try, log: &mut Log) -> Outcome {
+    if attempt.tty {
+        return Err(Complaint::new("try: --tty: not built yet, see docs/roadmap.md"));
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(Complaint {
+            hint: Some("run it as root; rootless containers come later, see docs/roadmap.md".to_owned()),
+            ..Complaint::new("try: needs root for now")
+        });
+    }
+    sys::seal()?;
+    let root = StateRoot::find(global.root.as_deref())?;
+    let directory = text(&root.directory, "--root")?;
+    let containers = Containers::under(directory.as_str()).sticky(root.origin == Origin::User);
+    let id = match &attempt.name {
+        Some(name) => name.clone(),
+        None => made_up()?,
+    };
+    // What the caller typed is relative to here, and the bundle will be elsewhere.
+    let document = document::Draft::of(attempt, &id)?;
+
+    let mask = block_signals()?;
+    containers.adopt_orphans().map_err(|error| error.while_doing("try"))?;
+    for warning in place::sweep(&directory, &containers) {
+        log.warning(&warning);
+    }
+    let place = Place::make(&directory, &id, root.origin == Origin::User).map_err(in_try)?;
+    let outcome = Run { attempt, containers: &containers, id: &id, mask, place: &place }.whole(document, log);
+    match (outcome, place.remove()) {
+        (outcome, Ok(())) => outcome,
+        (Ok(_), Err(failed)) => Err(in_try(failed)),
+        (Err(mut complaint), Err(failed)) => {
+            complaint.told = format!("{}; undoing it: {failed}", complaint.told);
+            Err(complaint)
+        }
+    }
+}
+
+/// One run, with the directory that it happens in.
+struct Run<'a> {
+    attempt: &'a Try,
+    containers: &'a Containers,
+    id: &'a str,
+    mask: Mask,
+    place: &'a Place,
+}
+
+impl Run<'_> {
+    fn whole(&self, document: document::Draft, log: &mut Log) -> Outcome {
+        let interrupt = Interrupt(SignalFd::open()?);
+        let rootfs = self.place.rootfs();
+        let spec = match (&self.attempt.rootfs, &self.attempt.tar) {
+            (Some(_), _) => document.finish(Vec::new()),
+            (None, Some(file)) => {
+                archive::unpack(file, &rootfs, &interrupt, log)?;
+                document.finish(Vec::new())
+            }
+            (None, None) => document
+                .finish(skeleton::build(&rootfs, self.id).map_err(|why| Complaint::new(why.to_string()))?),
+        };
+        self.place.write_config(&spec).map_err(in_try)?;
+        interrupt.check()?;
+        self.live(log).map_err(|error| error.while_doing("try").into())
+    }
+
+    /// From the bundle to the program's end, and back to no container.
+    fn live(&self, log: &mut Log) -> Result<u8, container::Error> {
+        let bundle = Some(self.place.path().to_owned());
+        let order = Order { id: self.id.to_owned(), bundle, ..Order::default() };
+        let plan = plan_bundle(&order)?;
+        let created = self.containers.create_blocked(&plan, self.mask)?;
+        created.warnings.iter().for_each(|warning| log.warning(warning));
+        let mut ended_by = None;
+        let exit = self.containers.attend(&created, |signal| {
+            if ENDING.contains(&signal) && !is_handled(created.pid, signal)? {
+                ended_by = Some(signal);
+                return Ok(KILL);
+            }
+            Ok(signal)
+        });
+        let removed = self.containers.delete(self.id, true);
+        let code = exit?.code();
+        removed?;
+        Ok(ended_by.filter(|_| code == status_of(KILL)).map_or(code, status_of))
+    }
+}
+
+/// The signals by which people and service managers end a program: SIGHUP, SIGINT, SIGQUIT, SIGTERM.
+const ENDING: [i32; 4] = [1, 2, 3, 15];
+const KILL: i32 = 9;
+
+/// Whether the program does anything of its own about a signal, be it to ignore it. The first process of a pid
+/// namespace gets no signal that it has no handler for: what would end it elsewhere is lost there, and the person who
+/// typed Ctrl-C waits for ever. The number is our unreaped child's, so it is nobody else's.
+fn is_handled(pid: i32, signal: i32) -> Result<bool, container::Error> {
+    let status = probe::read_text(&format!("/proc/{pid}/status"))?;
+    let sets = ["SigCgt:", "SigIgn:"];
+    let words = status.lines().filter_map(|line| sets.iter().find_map(|name| line.strip_prefix(name)));
+    let handled =
+        words.filter_map(|word| u64::from_str_radix(word.trim(), 16).ok()).fold(0, |all, set| all | set);
+    Ok(handled & (1 << (signal - 1)) != 0)
+}
+
+/// What a shell makes of an end by signal.
+fn status_of(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+}
+
+/// Signals that came before there was anybody to pass them to.
+struct Interrupt(SignalFd);
+
+impl Interrupt {
+    /// An error if somebody wants us to end.
+    fn check(&self) -> Result<(), Complaint> {
+        loop {
+            let mut signals = [PollFd::new(&self.0, PollFlags::IN)];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            if poll(&mut signals, Some(&now)).called(|| "poll(signalfd)")? == 0 {
+                return Ok(());
+            }
+            let signal = self.0.next_signal()?;
+            if ENDING.contains(&signal) {
+                let told = format!("try: ended by signal {signal} before the program ran");
+                return Err(Complaint { status: status_of(signal), ..Complaint::new(told) });
+            }
+        }
+    }
+}
+
+fn made_up() -> Result<String, Complaint> {
+    let mut bytes = [0; 4];
+    getrandom(&mut bytes, GetRandomFlags::empty()).called(|| "getrandom()")?;
+    Ok(format!("try-{:08x}", u32::from_ne_bytes(bytes)))
+}
+
+fn in_try(failed: sys::Failed) -> Complaint {
+    failed.while_doing("try").into()
 }
