@@ -231,7 +231,7 @@ impl Child<'_> {
     }
 
     fn execute(&mut self) -> Result<(), Failed> {
-        sys::restore_mask(&self.inherited.mask)?;
+        sys::restore_mask(&self.inherited.mask.without(self.plan.unblocked_signals))?;
         let Inherited { arguments, environment, .. } = &self.inherited;
         let errno = arguments.execute(environment);
         Err(program::not_executed(arguments, errno))
