@@ -184,6 +184,7 @@ impl Plan {
         if self.cgroup.groups.iter().any(cgroup::Group::joins_by_tasks) {
             steps.push(Step::JoinGroups);
         }
+        steps.push(Step::AllCpus);
         steps.extend(process.oom_score_adj.map(Step::OomScore));
         steps.push(Step::Session);
         if !request.keep_keyring {
