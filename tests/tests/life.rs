@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -158,7 +159,6 @@ fn root_the_json_log_has_the_last_error() {
 #[test]
 fn root_a_tmpfs_takes_over_a_mode_only_from_what_it_covers() {
     needs!(Root, Busybox);
-    use std::os::unix::fs::PermissionsExt as _;
     let bundle = Bundle::new("modes")
         .mount("/there", "tmpfs", "tmpfs", &["nosuid"])
         .mount("/deep/new", "tmpfs", "tmpfs", &["nosuid"])
