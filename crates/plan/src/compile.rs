@@ -1,6 +1,6 @@
 //! From what was asked and what the host has, to what will be done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use spec::{Linux, NamespaceKind, Process, Spec};
@@ -151,10 +151,12 @@ fn acts(plan: &Plan, namespaces: &Namespaces<'_>, request: &Request) -> Vec<Act>
 
 fn program(process: &Process) -> Program {
     let mut env: Vec<String> = Vec::with_capacity(process.env.len() + 1);
+    let mut places = BTreeMap::new();
     for pair in &process.env {
         let name = pair.split_once('=').map_or(pair.as_str(), |(name, _)| name);
+        let place = *places.entry(name).or_insert(env.len());
         // The last of a name wins, in the place of the first.
-        match env.iter_mut().find(|known| known.split_once('=').is_some_and(|(known, _)| known == name)) {
+        match env.get_mut(place) {
             Some(known) => known.clone_from(pair),
             None => env.push(pair.clone()),
         }
@@ -321,12 +323,9 @@ fn root_propagation(linux: &Linux) -> Result<(Propagation, Option<Propagation>),
     })
 }
 
+/// Each path once, in the order in which they come. A document may list a million: looking through those before for each
+/// would take hours.
 fn unique(paths: &[String]) -> impl Iterator<Item = String> {
-    let mut seen: Vec<String> = Vec::new();
-    for path in paths.iter().map(|path| clean::absolute(path)) {
-        if !seen.contains(&path) {
-            seen.push(path);
-        }
-    }
-    seen.into_iter()
+    let mut seen = BTreeSet::new();
+    paths.iter().map(|path| clean::absolute(path)).filter(move |path| seen.insert(path.clone()))
 }
