@@ -3,6 +3,7 @@
 mod attempt;
 mod create;
 mod documents;
+mod exec;
 mod look;
 
 use std::io::Write as _;
@@ -67,6 +68,7 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
         Command::Plan { bundle, id, json } => documents::plan(&bundle, id, json),
         Command::Create(order) => create::create(&containers(global)?, order, log),
         Command::Run(order) => create::run(&containers(global)?, order, log),
+        Command::Exec(exec) => exec::exec(&containers(global)?, exec, log),
         Command::Try(attempt) => attempt::run(global, &attempt, log),
         Command::Start { id } => told("start", &id, containers(global)?.start(&id)),
         Command::Kill { all, id, signal } => kill(&containers(global)?, all, &id, &signal),
@@ -82,17 +84,18 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
 /// Checks that the descriptors of `--preserve-fds` are there: to be called before anything is opened, or what is ours
 /// would be handed on in their place.
 pub fn check_descriptors(command: &Command) -> Result<(), Complaint> {
-    let (verb, create) = match command {
-        Command::Create(create) => ("create", create),
-        Command::Run(run) => ("run", &run.create),
+    let (verb, id, count, status) = match command {
+        Command::Create(create) => ("create", &create.id, create.preserve_fds, 1),
+        Command::Run(run) => ("run", &run.create.id, run.create.preserve_fds, 1),
+        Command::Exec(exec) => ("exec", &exec.id, exec.preserve_fds, exec::FAILURE),
         _ => return Ok(()),
     };
-    match sys::first_closed(3, create.preserve_fds) {
+    match sys::first_closed(3, count) {
         None => Ok(()),
-        Some(number) => Err(Complaint::new(format!(
-            "{verb} {}: --preserve-fds {}: descriptor {number} is not open",
-            create.id, create.preserve_fds
-        ))),
+        Some(number) => {
+            let told = format!("{verb} {id}: --preserve-fds {count}: descriptor {number} is not open");
+            Err(Complaint { status, ..Complaint::new(told) })
+        }
     }
 }
 

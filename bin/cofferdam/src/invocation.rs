@@ -1,11 +1,13 @@
 //! The command line as values: what was asked, with nothing left to parse.
 
 mod attempt;
+mod exec;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use attempt::{Try, User, Volume};
+pub use exec::Exec;
 
 use crate::flags::{self, GLOBAL, Given, Misuse, Verb, boolean, text};
 
@@ -69,6 +71,8 @@ pub enum Command {
         /// Which.
         id: String,
     },
+    /// Run another process in a container.
+    Exec(Exec),
     /// Print what this runtime can do.
     Features,
     /// Print this text.
@@ -235,10 +239,10 @@ impl Command {
             return Err(Misuse::unbuilt(verb.name).exiting(verb.failure));
         }
         if let Some(flag) = given.unbuilt() {
-            return Err(Misuse::unbuilt(format!("{}: --{}", verb.name, flag.long)));
+            return Err(Misuse::unbuilt(format!("{}: --{}", verb.name, flag.long)).exiting(verb.failure));
         }
         let words = given.words();
-        Self::typed(verb, &given, words).map_err(told)
+        Self::typed(verb, &given, words).map_err(|misuse| told(misuse.exiting(verb.failure)))
     }
 
     fn typed(verb: &'static Verb, given: &Given, words: Vec<OsString>) -> Result<Self, Misuse> {
@@ -248,6 +252,7 @@ impl Command {
         Ok(match verb.name {
             "create" => Self::Create(Create::of(given, word()?)?),
             "delete" => Self::Delete { force: given.is_on("force"), id: word()? },
+            "exec" => Self::Exec(Exec::of(given, word()?, words)?),
             "features" => Self::Features,
             "help" => match words.next() {
                 None => Self::Help(flags::of_program()),
@@ -291,22 +296,23 @@ impl Command {
 
 impl Create {
     fn of(given: &Given, id: String) -> Result<Self, Misuse> {
-        // Below zero is none, as runc counts.
-        let preserve_fds = given.number("preserve-fds").unwrap_or(0).max(0);
-        let preserve_fds = u32::try_from(preserve_fds).map_err(|_| {
-            Misuse::new(format!(
-                "invalid value \"{preserve_fds}\" for flag -preserve-fds: value out of range"
-            ))
-        })?;
         Ok(Self {
             id,
             bundle: given.path("bundle"),
             no_new_keyring: given.is_on("no-new-keyring"),
             no_pivot: given.is_on("no-pivot"),
             pid_file: given.path("pid-file"),
-            preserve_fds,
+            preserve_fds: preserved(given)?,
         })
     }
+}
+
+/// Below zero is none, as runc counts.
+fn preserved(given: &Given) -> Result<u32, Misuse> {
+    let count = given.number("preserve-fds").unwrap_or(0).max(0);
+    u32::try_from(count).map_err(|_| {
+        Misuse::new(format!("invalid value \"{count}\" for flag -preserve-fds: value out of range"))
+    })
 }
 
 fn find(name: &str) -> Result<&'static Verb, Misuse> {

@@ -35,7 +35,7 @@ const LARGEST: u64 = 32 << 20;
 pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
     crate::check_id(&order.id)?;
     let bundle = enter(order.bundle.as_deref())?;
-    let text = read_config()?;
+    let text = read_document("config.json", "config.json: the bundle has none")?;
     let spec = Spec::parse(&text)?;
     spec.check()?;
     let host: Host = probe::host()?;
@@ -60,16 +60,17 @@ fn enter(bundle: Option<&str>) -> Result<String, Error> {
     here.into_string().map_err(|_| Error::new(Kind::Invalid, "the bundle's path is not UTF-8"))
 }
 
-fn read_config() -> Result<Vec<u8>, Error> {
+/// A document as it stands in a file; `missing` tells that there is no such file.
+pub(crate) fn read_document(path: &str, missing: &str) -> Result<Vec<u8>, Error> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let config = match openat(CWD, "config.json", flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Err(Error::new(Kind::Invalid, "config.json: the bundle has none")),
-        opened => opened.called(|| "open(\"config.json\")")?,
+    let config = match openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Err(Error::new(Kind::Invalid, missing)),
+        opened => opened.called(|| format!("open({path:?})"))?,
     };
-    let stat = fstat(&config).called(|| "fstat(\"config.json\")")?;
+    let stat = fstat(&config).called(|| format!("fstat({path:?})"))?;
     let size = stat.st_size.cast_unsigned();
     if size > LARGEST {
-        return Err(Error::new(Kind::Invalid, format!("config.json: has {size} bytes, more than {LARGEST}")));
+        return Err(Error::new(Kind::Invalid, format!("{path}: has {size} bytes, more than {LARGEST}")));
     }
     let mut text = vec![0; usize::try_from(size).unwrap_or(0) + 1];
     let mut length = 0;
@@ -77,12 +78,14 @@ fn read_config() -> Result<Vec<u8>, Error> {
         if length == text.len() {
             text.resize(length * 2, 0);
         }
-        match read(&config, text.get_mut(length..).unwrap_or_default()).called(|| "read(\"config.json\")")? {
+        match read(&config, text.get_mut(length..).unwrap_or_default())
+            .called(|| format!("read({path:?})"))?
+        {
             0 => break,
             more => length += more,
         }
         if length as u64 > LARGEST {
-            return Err(Error::from(Failed::refused(format!("config.json: has more than {LARGEST} bytes"))));
+            return Err(Error::from(Failed::refused(format!("{path}: has more than {LARGEST} bytes"))));
         }
     }
     text.truncate(length);

@@ -1,10 +1,10 @@
 //! Create: from a plan to a process that waits to become the program, or has become it.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use cgroup::{Cgroup, Paths};
 use init::{Inherited, Parent, Report, Word};
-use plan::{Act, Plan};
+use plan::{Act, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use spec::NamespaceKind;
@@ -141,6 +141,7 @@ impl Making<'_> {
             annotations: plan.annotations.clone(),
             init: None,
             own_pids: plan.own_pids,
+            keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring(_))),
             cgroup: Paths::survey(&plan.cgroup)?,
             warnings: plan.warnings.clone(),
         };
@@ -166,6 +167,8 @@ impl Making<'_> {
             report,
             doors: groups.join_handles()?,
             gate: self.gate.take(),
+            proc: None,
+            cgroup_namespace: None,
             mask: self.mask,
             arguments: Strings::new(&program.args).map_err(nul)?,
             environment: Strings::new(&program.env).map_err(nul)?,
@@ -180,7 +183,7 @@ impl Making<'_> {
             side => (side?, false),
         };
         match side {
-            Side::Child(newborn) => sys::leave(init::run(self.plan, newborn, inherited)),
+            Side::Child(newborn) => sys::leave(init::run(&self.plan.walk(), newborn, inherited)),
             Side::Parent(pid, pidfd) => {
                 Spent::default().extend(inherited.into_handles().chain(unified));
                 self.undo.init = Some(pidfd);
@@ -229,25 +232,25 @@ impl Making<'_> {
         let Some(born) = &self.born else {
             return Err(Failed::refused("the plan tells a pid before there is one").into());
         };
-        write_pid(path, born.pid).doing(|| format!("write the pid file {path}"))?;
+        write_pid(CWD, path, born.pid).doing(|| format!("write the pid file {path}"))?;
         self.undo.pid_file = Some(path.to_owned());
         Ok(())
     }
 }
 
 /// The number alone, without a line's end, put in place by rename: whoever sees the file sees the number.
-fn write_pid(path: &str, pid: i32) -> Result<(), Failed> {
+pub(crate) fn write_pid(at: BorrowedFd<'_>, path: &str, pid: i32) -> Result<(), Failed> {
     let (directory, name) = path.rsplit_once('/').unwrap_or((".", path));
     let draft = format!("{directory}/.{name}");
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = openat(CWD, draft.as_str(), flags, Mode::from_raw_mode(0o666))
+    let file = openat(at, draft.as_str(), flags, Mode::from_raw_mode(0o666))
         .called(|| format!("open({draft:?})"))?;
     let put = write(&file, pid.to_string().as_bytes())
         .called(|| format!("write({draft:?})"))
-        .and_then(|_| renameat(CWD, draft.as_str(), CWD, path).called(|| format!("rename({draft:?})")));
+        .and_then(|_| renameat(at, draft.as_str(), at, path).called(|| format!("rename({draft:?})")));
     if put.is_err() {
         // The first failure is the one to tell; a draft that stays is told by it too.
-        let _second = unlinkat(CWD, draft.as_str(), AtFlags::empty());
+        let _second = unlinkat(at, draft.as_str(), AtFlags::empty());
     }
     put
 }

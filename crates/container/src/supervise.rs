@@ -1,7 +1,7 @@
 //! Foreground: signals go in, the exit status comes out, orphans are reaped.
 
 use rustix::process::{Pid, getpid, set_child_subreaper};
-use sys::{Called, Errno, Exit, Reaped, SignalFd, restore_mask};
+use sys::{Called, Errno, Exit, Pidfd, Reaped, SignalFd, restore_mask};
 
 use crate::{Containers, Created, Error};
 
@@ -34,31 +34,40 @@ impl Containers {
         created: &Created,
         mut translate: impl FnMut(i32) -> Result<i32, Error>,
     ) -> Result<Exit, Error> {
-        let signals = SignalFd::open()?;
-        loop {
-            match signals.next_signal()? {
-                SIGCHLD => {
-                    if let Some(exit) = reap(created)? {
-                        return Ok(exit);
-                    }
+        follow(created.pid, &created.init, &mut translate)
+    }
+}
+
+/// Waits for our child, forwards what reaches us, and reaps it and whoever else comes to us.
+pub(crate) fn follow(
+    pid: i32,
+    process: &Pidfd,
+    translate: &mut dyn FnMut(i32) -> Result<i32, Error>,
+) -> Result<Exit, Error> {
+    let signals = SignalFd::open()?;
+    loop {
+        match signals.next_signal()? {
+            SIGCHLD => {
+                if let Some(exit) = reap(pid)? {
+                    return Ok(exit);
                 }
-                // A window's size is the terminal's business; SIGURG says nothing to a process without sockets of ours.
-                SIGURG | SIGWINCH => {}
-                signal => match created.init.signal(translate(signal)?) {
-                    Err(failed) if failed.errno() != Some(Errno::SRCH) => return Err(failed.into()),
-                    _ => {}
-                },
             }
+            // A window's size is the terminal's business; SIGURG says nothing to a process without sockets of ours.
+            SIGURG | SIGWINCH => {}
+            signal => match process.signal(translate(signal)?) {
+                Err(failed) if failed.errno() != Some(Errno::SRCH) => return Err(failed.into()),
+                _ => {}
+            },
         }
     }
 }
 
 /// Reaps everybody who waits for it; init's exit if it was among them. One SIGCHLD may stand for many.
-fn reap(created: &Created) -> Result<Option<Exit>, Error> {
+fn reap(wanted: i32) -> Result<Option<Exit>, Error> {
     let mut exit = None;
     loop {
         match sys::reap_any()? {
-            Reaped::Process(pid, how) if pid == created.pid => exit = Some(how),
+            Reaped::Process(pid, how) if pid == wanted => exit = Some(how),
             Reaped::Process(..) => {}
             Reaped::NoneYet | Reaped::NoChild => return Ok(exit),
         }

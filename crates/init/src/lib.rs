@@ -10,8 +10,8 @@ mod stdio;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use path::Procfs;
-use plan::{Plan, Propagation, PropagationKind, Step};
+use path::{Procfs, Root};
+use plan::{Propagation, PropagationKind, Step, Walk};
 use rootfs::Rootfs;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
@@ -32,6 +32,10 @@ pub struct Inherited {
     pub doors: Vec<cgroup::Join>,
     /// Where to wait for `start`.
     pub gate: Option<Gate>,
+    /// The host's /proc, for a child that is born where it cannot be opened any more.
+    pub proc: Option<Procfs>,
+    /// The cgroup namespace to join.
+    pub cgroup_namespace: Option<OwnedFd>,
     /// The signal mask that the program gets.
     pub mask: Mask,
     /// The program's arguments.
@@ -47,8 +51,14 @@ impl Inherited {
     fn keep_only(&self, newborn: &Newborn, preserve_fds: u32) -> Result<(), Failed> {
         let doors = self.doors.iter().map(|door| door.as_fd().as_raw_fd());
         let gate = self.gate.iter().map(|gate| gate.as_fd().as_raw_fd());
-        let mut kept: Vec<u32> =
-            doors.chain(gate).chain([self.report.as_raw_fd()]).map(i32::cast_unsigned).collect();
+        let proc = self.proc.iter().map(|proc| proc.as_fd().as_raw_fd());
+        let others = proc.chain(self.cgroup_namespace.iter().map(AsRawFd::as_raw_fd));
+        let mut kept: Vec<u32> = doors
+            .chain(gate)
+            .chain(others)
+            .chain([self.report.as_raw_fd()])
+            .map(i32::cast_unsigned)
+            .collect();
         newborn.keep(3 + preserve_fds, &mut kept)
     }
 }
@@ -57,19 +67,20 @@ impl Inherited {
     /// All descriptors in it: for the parent, which has no more use for them once the child is born.
     pub fn into_handles(self) -> impl Iterator<Item = OwnedFd> {
         let doors = self.doors.into_iter().map(OwnedFd::from);
-        doors.chain(self.gate.map(OwnedFd::from)).chain([OwnedFd::from(self.report)])
+        let others = self.gate.map(OwnedFd::from).into_iter().chain(self.proc.map(OwnedFd::from));
+        doors.chain(others).chain(self.cgroup_namespace).chain([OwnedFd::from(self.report)])
     }
 }
 
 /// Walks the child's part of the plan. Comes back only if it could not become the program, with the exit status.
-pub fn run(plan: &Plan, newborn: Newborn, inherited: Inherited) -> u8 {
+pub fn run(plan: &Walk<'_>, newborn: Newborn, inherited: Inherited) -> u8 {
     let kept = inherited.keep_only(&newborn, plan.preserve_fds);
     let mut child = Child {
         plan,
         newborn,
         inherited,
-        proc: None,
         rootfs: None,
+        inside: None,
         shared: false,
         has_arrived: false,
         line: None,
@@ -84,12 +95,12 @@ pub fn run(plan: &Plan, newborn: Newborn, inherited: Inherited) -> u8 {
 }
 
 struct Child<'a> {
-    plan: &'a Plan,
+    plan: &'a Walk<'a>,
     newborn: Newborn,
     inherited: Inherited,
-    /// The host's /proc, taken before anything of the container's is mounted.
-    proc: Option<Procfs>,
     rootfs: Option<Rootfs>,
+    /// The root of a child that was born inside.
+    inside: Option<Root>,
     /// Whether the host's mounts stayed shared with the host.
     shared: bool,
     /// Whether the working directory was entered as root.
@@ -103,8 +114,7 @@ impl Child<'_> {
         // Whoever kills our parent now, ends us; if that has happened already, the line is closed.
         set_parent_process_death_signal(Some(Signal::KILL)).called(|| "prctl(PR_SET_PDEATHSIG)")?;
         self.inherited.report.parent_lives()?;
-        umask(Mode::empty());
-        for step in &self.plan.steps {
+        for step in self.plan.steps {
             self.take(step)?;
         }
         Ok(())
@@ -118,6 +128,8 @@ impl Child<'_> {
             Step::OomScore(score) => confine::score(self.proc()?, *score).doing(|| "set oom_score_adj"),
             Step::Session => setsid().map(drop).called(|| "setsid()"),
             Step::Keyring(name) => join_keyring(name),
+            Step::JoinCgroupNamespace => self.join_cgroup_namespace(),
+            Step::Inside => self.look_inside(),
             Step::CgroupNamespace => sys::unshare_cgroup(),
             Step::Loopback => sys::loopback_up().doing(|| "bring lo up"),
             Step::Sysctl { path, value } => {
@@ -152,7 +164,7 @@ impl Child<'_> {
             Step::NoNewPrivileges => confine::lock(),
             Step::Bound(dropped) => confine::bound(*dropped).doing(|| "drop capabilities"),
             Step::Become { uid, gid, groups } => {
-                stdio::settle(self.rootfs()?.root(), *uid)?;
+                stdio::settle(self.root()?, *uid)?;
                 confine::become_user(*uid, *gid, groups).doing(|| format!("become user {uid}:{gid}"))
             }
             Step::Capabilities(kept) => confine::keep(kept).doing(|| "apply capabilities"),
@@ -172,6 +184,8 @@ impl Child<'_> {
     }
 
     fn take_root(&mut self, path: &str) -> Result<(), Failed> {
+        // What is made in it gets the modes that the plan says.
+        umask(Mode::empty());
         let rootfs = Rootfs::take(path, self.shared).doing(|| format!("take {path} as the root"))?;
         self.rootfs = Some(rootfs);
         Ok(())
@@ -182,9 +196,32 @@ impl Child<'_> {
         self.rootfs()?.pivot(shared).doing(|| "pivot into the root")
     }
 
-    /// Nothing is read through the host's /proc after the root was entered.
+    fn join_cgroup_namespace(&mut self) -> Result<(), Failed> {
+        let namespace = self.inherited.cgroup_namespace.take();
+        let namespace = namespace
+            .ok_or_else(|| Failed::refused("the plan joins a cgroup namespace that nobody opened"))?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ControlGroup))
+            .called(|| "setns()")
+            .doing(|| "join the cgroup namespace")
+    }
+
+    fn look_inside(&mut self) -> Result<(), Failed> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(rustix::fs::CWD, "/", flags, Mode::empty()).called(|| "open(\"/\")")?;
+        self.inside = Some(Root::from(root));
+        Ok(())
+    }
+
+    /// The container's root, made by this process or found.
+    fn root(&self) -> Result<&Root, Failed> {
+        let made = self.rootfs.as_ref().map(Rootfs::root);
+        made.or(self.inside.as_ref()).ok_or_else(|| Failed::refused("the plan has no root before this step"))
+    }
+
+    /// The host's /proc, taken before anything of the container's is mounted; nothing is read through it after the root
+    /// was entered.
     fn proc(&mut self) -> Result<&Procfs, Failed> {
-        match &mut self.proc {
+        match &mut self.inherited.proc {
             Some(proc) => Ok(proc),
             none => Ok(none.insert(Procfs::host()?)),
         }
@@ -195,19 +232,19 @@ impl Child<'_> {
     }
 
     fn add_home(&mut self, uid: u32) -> Result<(), Failed> {
-        let home = program::home(self.rootfs()?.root(), uid)?;
+        let home = program::home(self.root()?, uid)?;
         self.inherited.environment.push(home);
         Ok(())
     }
 
     fn ready(&mut self) -> Result<(), Failed> {
-        program::enter(&self.plan.program.cwd, self.has_arrived)?;
+        program::enter(self.plan.cwd, self.has_arrived)?;
         sys::default_signals(self.plan.default_signals)?;
         let program = program::find(&self.inherited.arguments, &self.inherited.environment)?;
         self.inherited.arguments.program(program);
         let fallbacks = self.rootfs.as_ref().map_or_else(Vec::new, |rootfs| rootfs.fallbacks().to_vec());
         // Whatever of ours is open now, the gate and the lines apart, somebody inside might reach: init waits.
-        std::mem::forget((self.rootfs.take(), self.proc.take()));
+        std::mem::forget((self.rootfs.take(), self.inside.take(), self.inherited.proc.take()));
         self.inherited.keep_only(&self.newborn, self.plan.preserve_fds)?;
         // From here on our parent may end; until it has written us down, its end is ours all the same, by the line.
         set_parent_process_death_signal(None).called(|| "prctl(PR_SET_PDEATHSIG, 0)")?;

@@ -1,6 +1,6 @@
 //! A procfs nobody can redirect (CVE-2025-52881, CVE-2019-16884, CVE-2019-19921).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, open, openat, openat2};
 use rustix::io::write;
@@ -12,6 +12,18 @@ use crate::walk;
 /// The root of a procfs, known to be one.
 #[derive(Debug)]
 pub struct Procfs(OwnedFd);
+
+impl AsFd for Procfs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<Procfs> for OwnedFd {
+    fn from(proc: Procfs) -> Self {
+        proc.0
+    }
+}
 
 /// The inode of a procfs's root; a directory further down, bound over /proc, has another one.
 const ROOT_INODE: u64 = 1;
@@ -58,12 +70,7 @@ impl Procfs {
                 // A walk ends by reopening through /proc/self/fd, which is this very file system: find it by handle.
                 let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
                 let name = path.rsplit('/').next().unwrap_or(path);
-                let at = walk::open(
-                    std::os::fd::AsFd::as_fd(&self.0),
-                    parent,
-                    OFlags::PATH | OFlags::NOFOLLOW,
-                    how,
-                )?;
+                let at = walk::open(self.0.as_fd(), parent, OFlags::PATH | OFlags::NOFOLLOW, how)?;
                 openat(&at, name, flags | OFlags::NOFOLLOW, Mode::empty())
                     .called(|| format!("openat(\"/proc/{path}\")"))
             }

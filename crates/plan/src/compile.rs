@@ -8,7 +8,7 @@ use spec::{Linux, NamespaceKind, Process, Spec};
 use crate::cgroup::{self, CgroupPlan};
 use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
-use crate::step::{Act, Capabilities, Program, Step};
+use crate::step::{Act, Capabilities, Program, Step, Walk};
 use crate::{Host, Refused, Request, clean, device};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
@@ -47,7 +47,7 @@ pub struct Plan {
 /// SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGTERM, SIGSTKFLT, SIGCHLD, SIGURG, SIGPROF,
 /// SIGSYS and 34: what ends a program, or is its own doing, reaches it whoever started us. These are the ones that
 /// runc's programs get unblocked too (Go's runtime needs them); all others stay as the caller has them.
-const UNBLOCKED: u64 = {
+pub(crate) const UNBLOCKED: u64 = {
     const NUMBERS: [u64; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 11, 15, 16, 17, 23, 27, 31, 34];
     let (mut set, mut at) = (0, 0);
     while at < NUMBERS.len() {
@@ -90,7 +90,10 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     plan.acts = acts(&plan, &namespaces, request);
     plan.enter_namespaces(process, linux, &namespaces, request)?;
     plan.build_root(spec, host, request, &namespaces, root.readonly)?;
-    plan.confine_process(process, host);
+    let umask = process.user.umask.unwrap_or(0o022);
+    let (steps, warnings) = confine_process(process, host, &plan.program, Some(umask));
+    plan.steps.extend(steps);
+    plan.warnings.extend(warnings);
     plan.steps.push(Step::Ready);
     if request.gated {
         plan.steps.push(Step::Gate);
@@ -149,7 +152,7 @@ fn acts(plan: &Plan, namespaces: &Namespaces<'_>, request: &Request) -> Vec<Act>
     acts
 }
 
-fn program(process: &Process) -> Program {
+pub(crate) fn program(process: &Process) -> Program {
     let mut env: Vec<String> = Vec::with_capacity(process.env.len() + 1);
     let mut places = BTreeMap::new();
     for pair in &process.env {
@@ -173,6 +176,17 @@ fn has_home(env: &[String]) -> bool {
 }
 
 impl Plan {
+    /// What the child walks.
+    pub fn walk(&self) -> Walk<'_> {
+        Walk {
+            steps: &self.steps,
+            cwd: &self.program.cwd,
+            preserve_fds: self.preserve_fds,
+            default_signals: self.default_signals,
+            unblocked_signals: self.unblocked_signals,
+        }
+    }
+
     /// The order is the kernel's: what needs privilege over the host's files comes first, a cgroup namespace after
     /// the cgroups, sysctls through the host's /proc before anything of the container's is mounted.
     fn enter_namespaces(
@@ -240,65 +254,70 @@ impl Plan {
         steps.extend(spec.hostname.clone().filter(|name| !name.is_empty()).map(Step::Hostname));
         Ok(())
     }
+}
 
-    fn confine_process(&mut self, process: &Process, host: &Host) {
-        if !has_home(&self.program.env) {
-            self.steps.push(Step::Home(process.user.uid));
-        }
-        self.steps.push(Step::Go(self.program.cwd.clone()));
-        let limits = process.rlimits.iter();
-        self.steps.extend(limits.map(|limit| Step::Limit {
-            kind: limit.kind,
-            soft: limit.soft,
-            hard: limit.hard,
-        }));
-        self.steps.push(Step::Umask(process.user.umask.unwrap_or(0o022)));
-        if process.no_new_privileges {
-            self.steps.push(Step::NoNewPrivileges);
-        }
-        let user = &process.user;
-        let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
-        // Without the object there are none, as with runc: not those that our caller happens to have.
-        let none = spec::Capabilities::default();
-        let asked = process.capabilities.as_ref().unwrap_or(&none);
-        let mut unknown = Vec::new();
-        let mut set = |names: &[String]| {
-            let mut bits = 0;
-            for name in names {
-                match spec::capability(name) {
-                    Some(number) => bits |= 1 << number,
-                    None => unknown.push(name.clone()),
-                }
-            }
-            bits
-        };
-        let bounding: u64 = set(&asked.bounding);
-        let kept = Capabilities {
-            effective: set(&asked.effective),
-            permitted: set(&asked.permitted),
-            inheritable: set(&asked.inheritable),
-            ambient: set(&asked.ambient),
-        };
-        // The kernel keeps over execve(2) only what is permitted and inheritable too; runc's own template asks for more,
-        // and runc drops it without a word.
-        let raised = kept.ambient & kept.permitted & kept.inheritable;
-        if raised != kept.ambient {
-            let lost = (0_usize..64).filter(|bit| (kept.ambient & !raised) & (1 << bit) != 0);
-            let lost: Vec<&str> = lost.filter_map(|bit| spec::CAPABILITIES.get(bit).copied()).collect();
-            let why = "not both permitted and inheritable";
-            self.warnings.push(format!("process.capabilities.ambient: {} dropped: {why}", lost.join(", ")));
-        }
-        let kept = Capabilities { ambient: raised, ..kept };
-        unknown.sort();
-        unknown.dedup();
-        if !unknown.is_empty() {
-            self.warnings.push(format!("process.capabilities: ignoring unknown {}", unknown.join(", ")));
-        }
-        let dropped = host.bounding & !bounding;
-        self.steps.extend((dropped != 0).then_some(Step::Bound(dropped)));
-        self.steps.push(identity);
-        self.steps.push(Step::Capabilities(kept));
+/// What the process gives up and becomes, the same for a container's first and for those that join it later. Without
+/// `umask` it keeps its own.
+pub(crate) fn confine_process(
+    process: &Process,
+    host: &Host,
+    program: &Program,
+    umask: Option<u32>,
+) -> (Vec<Step>, Vec<String>) {
+    let (mut steps, mut warnings) = (Vec::new(), Vec::new());
+    if !has_home(&program.env) {
+        steps.push(Step::Home(process.user.uid));
     }
+    steps.push(Step::Go(program.cwd.clone()));
+    let limits = process.rlimits.iter();
+    steps.extend(limits.map(|limit| Step::Limit { kind: limit.kind, soft: limit.soft, hard: limit.hard }));
+    steps.extend(umask.map(Step::Umask));
+    if process.no_new_privileges {
+        steps.push(Step::NoNewPrivileges);
+    }
+    let user = &process.user;
+    let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
+    // Without the object there are none, as with runc: not those that our caller happens to have.
+    let none = spec::Capabilities::default();
+    let asked = process.capabilities.as_ref().unwrap_or(&none);
+    let mut unknown = Vec::new();
+    let mut set = |names: &[String]| {
+        let mut bits = 0;
+        for name in names {
+            match spec::capability(name) {
+                Some(number) => bits |= 1 << number,
+                None => unknown.push(name.clone()),
+            }
+        }
+        bits
+    };
+    let bounding: u64 = set(&asked.bounding);
+    let kept = Capabilities {
+        effective: set(&asked.effective),
+        permitted: set(&asked.permitted),
+        inheritable: set(&asked.inheritable),
+        ambient: set(&asked.ambient),
+    };
+    // The kernel keeps over execve(2) only what is permitted and inheritable too; runc's own template asks for more,
+    // and runc drops it without a word.
+    let raised = kept.ambient & kept.permitted & kept.inheritable;
+    if raised != kept.ambient {
+        let lost = (0_usize..64).filter(|bit| (kept.ambient & !raised) & (1 << bit) != 0);
+        let lost: Vec<&str> = lost.filter_map(|bit| spec::CAPABILITIES.get(bit).copied()).collect();
+        let why = "not both permitted and inheritable";
+        warnings.push(format!("process.capabilities.ambient: {} dropped: {why}", lost.join(", ")));
+    }
+    let kept = Capabilities { ambient: raised, ..kept };
+    unknown.sort();
+    unknown.dedup();
+    if !unknown.is_empty() {
+        warnings.push(format!("process.capabilities: ignoring unknown {}", unknown.join(", ")));
+    }
+    let dropped = host.bounding & !bounding;
+    steps.extend((dropped != 0).then_some(Step::Bound(dropped)));
+    steps.push(identity);
+    steps.push(Step::Capabilities(kept));
+    (steps, warnings)
 }
 
 /// What the copied host's mounts become, and what `/` becomes inside.

@@ -8,6 +8,7 @@ pub mod cgroup;
 mod clean;
 mod compile;
 mod device;
+mod exec;
 mod host;
 mod mount;
 mod refuse;
@@ -16,7 +17,8 @@ mod step;
 mod tell;
 
 pub use compile::{Plan, compile};
+pub use exec::{ExecPlan, ExecRequest, compile_exec};
 pub use host::{Host, Request};
 pub use mount::{Mount, Propagation, PropagationKind, Source};
 pub use refuse::Refused;
-pub use step::{Act, Capabilities, Node, Program, Step};
+pub use step::{Act, Capabilities, Node, Program, Step, Walk};

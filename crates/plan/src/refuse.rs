@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use spec::{NamespaceKind, Spec};
+use spec::{NamespaceKind, Process, Spec};
 
 /// A field that cannot be done, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,17 +40,27 @@ pub(crate) fn unbuilt(spec: &Spec) -> Result<(), Refused> {
     }
 }
 
+/// The same for a process that joins a container.
+pub(crate) fn unbuilt_process(process: &Process) -> Result<(), Refused> {
+    match process_fields(process).into_iter().find(|(asked, _)| *asked) {
+        Some((_, path)) => Err(Refused::unbuilt(path)),
+        None => Ok(()),
+    }
+}
+
+fn process_fields(process: &Process) -> [(bool, &'static str); 6] {
+    [
+        (process.terminal, "process.terminal"),
+        (process.apparmor_profile.as_deref().is_some_and(|s| !s.is_empty()), "process.apparmorProfile"),
+        (process.selinux_label.as_deref().is_some_and(|s| !s.is_empty()), "process.selinuxLabel"),
+        (process.scheduler.is_some(), "process.scheduler"),
+        (process.io_priority.is_some(), "process.ioPriority"),
+        (process.exec_cpu_affinity.is_some(), "process.execCPUAffinity"),
+    ]
+}
+
 fn first_unbuilt(spec: &Spec) -> Option<String> {
-    let process = spec.process.iter().flat_map(|process| {
-        [
-            (process.terminal, "process.terminal"),
-            (process.apparmor_profile.as_deref().is_some_and(|s| !s.is_empty()), "process.apparmorProfile"),
-            (process.selinux_label.as_deref().is_some_and(|s| !s.is_empty()), "process.selinuxLabel"),
-            (process.scheduler.is_some(), "process.scheduler"),
-            (process.io_priority.is_some(), "process.ioPriority"),
-            (process.exec_cpu_affinity.is_some(), "process.execCPUAffinity"),
-        ]
-    });
+    let process = spec.process.iter().flat_map(process_fields);
     let hooks = spec.hooks.iter().flat_map(|hooks| {
         [
             (!hooks.prestart.is_empty(), "hooks.prestart"),

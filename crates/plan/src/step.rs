@@ -46,6 +46,10 @@ pub enum Step {
     Session,
     /// Joins a new session keyring of this name.
     Keyring(String),
+    /// Joins the cgroup namespace that the parent opened, now that it is in its cgroups.
+    JoinCgroupNamespace,
+    /// Takes `/` as the root: the process was born inside.
+    Inside,
     /// Makes the cgroups that it is in the roots of a new cgroup namespace.
     CgroupNamespace,
     /// Brings the loopback interface up.
@@ -128,6 +132,21 @@ pub enum Step {
     Gate,
     /// Becomes the program.
     Execute,
+}
+
+/// What a child walks, whoever planned it.
+#[derive(Clone, Copy, Debug)]
+pub struct Walk<'a> {
+    /// The steps, in order.
+    pub steps: &'a [Step],
+    /// Where the program starts.
+    pub cwd: &'a str,
+    /// Descriptors from 3 on that the program keeps.
+    pub preserve_fds: u32,
+    /// Signals that get their default action back.
+    pub default_signals: u64,
+    /// Signals that are unblocked.
+    pub unblocked_signals: u64,
 }
 
 /// Four capability sets; bit n for capability n.

@@ -98,6 +98,8 @@ impl fmt::Display for Step {
             Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
             Self::Session => write!(to, "lead    a session"),
             Self::Keyring(name) => write!(to, "join    session keyring {name}"),
+            Self::JoinCgroupNamespace => write!(to, "join    cgroup namespace"),
+            Self::Inside => write!(to, "root    / as it is"),
             Self::CgroupNamespace => write!(to, "unshare cgroup"),
             Self::Loopback => write!(to, "up      lo"),
             Self::Sysctl { path, value } => write!(to, "write   /proc/sys/{path} {value:?}"),

@@ -1,11 +1,12 @@
 //! From bytes to a [`Spec`], and from what serde says to what a person understands.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 
 use crate::error::{step, tame};
-use crate::{Invalid, Spec};
+use crate::{Invalid, Process, Spec};
 
 impl Spec {
     /// Reads config.json. What the fields say is not looked at yet: that is [`Spec::check`].
@@ -13,11 +14,23 @@ impl Spec {
     /// The path of what is wrong costs a second pass with bookkeeping, so it is asked for only when there is
     /// something wrong.
     pub fn parse(bytes: &[u8]) -> Result<Self, Invalid> {
-        let text = std::str::from_utf8(bytes).map_err(|error| not_text(error.valid_up_to()))?;
-        match serde_json::from_str(text) {
-            Ok(spec) => Ok(spec),
-            Err(error) => Err(located(text).unwrap_or_else(|| plain(&error))),
-        }
+        parse(bytes)
+    }
+}
+
+impl Process {
+    /// Reads a document that holds nothing but a process, as `exec --process` takes it. Paths of what is wrong begin
+    /// with its fields.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Invalid> {
+        parse(bytes)
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Invalid> {
+    let text = std::str::from_utf8(bytes).map_err(|error| not_text(error.valid_up_to()))?;
+    match serde_json::from_str(text) {
+        Ok(document) => Ok(document),
+        Err(error) => Err(located::<T>(text).unwrap_or_else(|| plain(&error))),
     }
 }
 
@@ -26,12 +39,12 @@ fn not_text(byte: usize) -> Invalid {
 }
 
 /// Parses again, this time remembering the way; none if the fault lies after the document.
-fn located(text: &str) -> Option<Invalid> {
+fn located<T: DeserializeOwned>(text: &str) -> Option<Invalid> {
     let mut json = serde_json::Deserializer::from_str(text);
     let mut track = serde_path_to_error::Track::new();
     // By the trait's name: the inherent function is the lax one (see `strictly` in config.rs).
     let error =
-        <Spec as Deserialize>::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
+        <T as Deserialize>::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
             .err()?;
     match error.classify() {
         Category::Data => Some(reworded(way(&track.path()), &bare(&error))),

@@ -30,6 +30,9 @@ pub struct Record<Groups> {
     pub init: Option<Init>,
     /// Whether init is the first process of a pid namespace of its own.
     pub own_pids: bool,
+    /// Whether it kept its caller's session keyring.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_keyring: bool,
     /// The cgroups that were or will be made.
     pub cgroup: Groups,
     /// What was not done as asked, or done by a second way.

@@ -211,6 +211,12 @@ impl Entry {
         }
     }
 
+    /// Lets the next command have the container, whoever else still holds a copy of this handle: a child that was born
+    /// frozen, say.
+    pub fn release(self) -> Result<(), Failed> {
+        flock(&self.directory, FlockOperation::Unlock).called(|| "flock(state directory, LOCK_UN)")
+    }
+
     /// Whether the start gate is still there: the container was created and not started.
     pub fn has_gate(&self) -> Result<bool, Failed> {
         match statat(&self.directory, GATE, AtFlags::SYMLINK_NOFOLLOW) {

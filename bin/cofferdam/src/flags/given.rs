@@ -146,6 +146,20 @@ impl Given {
         matches!(self.last(long), Some(Value::Switch(true)))
     }
 
+    /// What the switch `long` was last set to; none where it was not given.
+    pub fn switch(&self, long: &str) -> Option<bool> {
+        match self.last(long) {
+            Some(Value::Switch(is_on)) => Some(*is_on),
+            _ => None,
+        }
+    }
+
+    /// Every number given for `long`, in order.
+    pub fn numbers(&self, long: &str) -> impl Iterator<Item = i64> {
+        self.all(long)
+            .filter_map(|value| if let Value::Number(number) = value { Some(*number) } else { None })
+    }
+
     /// The last text given for `long`.
     pub fn text(&self, long: &str) -> Option<&str> {
         match self.last(long) {

@@ -118,28 +118,33 @@ a COMMAND it is shown what was shut in. Everything is removed in the end.",
         ..Verb::new("try", "[--] [COMMAND [ARGUMENTS]]", 0, "run a command in a throw-away container")
     },
     Verb {
+        long: "\
+What no flag says is as config.json has it, or the process.json of --process; words after ID take
+the place of its program. The exit status is that of the program (128 and the signal's number where
+a signal ended it), and 255 where there was none.",
         flags: &[
             CONSOLE_SOCKET,
             PIDFD_SOCKET,
-            Flag::path("cwd", "DIR", "the working directory, in the container"),
+            Flag::text("cwd", "DIR", "the working directory, in the container"),
             Flag::text("env", "NAME=VALUE", "set a variable").short('e').repeated(),
-            Flag::switch("tty", "give the process a terminal").short('t'),
+            Flag::switch("tty", "give the process a terminal").short('t').unbuilt(),
             Flag::text("user", "UID[:GID]", "who runs the process").short('u'),
             Flag::number("additional-gids", "GID", "one more group").short('g').repeated(),
             Flag::path("process", "FILE", "a process.json to take all of it from").short('p'),
             DETACH,
             PID_FILE,
-            Flag::text("process-label", "LABEL", "the SELinux label"),
-            Flag::text("apparmor", "PROFILE", "the AppArmor profile"),
+            Flag::text("process-label", "LABEL", "the SELinux label").unbuilt(),
+            Flag::text("apparmor", "PROFILE", "the AppArmor profile").unbuilt(),
             Flag::switch("no-new-privs", "no gain of privileges"),
             Flag::text("cap", "NAME", "one more capability").short('c').repeated(),
             PRESERVE_FDS,
-            Flag::text("cgroup", "[CONTROLLERS:]PATH", "a control group below the container's").repeated(),
+            Flag::text("cgroup", "[CONTROLLERS:]PATH", "a control group below the container's")
+                .repeated()
+                .unbuilt(),
             Flag::switch("ignore-paused", "also in a paused container"),
         ],
         most: None,
         stops: true,
-        unbuilt: true,
         failure: 255,
         ..Verb::new("exec", "ID COMMAND [ARGUMENTS]", 1, "run another process in a container")
     },

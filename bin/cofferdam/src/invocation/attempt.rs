@@ -119,7 +119,7 @@ fn pids(count: i64) -> Result<u32, Misuse> {
         .ok_or_else(|| Misuse::new(format!("--pids: {count} is no number of processes")))
 }
 
-fn variable(pair: &str) -> Result<String, Misuse> {
+pub(super) fn variable(pair: &str) -> Result<String, Misuse> {
     match pair.split_once('=') {
         Some((name, _)) if !name.is_empty() => Ok(pair.to_owned()),
         _ => Err(Misuse::new(format!("--env: {pair:?} is not NAME=VALUE"))),
@@ -158,7 +158,7 @@ fn volume(words: &OsStr) -> Result<Volume, Misuse> {
 }
 
 /// Digits and nothing else: `parse` alone would take a plus sign too.
-fn whole<T: std::str::FromStr>(text: &str) -> Option<T> {
+pub(super) fn whole<T: std::str::FromStr>(text: &str) -> Option<T> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 

@@ -1,0 +1,345 @@
+//! Exec: one more process in a container.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use init::{Inherited, Parent, Report, Word};
+use path::Procfs;
+use plan::{ExecPlan, ExecRequest, Step, compile_exec};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
+use spec::{Capabilities, Invalid, Process, Spec, Status};
+use sys::{
+    Birth, Called, Doing, Errno, Exit, Failed, Mask, Pidfd, Side, Spent, Strings, block_signals, fork_into,
+    restore_mask,
+};
+
+use crate::bundle::read_document;
+use crate::create::write_pid;
+use crate::join::Others;
+use crate::supervise::follow;
+use crate::undo::SIGKILL;
+use crate::{Containers, Error, Kind, Known};
+
+/// What is asked of `exec`: a process, and what is changed in it.
+#[derive(Clone, Debug, Default)]
+pub struct ExecOrder {
+    /// The container's id.
+    pub id: String,
+    /// The document to take the process from; the bundle's config.json without it.
+    pub document: Option<String>,
+    /// Program and arguments, in place of the document's unless empty.
+    pub args: Vec<String>,
+    /// The working directory in place of the document's.
+    pub cwd: Option<String>,
+    /// More variables.
+    pub env: Vec<String>,
+    /// The user in place of the document's.
+    pub uid: Option<u32>,
+    /// The group in place of the document's.
+    pub gid: Option<u32>,
+    /// More groups.
+    pub additional_gids: Vec<u32>,
+    /// More capabilities.
+    pub capabilities: Vec<String>,
+    /// Whether privileges can be gained, in place of the document's word.
+    pub no_new_privileges: Option<bool>,
+    /// Descriptors from 3 on that the program keeps.
+    pub preserve_fds: u32,
+    /// Where the number of the process is written.
+    pub pid_file: Option<String>,
+    /// Whether a paused container is entered too.
+    pub ignore_paused: bool,
+}
+
+/// A process that runs in a container, and its parent: us. Signals are blocked in the calling thread until it is let
+/// go of.
+#[derive(Debug)]
+pub struct Executed {
+    /// Its number on the host.
+    pub pid: i32,
+    /// What was not done as asked.
+    pub warnings: Vec<String>,
+    process: Pidfd,
+    mask: Mask,
+}
+
+impl Executed {
+    /// Leaves the process alone, to whoever becomes its parent.
+    pub fn leave(self) -> Result<(), Error> {
+        Ok(restore_mask(&self.mask)?)
+    }
+
+    /// Waits until it is no more, and forwards every signal that reaches us.
+    pub fn supervise(self) -> Result<Exit, Error> {
+        let exit = follow(self.pid, &self.process, &mut Ok)?;
+        restore_mask(&self.mask)?;
+        Ok(exit)
+    }
+}
+
+impl Containers {
+    /// Runs one more process in a container; returns once it is the program. What fails is undone.
+    ///
+    /// The caller is in the container's namespaces afterwards, with the container's root as its own: for a process that
+    /// has nothing more to do than to wait.
+    pub fn exec(&self, order: &ExecOrder) -> Result<Executed, Error> {
+        let document = order.document.as_deref().map(read_process).transpose()?;
+        let entry = self.lock(&order.id)?;
+        let known = Known::of(&entry)?.ok_or_else(Error::not_found)?;
+        let init = match known.status {
+            Status::Paused if !order.ignore_paused => {
+                let why = "cannot exec in a paused container (use --ignore-paused to override)";
+                return Err(Error::state(why));
+            }
+            Status::Created | Status::Running | Status::Paused => known.init.as_ref(),
+            _ => None,
+        };
+        let init = init.ok_or_else(stopped)?;
+        let plan_exec = || {
+            let process = match document {
+                Some(process) => process,
+                None => bundle_process(&known.record.bundle)?,
+            };
+            let origin = if order.document.is_some() { "process.json" } else { "config.json" };
+            prepare(process, origin, order, &known)
+        };
+        let (plan, others) = plan_exec().map_err(|error| gone(init, error))?;
+        let mask = block_signals()?;
+        let born = Birthplace::open(&known, &plan, others, order)
+            .and_then(|place| place.bear(init, mask, &plan))
+            .map_err(|error| gone(init, error))
+            .and_then(|born| match entry.release() {
+                Ok(()) => Ok(born),
+                Err(failed) => Err(born.undo(failed.into())),
+            });
+        let executed = born.and_then(|born| born.finish(known.status, mask, plan.warnings));
+        executed.map_err(|error| match restore_mask(&mask) {
+            Ok(()) => error,
+            Err(failed) => error.and_left(&[failed]),
+        })
+    }
+}
+
+fn stopped() -> Error {
+    Error::state("cannot exec in a stopped container")
+}
+
+/// Whatever fails while init is no more, fails for that.
+fn gone(init: &Pidfd, error: Error) -> Error {
+    if init.has_exited().unwrap_or(false) { stopped() } else { error }
+}
+
+fn read_process(path: &str) -> Result<Process, Error> {
+    let text = read_document(path, &format!("{path}: no such file"))?;
+    let process =
+        Process::parse(&text).map_err(|invalid| told("process.json", &invalid.path, &invalid.reason))?;
+    checked(process, "process.json")
+}
+
+fn bundle_process(bundle: &str) -> Result<Process, Error> {
+    let text = read_document(&format!("{bundle}/config.json"), "config.json: the bundle has none")?;
+    let process = Spec::parse(&text)?.process;
+    let mut process = process.ok_or_else(|| Error::new(Kind::Invalid, "config.json: process: is missing"))?;
+    // A terminal is asked for by flag alone.
+    process.terminal = false;
+    Ok(process)
+}
+
+fn checked(process: Process, origin: &str) -> Result<Process, Error> {
+    match process.check() {
+        Ok(()) => Ok(process),
+        Err(Invalid { path, reason }) => Err(told(origin, &path, &reason)),
+    }
+}
+
+/// A document that is a process has its fields at the top.
+fn told(origin: &str, path: &str, reason: &str) -> Error {
+    let path = if origin == "process.json" { path.trim_start_matches("process.") } else { path };
+    let text =
+        if path.is_empty() { format!("{origin}: {reason}") } else { format!("{origin}: {path}: {reason}") };
+    Error::new(Kind::Invalid, text)
+}
+
+fn prepare(
+    mut process: Process,
+    origin: &str,
+    order: &ExecOrder,
+    known: &Known,
+) -> Result<(ExecPlan, Others), Error> {
+    if !order.args.is_empty() {
+        process.args.clone_from(&order.args);
+    }
+    if let Some(cwd) = &order.cwd {
+        process.cwd.clone_from(cwd);
+    }
+    process.env.extend(order.env.iter().cloned());
+    process.user.uid = order.uid.unwrap_or(process.user.uid);
+    process.user.gid = order.gid.unwrap_or(process.user.gid);
+    process.user.additional_gids.extend(&order.additional_gids);
+    process.no_new_privileges = order.no_new_privileges.unwrap_or(process.no_new_privileges);
+    if !order.capabilities.is_empty() {
+        add_capabilities(process.capabilities.get_or_insert_default(), &order.capabilities);
+    }
+    let process = checked(process, origin)?;
+    let host = probe::host()?;
+    let others = Others::of(known.pid())?;
+    let request = ExecRequest {
+        id: known.record.id.clone(),
+        keep_keyring: known.record.keeps_keyring,
+        other_cgroup_namespace: others.cgroup.is_some(),
+        preserve_fds: order.preserve_fds,
+    };
+    let plan = compile_exec(&process, &host, &request)
+        .map_err(|refused| told(origin, &refused.path, &refused.reason))?;
+    Ok((plan, others))
+}
+
+/// The inheritable set gets nothing that its document does not ask for (CVE-2022-29162); the ambient one only where
+/// there is an inheritable one.
+fn add_capabilities(sets: &mut Capabilities, more: &[String]) {
+    for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+        set.extend_from_slice(more);
+    }
+    if !sets.inheritable.is_empty() {
+        sets.ambient.extend_from_slice(more);
+    }
+}
+
+/// All that is the host's and needed later, opened while the host's paths are ours.
+struct Birthplace {
+    groups: cgroup::Cgroup,
+    unified: Option<OwnedFd>,
+    doors: Vec<cgroup::Join>,
+    others: Others,
+    proc: Option<Procfs>,
+    pid_file: Option<PidFile>,
+}
+
+/// Where the number goes, by handle: the container's root will be ours.
+struct PidFile {
+    directory: OwnedFd,
+    name: String,
+}
+
+impl PidFile {
+    fn open(path: &str) -> Result<Self, Failed> {
+        let (directory, name) = path.rsplit_once('/').unwrap_or((".", path));
+        let directory = if directory.is_empty() { "/" } else { directory };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = openat(CWD, directory, flags, Mode::empty()).called(|| format!("open({directory:?})"));
+        Ok(Self { directory: opened.doing(|| format!("write the pid file {path}"))?, name: name.to_owned() })
+    }
+}
+
+impl Birthplace {
+    fn open(known: &Known, plan: &ExecPlan, others: Others, order: &ExecOrder) -> Result<Self, Error> {
+        let groups = known.groups()?;
+        let scores = plan.steps.iter().any(|step| matches!(step, Step::OomScore(_)));
+        Ok(Self {
+            unified: groups.unified_dir()?,
+            doors: groups.join_handles()?,
+            groups,
+            others,
+            proc: if scores { Some(Procfs::host()?) } else { None },
+            pid_file: order.pid_file.as_deref().map(PidFile::open).transpose()?,
+        })
+    }
+
+    fn bear(self, init: &Pidfd, mask: Mask, plan: &ExecPlan) -> Result<Born, Error> {
+        let nul = |_| Failed::refused("an argument holds a NUL byte");
+        let arguments = Strings::new(&plan.program.args).map_err(nul)?;
+        let environment = Strings::new(&plan.program.env).map_err(nul)?;
+        let (report, line) = Report::pair()?;
+        self.others.join(init)?;
+        let Self { groups, unified, doors, others, proc, pid_file } = self;
+        let inherited = Inherited {
+            report,
+            doors,
+            gate: None,
+            proc,
+            cgroup_namespace: others.cgroup,
+            mask,
+            arguments,
+            environment,
+        };
+        let birth = Birth { namespaces: 0, cgroup: unified.as_ref().map(AsFd::as_fd), sibling: false };
+        let (side, moves) = match fork_into(&birth) {
+            Err(failed) if birth.cgroup.is_some() && Birth::cgroup_unknown(&failed) => {
+                (fork_into(&Birth { cgroup: None, ..birth })?, true)
+            }
+            side => (side?, false),
+        };
+        match side {
+            Side::Child(newborn) => sys::leave(init::run(&plan.walk(), newborn, inherited)),
+            Side::Parent(pid, process) => {
+                Spent::default().extend(inherited.into_handles().chain(unified));
+                let born = Born { pid, process, line, pid_file, has_written: false };
+                if moves && let Err(failed) = groups.join_unified(pid) {
+                    return Err(born.undo(failed.into()));
+                }
+                Ok(born)
+            }
+        }
+    }
+}
+
+/// The process, and the line to it.
+struct Born {
+    pid: i32,
+    process: Pidfd,
+    line: Parent,
+    pid_file: Option<PidFile>,
+    has_written: bool,
+}
+
+impl Born {
+    fn finish(mut self, status: Status, mask: Mask, mut warnings: Vec<String>) -> Result<Executed, Error> {
+        match self.see_through(status, mask, &mut warnings) {
+            Ok(()) => Ok(Executed { pid: self.pid, process: self.process, mask, warnings }),
+            Err(error) => Err(self.undo(error)),
+        }
+    }
+
+    fn see_through(&mut self, status: Status, mask: Mask, warnings: &mut Vec<String>) -> Result<(), Error> {
+        // In a paused container it says nothing until that is resumed: whoever is tired of waiting may end us.
+        if status == Status::Paused {
+            restore_mask(&mask)?;
+        }
+        let word = self.line.listen()?;
+        if status == Status::Paused {
+            block_signals()?;
+        }
+        match word {
+            Word::Ready(fallbacks) => {
+                warnings.extend(fallbacks.into_iter().map(|way| format!("done by {way}")));
+            }
+            Word::Failed(why) => return Err(Error::new(Kind::Kernel(None), why)),
+            Word::Closed => {
+                return Err(Error::new(Kind::Kernel(None), "the process was killed before it was ready"));
+            }
+        }
+        if let Some(file) = &self.pid_file {
+            write_pid(file.directory.as_fd(), &file.name, self.pid).doing(|| "write the pid file")?;
+            self.has_written = true;
+        }
+        self.line.go()?;
+        match self.line.listen()? {
+            Word::Closed => Ok(()),
+            Word::Failed(why) => Err(Error::new(Kind::Program, why)),
+            Word::Ready(_) => Err(Failed::refused("the process was ready twice").into()),
+        }
+    }
+
+    /// Takes everything back; what could not be is told too.
+    fn undo(self, error: Error) -> Error {
+        let mut left = Vec::new();
+        if let Some(file) = self.pid_file.as_ref().filter(|_| self.has_written) {
+            let gone = unlinkat(&file.directory, file.name.as_str(), AtFlags::empty());
+            left.extend(gone.called(|| format!("unlink({:?})", file.name)).err());
+        }
+        match self.process.signal(SIGKILL) {
+            Err(failed) if failed.errno() != Some(Errno::SRCH) => left.push(failed),
+            _ => left.extend(self.process.reap().err()),
+        }
+        error.and_left(&left)
+    }
+}

@@ -1,0 +1,77 @@
+//! One more process in a container that is there already.
+
+use serde::Serialize;
+use spec::Process;
+
+use crate::compile::{UNBLOCKED, confine_process, program};
+use crate::step::{Program, Step, Walk};
+use crate::{Host, Refused, refuse};
+
+/// What is asked beside the process itself.
+#[derive(Clone, Debug, Default)]
+pub struct ExecRequest {
+    /// The container's id.
+    pub id: String,
+    /// Whether the container kept its caller's session keyring.
+    pub keep_keyring: bool,
+    /// Whether the container has a cgroup namespace that is not ours.
+    pub other_cgroup_namespace: bool,
+    /// Descriptors from 3 on that the program keeps.
+    pub preserve_fds: u32,
+}
+
+/// What the new process does. Its parent has joined the namespaces before it was born.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExecPlan {
+    /// The child's steps, in order.
+    pub steps: Vec<Step>,
+    /// What is executed at the end.
+    pub program: Program,
+    /// Descriptors from 3 on that the program keeps.
+    pub preserve_fds: u32,
+    /// Signals that the program gets with their default action although our caller ignores them.
+    pub default_signals: u64,
+    /// What is not done as asked, where the specification lets it pass.
+    pub warnings: Vec<String>,
+}
+
+/// Compiles a checked process (see `Process::check`). Pure: no file, no clock, no system call.
+///
+/// The order is the kernel's: a cgroup namespace comes after the cgroups, and all that needs privilege before it goes.
+pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Result<ExecPlan, Refused> {
+    refuse::unbuilt_process(process)?;
+    let program = program(process);
+    let mut steps = vec![Step::JoinGroups, Step::AllCpus];
+    steps.extend(process.oom_score_adj.map(Step::OomScore));
+    steps.push(Step::Session);
+    if !request.keep_keyring {
+        steps.push(Step::Keyring(format!("_ses.{}", request.id)));
+    }
+    if request.other_cgroup_namespace {
+        steps.push(Step::JoinCgroupNamespace);
+    }
+    steps.push(Step::Inside);
+    let (confining, warnings) = confine_process(process, host, &program, process.user.umask);
+    steps.extend(confining);
+    steps.extend([Step::Ready, Step::Execute]);
+    Ok(ExecPlan {
+        steps,
+        program,
+        preserve_fds: request.preserve_fds,
+        default_signals: host.ignored_signals,
+        warnings,
+    })
+}
+
+impl ExecPlan {
+    /// What the child walks.
+    pub fn walk(&self) -> Walk<'_> {
+        Walk {
+            steps: &self.steps,
+            cwd: &self.program.cwd,
+            preserve_fds: self.preserve_fds,
+            default_signals: self.default_signals,
+            unblocked_signals: UNBLOCKED,
+        }
+    }
+}
