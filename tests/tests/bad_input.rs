@@ -131,7 +131,7 @@ fn root_what_is_no_configuration_at_all_is_told_by_its_place() {
         (b"{\n  \"hostname\": \"a\",\n}", "line 3, column 1: trailing comma"),
         (b"\x01\x02", "line 1, column 1: expected value"),
         (b"{\"hostname\": \"a\", \"hostname\": \"b\"}", "hostname: is given twice"),
-        (b"{\"hostname\": \"\xff\"}", "is not UTF-8"),
+        (b"{\"hostname\": \"\xff\"}", "byte 14 is not UTF-8"),
     ];
     for (text, reason) in texts {
         fs::write(bundle.dir().join("config.json"), text).expect("write config.json");
