@@ -162,7 +162,11 @@ fn reach(bundle: &Bundle) -> String {
 #[test]
 fn attack_cve_2024_21626() {
     needs!(Root, Busybox);
-    let mut bundle = Bundle::new("cwd").edit(writable);
+    let mut bundle = Bundle::new("cwd").edit(|config| {
+        writable(config);
+        // For this the runtime opens the host's /proc, from which a link leads to the host's root.
+        config["process"]["oomScoreAdj"] = json!(100);
+    });
     outside(&bundle);
     let line = reach(&bundle);
     let mut bundle_with = |cwd: &str| {
@@ -184,8 +188,10 @@ fn attack_cve_2024_21626() {
     };
     bundle_with("/").success();
     for number in 3..40 {
-        let run = bundle_with(&format!("/proc/self/fd/{number}"));
-        assert_eq!(run.code, 1, "a descriptor of the runtime's is no working directory: {run}");
+        for below in ["", "/1/root"] {
+            let run = bundle_with(&format!("/proc/self/fd/{number}{below}"));
+            assert_eq!(run.code, 1, "a descriptor of the runtime's is no working directory: {run}");
+        }
     }
     bundle_with("/proc/self/fd/9/../tmp").code(1);
     bundle_with("/proc/self/cwd").code(1);

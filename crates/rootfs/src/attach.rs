@@ -74,7 +74,7 @@ pub(crate) fn clone_handle(place: &OwnedFd, recursive: bool) -> Result<Tree, Fai
 pub(crate) fn fresh(
     kind: &str,
     name: &str,
-    flags: &[&'static str],
+    flags: &[String],
     data: &[(String, Option<String>)],
     attributes: u64,
     spent: &mut Spent,
@@ -103,13 +103,13 @@ pub(crate) fn fresh(
 fn configure(
     context: &OwnedFd,
     name: &str,
-    flags: &[&'static str],
+    flags: &[String],
     data: &[(String, Option<String>)],
 ) -> Result<(), Failed> {
-    // A source that says no more than the type, or nothing, is what mountinfo shows anyway.
+    // What mountinfo shows as the source.
     fsconfig_set_string(context, "source", name).called(|| format!("fsconfig(\"source\", {name:?})"))?;
     for flag in flags {
-        fsconfig_set_flag(context, *flag).called(|| format!("fsconfig({flag:?})"))?;
+        fsconfig_set_flag(context, flag.as_str()).called(|| format!("fsconfig({flag:?})"))?;
     }
     for (key, value) in data {
         match value {
@@ -202,11 +202,10 @@ pub(crate) fn top_of(place: &OwnedFd) -> Result<OwnedFd, Failed> {
 
 /// mount_setattr(2), or a remount where that is not there.
 pub(crate) fn change_handle(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Failed> {
+    // The kernel takes a way to keep access times only when the whole field is cleared for it.
     let clear = if set & MOUNT_ATTR__ATIME != 0 { clear | MOUNT_ATTR__ATIME } else { clear };
-    match change_mount(mount, set, clear & !set | clear & MOUNT_ATTR__ATIME, false) {
+    match change_mount(mount, set, clear, false) {
         Err(failed) if failed.errno() == Some(Errno::NOSYS) => remount(mount, set, clear),
-        // A mount from a more privileged user namespace keeps what it was locked with; runc keeps it too, unless it
-        // was asked to be cleared.
         changed => changed,
     }
 }
@@ -231,7 +230,7 @@ fn old_flags(attributes: u64) -> MountFlags {
 }
 
 /// The `MS_*` flags for words of the superblock, `sync` and its kin.
-fn old_super(words: &[&'static str]) -> MountFlags {
+fn old_super(words: &[String]) -> MountFlags {
     let told = words.iter().filter_map(|word| match option(word)? {
         MountOption::Flag(flag) => Some(flag.flags_set),
         _ => None,

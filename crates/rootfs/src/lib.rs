@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use path::{Root, Wanted};
 use plan::Propagation;
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use sys::{Called, Doing, Failed, Spent};
+use sys::{Called, Doing, Errno, Failed, Spent};
 
 /// The root of a container in the making. All paths below are the container's, resolved inside it.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Rootfs {
     fn parent<'a>(&mut self, path: &'a str) -> Result<(&OwnedFd, &'a str), Failed> {
         let (parent, name) = path::split(path)?;
         if self.near.as_ref().is_none_or(|(near, _)| near != parent) {
-            let opened = self.root.provide(parent, Wanted::Directory)?;
+            let (opened, _) = self.directory(parent)?;
             let before = self.near.replace((parent.to_owned(), opened));
             self.spent.extend(before.map(|(_, fd)| fd));
         }
@@ -76,6 +76,19 @@ impl Rootfs {
             Some((_, fd)) => Ok((fd, name)),
             None => Err(Failed::refused("the directory was forgotten")),
         }
+    }
+
+    /// A directory, made where it is missing, and whether it was. The plan lets nothing be mounted or made inside /proc by
+    /// name; where a part of the path is a link, the same holds for where it leads.
+    fn directory(&self, path: &str) -> Result<(OwnedFd, bool), Failed> {
+        let is_missing = match self.root.resolve_plain(path) {
+            Err(failed) if failed.errno() == Some(Errno::NOENT) => true,
+            Err(failed) if matches!(failed.errno(), Some(Errno::LOOP | Errno::NOTDIR)) => false,
+            resolved => return resolved.map(|place| (place, false)),
+        };
+        let place = self.root.provide(path, Wanted::Directory)?;
+        mount::refuse_inside_proc(&place, path)?;
+        Ok((place, is_missing))
     }
 
     /// Forgets the directory that something was made in last, if a mount there covers it or what leads to it.

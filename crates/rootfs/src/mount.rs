@@ -21,8 +21,8 @@ impl Rootfs {
     fn make_mount(&mut self, mount: &Mount) -> Result<(), Failed> {
         let (tree, place) = match &mount.source {
             Source::New { kind, name, flags, data } => {
-                let place = self.place_fresh(kind, &mount.target)?;
-                let data = with_mode(kind, data, &place)?;
+                let (place, is_new) = self.place_fresh(kind, &mount.target)?;
+                let data = if is_new { data.into() } else { with_mode(kind, data, &place)? };
                 (attach::fresh(kind, name, flags, &data, mount.set, &mut self.spent)?, place)
             }
             Source::Bind { path, recursive } => {
@@ -51,31 +51,30 @@ impl Rootfs {
         Ok(())
     }
 
-    /// Where a new file system goes. proc and sysfs go where the container's root really has a directory of that
-    /// name: were /proc a link, masks and labels would land elsewhere (CVE-2023-27561, CVE-2019-19921).
-    fn place_fresh(&mut self, kind: &str, target: &str) -> Result<OwnedFd, Failed> {
-        let is_deep = target.rfind('/').is_some_and(|slash| slash > 0);
-        // Most often the mount before this one has made the directory that this one needs another in.
-        if is_deep {
-            let (parent, name) = self.parent(target)?;
-            if let Some(place) = Root::provide_in(parent, name, Wanted::Directory)? {
-                return Ok(place);
+    /// Where a new file system goes, and whether that place is new. proc and sysfs go where the container's root really
+    /// has a directory of that name: were /proc a link, masks and labels would land elsewhere (CVE-2023-27561,
+    /// CVE-2019-19921).
+    fn place_fresh(&mut self, kind: &str, target: &str) -> Result<(OwnedFd, bool), Failed> {
+        if matches!(kind, "proc" | "sysfs") {
+            return match self.root.resolve_plain(target) {
+                Err(failed) if failed.errno() == Some(Errno::NOENT) => {
+                    self.root.provide(target, Wanted::Directory)?;
+                    self.root.resolve_plain(target)
+                }
+                resolved => resolved,
             }
+            .map(|place| (place, false))
+            .doing(|| format!("{target} must be a directory, not a link"));
         }
-        match self.root.resolve_plain(target) {
-            Err(failed) if failed.errno() == Some(Errno::NOENT) => {
-                self.root.provide(target, Wanted::Directory)
-            }
-            Err(failed) if matches!(kind, "proc" | "sysfs") => {
-                Err(failed.while_doing(&format!("{target} must be a directory, not a link")))
-            }
-            // A link in the way, inside the root.
-            Err(failed) if matches!(failed.errno(), Some(Errno::LOOP | Errno::NOTDIR)) => {
-                let place = self.root.provide(target, Wanted::Directory)?;
-                refuse_inside_proc(&place, target)?;
-                Ok(place)
-            }
-            resolved => resolved,
+        let is_deep = target.rfind('/').is_some_and(|slash| slash > 0);
+        if !is_deep {
+            return self.directory(target);
+        }
+        // Most often the mount before this one has made the directory that this one needs another in.
+        let (parent, name) = self.parent(target)?;
+        match Root::provide_in(parent, name)? {
+            Some(made) => Ok(made),
+            None => self.directory(target),
         }
     }
 
@@ -99,7 +98,7 @@ impl Rootfs {
             Wanted::File
         };
         let place = match wanted {
-            Wanted::Directory => self.place_fresh("", target)?,
+            Wanted::Directory => self.place_fresh("", target)?.0,
             Wanted::File => {
                 let place = self.root.provide(target, Wanted::File)?;
                 if !target.starts_with("/proc/") {
@@ -172,7 +171,7 @@ fn told(source: &Source) -> &str {
 }
 
 /// The plan lets nothing be mounted inside /proc by name; here the same holds for a link that leads there.
-fn refuse_inside_proc(place: &OwnedFd, target: &str) -> Result<(), Failed> {
+pub(crate) fn refuse_inside_proc(place: &OwnedFd, target: &str) -> Result<(), Failed> {
     match fstatfs(place).called(|| "fstatfs(target)")?.f_type {
         PROC_SUPER_MAGIC => Err(Failed::refused(format!("{target} leads into /proc"))),
         _ => Ok(()),
