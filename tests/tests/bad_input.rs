@@ -57,7 +57,7 @@ const CONFIGS: &[(Change, &str)] = &[
     ),
     (
         |config| {
-            config["linux"]["devices"] = json!([{"path": "/dev/x", "type": "q", "major": 1, "minor": 3}])
+            config["linux"]["devices"] = json!([{"path": "/dev/x", "type": "q", "major": 1, "minor": 3}]);
         },
         "linux.devices[0].type: expected one of b, c, u, p, not \"q\"",
     ),
