@@ -31,8 +31,7 @@ fn bring_about(situation: &str) -> (Output, String) {
     let bundle = Bundle::new("words");
     let run = &["run", "--bundle", "BUNDLE", "ID"] as &[_];
     let (bundle, words) = match situation {
-        "`kill` of a stopped container" => (bundle, &["kill", "ID"] as &[_]),
-        "`kill` of no container" => (bundle, &["kill", "ID"] as &[_]),
+        "`kill` of a stopped container" | "`kill` of no container" => (bundle, &["kill", "ID"] as &[_]),
         "`state` of no container" => (bundle, &["state", "ID"] as &[_]),
         "a program that is not in PATH" => (bundle.args(&["no-such-program"]), run),
         "a program whose path is not there" => (bundle.args(&["/no/such/program"]), run),

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use plan::{Propagation, PropagationKind};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
@@ -152,12 +152,23 @@ impl Tree {
         match self {
             Self::Detached(tree) => {
                 let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-                move_mount(&tree, "", place, "", flags).called(|| "move_mount()")?;
+                let moved = move_mount(&tree, "", place, "", flags);
+                // mount(2) says ENOTDIR here, which dockerd makes a hint of; move_mount(2) has one answer for all.
+                let moved = match moved {
+                    Err(Errno::INVAL) if is_directory(&tree)? != is_directory(place)? => Err(Errno::NOTDIR),
+                    moved => moved,
+                };
+                moved.called(|| "move_mount()")?;
                 Ok(tree)
             }
             Self::Later(old) => old.attach(place),
         }
     }
+}
+
+fn is_directory(file: &OwnedFd) -> Result<bool, Failed> {
+    let stat = fstat(file).called(|| "fstat()")?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
 impl Old {
