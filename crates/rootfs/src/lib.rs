@@ -17,7 +17,8 @@ use std::os::fd::OwnedFd;
 use path::{Root, Wanted};
 use plan::Propagation;
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use sys::{Called, Doing, Failed, Spent};
+use rustix::mount::mount_bind_recursive;
+use sys::{Called, Doing, Errno, Failed, Spent};
 
 /// The root of a container in the making. All paths below are the container's, resolved inside it.
 #[derive(Debug)]
@@ -31,11 +32,22 @@ pub struct Rootfs {
     kept: Vec<(String, OwnedFd)>,
     /// The directory that something was made in last: most things go where the last one went. Forgotten when a mount
     /// may have covered it.
-    near: Option<(String, OwnedFd)>,
+    near: Option<Near>,
+    /// Where mounts are prepared, once the new mount calls turned out not to be there.
+    stage: Option<attach::Stage>,
     /// Handles that have done their work.
     spent: Spent,
     /// What was done otherwise than planned, because the kernel or a filter around us refused the first way.
     fallbacks: Vec<&'static str>,
+}
+
+/// A directory that things are made in.
+#[derive(Debug)]
+struct Near {
+    path: String,
+    fd: OwnedFd,
+    /// Whether it is certain that no link led there.
+    is_plain: bool,
 }
 
 impl Rootfs {
@@ -47,33 +59,74 @@ impl Rootfs {
         if shared {
             enter::privatise(path)?;
         }
-        let tree = attach::clone_tree(path, true)?;
         let place = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .called(|| format!("open({path:?})"))?;
-        let root = tree.attach(&place).doing(|| format!("bind {path} on itself"))?;
+        let attached = attach::clone_tree(path, true, false).and_then(|tree| tree.attach(&place, None));
+        let (root, is_old) = match attached {
+            Err(failed) if attach::is_missing(&failed) => (bind_on_itself(path)?, true),
+            attached => (attached.doing(|| format!("bind {path} on itself"))?, false),
+        };
         let mut spent = Spent::default();
         spent.push(place);
-        Ok(Self {
+        let mut rootfs = Self {
             root: Root::from(root),
             empty: None,
             null: None,
             kept: Vec::new(),
             near: None,
+            stage: None,
             spent,
             fallbacks: Vec::new(),
-        })
+        };
+        if is_old {
+            rootfs.set_stage()?;
+        }
+        Ok(rootfs)
+    }
+
+    /// Does something with the new mount calls, or with mount(2) from the first time on that one of them is missing.
+    fn either_way<T>(&mut self, act: impl Fn(&mut Self) -> Result<T, Failed>) -> Result<T, Failed> {
+        match act(self) {
+            Err(first) if self.stage.is_none() && attach::is_missing(&first) => {
+                // What is denied to us altogether is denied to the second way too; the first one is worth telling.
+                if self.set_stage().is_err() {
+                    return Err(first);
+                }
+                act(self).map_err(|second| if second.errno() == first.errno() { first } else { second })
+            }
+            done => done,
+        }
+    }
+
+    fn set_stage(&mut self) -> Result<(), Failed> {
+        self.stage = Some(attach::Stage::set()?);
+        self.fallbacks.push("mount(2) instead of the calls that mount by handle");
+        Ok(())
+    }
+
+    /// Takes away what mounts were prepared in, before the root is entered.
+    fn strike_stage(&mut self) -> Result<(), Failed> {
+        match self.stage.take() {
+            Some(stage) => stage.strike(),
+            None => Ok(()),
+        }
     }
 
     /// The directory of a path, made where it is missing, and the path's last name.
     fn parent<'a>(&mut self, path: &'a str) -> Result<(&OwnedFd, &'a str), Failed> {
         let (parent, name) = path::split(path)?;
-        if self.near.as_ref().is_none_or(|(near, _)| near != parent) {
-            let opened = self.root.provide(parent, Wanted::Directory)?;
-            let before = self.near.replace((parent.to_owned(), opened));
-            self.spent.extend(before.map(|(_, fd)| fd));
+        if self.near.as_ref().is_none_or(|near| near.path != parent) {
+            let (fd, is_plain) = match self.root.resolve_plain(parent) {
+                Err(failed) if matches!(failed.errno(), Some(Errno::NOENT | Errno::LOOP | Errno::NOTDIR)) => {
+                    (self.root.provide(parent, Wanted::Directory)?, false)
+                }
+                plain => (plain?, true),
+            };
+            let before = self.near.replace(Near { path: parent.to_owned(), fd, is_plain });
+            self.spent.extend(before.map(|near| near.fd));
         }
         match &self.near {
-            Some((_, fd)) => Ok((fd, name)),
+            Some(near) => Ok((&near.fd, name)),
             None => Err(Failed::refused("the directory was forgotten")),
         }
     }
@@ -83,8 +136,8 @@ impl Rootfs {
         let is_covered = |near: &str| {
             near.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        if self.near.as_ref().is_some_and(|(near, _)| is_covered(near)) {
-            self.spent.extend(self.near.take().map(|(_, fd)| fd));
+        if self.near.as_ref().is_some_and(|near| is_covered(&near.path)) {
+            self.spent.extend(self.near.take().map(|near| near.fd));
         }
     }
 
@@ -102,4 +155,14 @@ impl Rootfs {
     pub fn detach(how: Propagation) -> Result<(), Failed> {
         attach::propagate_path("/", how)
     }
+}
+
+/// A mount of a directory on top of itself, by mount(2).
+fn bind_on_itself(path: &str) -> Result<OwnedFd, Failed> {
+    let bind = || {
+        mount_bind_recursive(path, path).called(|| format!("mount({path:?}, MS_BIND|MS_REC)"))?;
+        openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .called(|| format!("open({path:?})"))
+    };
+    bind().doing(|| format!("bind {path} on itself"))
 }

@@ -5,28 +5,31 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use path::{Root, Wanted};
 use plan::{Mount, Source};
-use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat, stat};
+use rustix::fs::{FileType, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs};
 use spec::MOUNT_ATTR_RDONLY;
 use sys::{Called, Doing, Errno, Failed};
 
 use crate::Rootfs;
-use crate::attach::{self, Old, Tree};
+use crate::attach::{self, Fresh, Tree};
 
 impl Rootfs {
     /// Makes one mount.
     pub fn mount(&mut self, mount: &Mount) -> Result<(), Failed> {
-        self.make_mount(mount).doing(|| format!("mount {} on {}", told(&mount.source), mount.target))
+        self.either_way(|rootfs| rootfs.make_mount(mount))
+            .doing(|| format!("mount {} on {}", told(&mount.source), mount.target))
     }
 
     fn make_mount(&mut self, mount: &Mount) -> Result<(), Failed> {
+        let is_old = self.stage.is_some();
         let (tree, place) = match &mount.source {
             Source::New { kind, name, flags, data } => {
                 let place = self.place_fresh(kind, &mount.target)?;
                 let data = with_mode(kind, data, &place)?;
-                (attach::fresh(kind, name, flags, &data, mount.set, &mut self.spent)?, place)
+                let fresh = Fresh { kind, name, flags, data: &data, set: mount.set };
+                (fresh.make(&mut self.spent, is_old)?, place)
             }
             Source::Bind { path, recursive } => {
-                let mut tree = attach::clone_tree(path, *recursive)?;
+                let mut tree = attach::clone_tree(path, *recursive, is_old)?;
                 if mount.set | mount.clear != 0 {
                     tree.change(mount.set, mount.clear)?;
                 }
@@ -34,10 +37,7 @@ impl Rootfs {
                 (tree, place)
             }
         };
-        if matches!(tree, Tree::Later(_)) {
-            self.fallbacks.push("mount(2)");
-        }
-        let handle = tree.attach(&place)?;
+        let handle = tree.attach(&place, self.stage.as_ref())?;
         self.spent.push(place);
         self.forget_below(&mount.target);
         for how in &mount.propagation {
@@ -57,8 +57,11 @@ impl Rootfs {
         let is_deep = target.rfind('/').is_some_and(|slash| slash > 0);
         // Most often the mount before this one has made the directory that this one needs another in.
         if is_deep {
-            let (parent, name) = self.parent(target)?;
-            if let Some(place) = Root::provide_in(parent, name, Wanted::Directory)? {
+            self.parent(target)?;
+            // Only where no link led there: what is behind one is looked at below.
+            if let Some(near) = self.near.as_ref().filter(|near| near.is_plain)
+                && let Some(place) = Root::provide_in(&near.fd, path::split(target)?.1, Wanted::Directory)?
+            {
                 return Ok(place);
             }
         }
@@ -81,17 +84,12 @@ impl Rootfs {
 
     /// Where a bind mount goes: a directory for a directory, a file for anything else.
     fn place_bind(&mut self, tree: &Tree, target: &str) -> Result<OwnedFd, Failed> {
-        let mode = match tree {
-            Tree::Detached(tree) => fstat(tree).called(|| "fstat(source)")?.st_mode,
-            Tree::Later(Old::Bind { path, .. }) => {
-                stat(path.as_str()).called(|| format!("stat({path:?})"))?.st_mode
-            }
-            Tree::Later(Old::Fresh { .. }) => {
-                return Err(Failed::refused("a new file system is no bind mount"));
-            }
+        let Some(source) = tree.handle() else {
+            return Err(Failed::refused("a new file system is no bind mount"));
         };
+        let mode = fstat(source).called(|| "fstat(source)")?.st_mode;
         if target == "/proc" {
-            refuse_false_proc(tree)?;
+            refuse_false_proc(source)?;
         }
         let wanted = if FileType::from_raw_mode(mode) == FileType::Directory {
             Wanted::Directory
@@ -181,15 +179,9 @@ fn refuse_inside_proc(place: &OwnedFd, target: &str) -> Result<(), Failed> {
 
 /// Only a procfs may stand on /proc: with anything else there, what is written below it goes astray
 /// (CVE-2019-16884).
-fn refuse_false_proc(tree: &Tree) -> Result<(), Failed> {
-    let kind = match tree {
-        Tree::Detached(tree) => fstatfs(tree).called(|| "fstatfs(source)")?.f_type,
-        Tree::Later(Old::Bind { path, .. }) => {
-            let source = openat(CWD, path.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .called(|| format!("open({path:?})"))?;
-            fstatfs(&source).called(|| "fstatfs(source)")?.f_type
-        }
-        Tree::Later(Old::Fresh { .. }) => PROC_SUPER_MAGIC,
-    };
-    if kind == PROC_SUPER_MAGIC { Ok(()) } else { Err(Failed::refused("/proc takes nothing but a procfs")) }
+fn refuse_false_proc(source: &OwnedFd) -> Result<(), Failed> {
+    match fstatfs(source).called(|| "fstatfs(source)")?.f_type {
+        PROC_SUPER_MAGIC => Ok(()),
+        _ => Err(Failed::refused("/proc takes nothing but a procfs")),
+    }
 }
