@@ -144,6 +144,24 @@ fn root_try_shows_directories_of_the_host() {
 }
 
 #[test]
+fn root_a_read_only_volume_has_nothing_writable_below_it() {
+    needs!(Root);
+    let bundle = Bundle::new("below");
+    fs::create_dir_all(bundle.dir().join("volume/b l")).expect("make a volume");
+    let mounted = "mount -t tmpfs below 'volume/b l' && exec \"$@\"";
+    let launcher = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounted, "sh"];
+    let script = "grep -c ' /data/b.040l tmpfs ' /proc/self/mounts; touch '/data/b l/x'";
+    let run = |volume| {
+        let output = trial(&bundle, &["-v", volume, "--", "sh", "-c", script]).launched_by(&launcher).run();
+        bundle.assert_nothing_left();
+        assert_eq!(output.stdout, "1\n", "{output}");
+        output
+    };
+    run("volume:/data").success();
+    assert!(run("volume:/data:ro").stderr.contains("Read-only file system"));
+}
+
+#[test]
 fn root_try_takes_a_directory_as_it_is() {
     needs!(Root, Busybox);
     let bundle = Bundle::new("rootfs");
@@ -236,24 +254,29 @@ fn root_try_refuses_what_it_cannot_use() {
 fn root_try_goes_when_it_is_told_to() {
     needs!(Root);
     let bundle = Bundle::new("signals");
-    // Nobody sleeps in vain: the first process of a pid namespace has no default actions, and try makes up for them.
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129), (Signal::QUIT, 131)] {
+    fs::create_dir(bundle.dir().join("volume")).expect("make a volume");
+    fs::write(bundle.dir().join("volume/text"), "up\n").expect("write into it");
+    let ends_by = |words: &[&str], signals: &[Signal], code: i32| {
         let (mut lines, stdout) = channel();
-        let process = trial(&bundle, &["--", "sh", "-c", "echo up; sleep 1000"]).stdout(stdout).spawn();
+        let process = trial(&bundle, &[&["-v", "volume:/data", "--"], words].concat()).stdout(stdout).spawn();
         assert_eq!(lines.next_within(LIMIT).as_deref(), Some("up"));
-        process.signal(signal);
+        for signal in signals {
+            process.signal(*signal);
+        }
         process.wait().code(code);
         bundle.assert_nothing_left();
+        lines.next_within(LIMIT)
+    };
+    // The first process of a pid namespace has no default actions, and try makes up for them.
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129), (Signal::QUIT, 131)] {
+        assert_eq!(ends_by(&["tail", "-f", "/data/text"], &[signal], code), None);
     }
-    let (mut lines, stdout) = channel();
-    let script = "trap 'echo caught; exit 3' TERM; trap '' INT; echo up; while :; do sleep 0.01; done";
-    let process = trial(&bundle, &["--", "sh", "-c", script]).stdout(stdout).spawn();
-    assert_eq!(lines.next_within(LIMIT).as_deref(), Some("up"));
-    process.signal(Signal::INT);
-    process.signal(Signal::TERM);
-    assert_eq!(lines.next_within(LIMIT).as_deref(), Some("caught"));
-    process.wait().code(3);
-    bundle.assert_nothing_left();
+    let sleep = "cat /data/text; while :; do sleep 0.01; done";
+    let catches = format!("trap 'echo caught; exit 3' TERM; {sleep}");
+    assert_eq!(ends_by(&["sh", "-c", &catches], &[Signal::TERM], 3).as_deref(), Some("caught"));
+    // Whoever asks twice means it.
+    let ignores = format!("trap '' INT TERM; {sleep}");
+    assert_eq!(ends_by(&["sh", "-c", &ignores], &[Signal::INT, Signal::TERM], 143), None);
 }
 
 #[test]

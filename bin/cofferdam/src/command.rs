@@ -79,6 +79,23 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
     }
 }
 
+/// Checks that the descriptors of `--preserve-fds` are there: to be called before anything is opened, or what is ours
+/// would be handed on in their place.
+pub fn check_descriptors(command: &Command) -> Result<(), Complaint> {
+    let (verb, create) = match command {
+        Command::Create(create) => ("create", create),
+        Command::Run(run) => ("run", &run.create),
+        _ => return Ok(()),
+    };
+    match sys::first_closed(3, create.preserve_fds) {
+        None => Ok(()),
+        Some(number) => Err(Complaint::new(format!(
+            "{verb} {}: --preserve-fds {}: descriptor {number} is not open",
+            create.id, create.preserve_fds
+        ))),
+    }
+}
+
 fn needs_groups(command: &Command) -> bool {
     matches!(command, Command::Create(_) | Command::Run(_) | Command::Try(_) | Command::Plan { .. })
 }

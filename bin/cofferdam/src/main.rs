@@ -17,6 +17,10 @@ fn entry() -> u8 {
         return 1;
     }
     let Invocation { global, command } = Invocation::read(std::env::args_os().skip(1));
+    let command = command.map_err(command::Complaint::from).and_then(|command| {
+        command::check_descriptors(&command)?;
+        Ok(command)
+    });
     let mut log = match Log::open(&global) {
         Ok(log) => log,
         Err(failed) => {
@@ -25,10 +29,7 @@ fn entry() -> u8 {
             return 1;
         }
     };
-    match command
-        .map_err(command::Complaint::from)
-        .and_then(|command| command::run(&global, command, &mut log))
-    {
+    match command.and_then(|command| command::run(&global, command, &mut log)) {
         Ok(status) => status,
         Err(complaint) => {
             log.error(&complaint.told, complaint.hint.as_deref());

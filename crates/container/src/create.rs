@@ -225,11 +225,13 @@ impl Making<'_> {
         Error::new(Kind::Kernel(None), "container init was killed before it was ready")
     }
 
-    fn tell(&self, path: &str) -> Result<(), Error> {
+    fn tell(&mut self, path: &str) -> Result<(), Error> {
         let Some(born) = &self.born else {
             return Err(Failed::refused("the plan tells a pid before there is one").into());
         };
-        Ok(write_pid(path, born.pid).doing(|| format!("write the pid file {path}"))?)
+        write_pid(path, born.pid).doing(|| format!("write the pid file {path}"))?;
+        self.undo.pid_file = Some(path.to_owned());
+        Ok(())
     }
 }
 

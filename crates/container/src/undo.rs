@@ -1,8 +1,9 @@
 //! What a failed create takes back.
 
 use cgroup::Cgroup;
+use rustix::fs::unlink;
 use state::Entry;
-use sys::{Failed, Pidfd};
+use sys::{Called, Failed, Pidfd};
 
 /// What was made so far. Undone backwards, all of it, whatever fails on the way.
 #[derive(Debug, Default)]
@@ -10,12 +11,16 @@ pub(crate) struct Undo {
     pub(crate) entry: Option<Entry>,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) init: Option<Pidfd>,
+    pub(crate) pid_file: Option<String>,
 }
 
 impl Undo {
     /// Takes everything back; what could not be.
     pub(crate) fn run(&mut self) -> Vec<Failed> {
         let mut left = Vec::new();
+        if let Some(path) = self.pid_file.take() {
+            left.extend(unlink(path.as_str()).called(|| format!("unlink({path:?})")).err());
+        }
         if let Some(init) = self.init.take() {
             left.extend(end(&init).err());
         }

@@ -1,9 +1,9 @@
 //! Mounts: from the document's options to what the kernel is asked for.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{
     Flag, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SHARED,
-    MS_SILENT, MS_SLAVE, MS_UNBINDABLE, MountOption, Spec, option, options,
+    MS_SILENT, MS_SLAVE, MS_UNBINDABLE, MountOption, Spec, option,
 };
 
 use crate::cgroup::{CgroupPlan, HostCgroups};
@@ -11,7 +11,7 @@ use crate::step::Step;
 use crate::{Refused, clean};
 
 /// One mount, ready to be made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Mount {
     /// Where: absolute inside the container, cleaned.
     pub target: String,
@@ -26,7 +26,7 @@ pub struct Mount {
 }
 
 /// What is mounted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Source {
     /// A file system of its own.
     New {
@@ -35,7 +35,7 @@ pub enum Source {
         /// What mountinfo shows as its source.
         name: String,
         /// Flags of the superblock: `ro`, `sync`.
-        flags: Vec<&'static str>,
+        flags: Vec<String>,
         /// Options of the file system: `size=64k`.
         data: Vec<(String, Option<String>)>,
     },
@@ -49,7 +49,7 @@ pub enum Source {
 }
 
 /// How mounts made later spread between copies of a mount (mount_namespaces(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Propagation {
     /// Which way.
     pub kind: PropagationKind,
@@ -58,7 +58,7 @@ pub struct Propagation {
 }
 
 /// The four ways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[allow(missing_docs, reason = "the names are the man page's")]
 pub enum PropagationKind {
     Private,
@@ -97,7 +97,7 @@ impl Propagation {
 struct Options {
     set: u64,
     clear: u64,
-    flags: Vec<&'static str>,
+    flags: Vec<String>,
     bind: Option<bool>,
     propagation: Vec<Propagation>,
     data: Vec<(String, Option<String>)>,
@@ -139,8 +139,8 @@ impl Options {
         self.flags.retain(|known| bits(known) & flag.flags_clear == 0);
         // The kernel's log is no property of a file system: fsconfig(2) has no word for it.
         let is_told = flag.attr_set | flag.attr_clear == 0 && flag.flags_set & !MS_SILENT != 0;
-        if is_told && !self.flags.contains(&name) {
-            self.flags.extend(options().iter().map(|(known, _)| *known).find(|known| *known == name));
+        if is_told && !self.flags.iter().any(|known| known == name) {
+            self.flags.push(name.to_owned());
         }
     }
 }
@@ -252,7 +252,7 @@ impl Mounts {
             set &= !MOUNT_ATTR_RDONLY;
             self.seals.push(Step::Seal(target.clone()));
         } else if read_only && !VIRTUAL.contains(&kind) {
-            flags.push("ro");
+            flags.push("ro".to_owned());
         }
         let source = Source::New { kind: kind.to_owned(), name: name.to_owned(), flags, data: options.data };
         self.push(target, source, set, options.clear, options.propagation);

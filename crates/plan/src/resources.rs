@@ -366,6 +366,9 @@ fn weight_of(shares: u64) -> u64 {
     }
 }
 
+/// They were CFQ's. runc fails to write them on v1, and skips them on v2.
+const NO_LEAVES: &str = "leaf weights went with Linux 5.0";
+
 fn v1_block(block: &BlockIo, wanted: &mut Wanted) -> Result<(), Refused> {
     // CFQ's names, or those of BFQ that replaced it.
     let either = |setting: Setting, file: &str| {
@@ -376,8 +379,8 @@ fn v1_block(block: &BlockIo, wanted: &mut Wanted) -> Result<(), Refused> {
         let setting = must("blockIO.weight", "blkio.weight", weight);
         wanted.add("blkio", either(setting, "blkio.bfq.weight"));
     }
-    if let Some(weight) = set(block.leaf_weight) {
-        wanted.add("blkio", must("blockIO.leafWeight", "blkio.leaf_weight", weight));
+    if set(block.leaf_weight).is_some() {
+        return Err(refused("blockIO.leafWeight", NO_LEAVES));
     }
     for (index, device) in block.weight_device.iter().enumerate() {
         let field = format!("blockIO.weightDevice[{index}]");
@@ -386,8 +389,8 @@ fn v1_block(block: &BlockIo, wanted: &mut Wanted) -> Result<(), Refused> {
             let setting = must(&field, "blkio.weight_device", format!("{number} {weight}"));
             wanted.add("blkio", either(setting, "blkio.bfq.weight_device"));
         }
-        if let Some(weight) = set(device.leaf_weight) {
-            wanted.add("blkio", must(&field, "blkio.leaf_weight_device", format!("{number} {weight}")));
+        if set(device.leaf_weight).is_some() {
+            return Err(refused(&format!("{field}.leafWeight"), NO_LEAVES));
         }
     }
     for (name, limits, file, _) in throttles(block) {

@@ -1,12 +1,12 @@
 //! Steps: the parent's acts and the child's steps.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, RlimitKind};
 
 use crate::mount::{Mount, Propagation};
 
 /// What the parent does, in order. Each act that leaves something behind knows its undoing.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub enum Act {
     /// Claims the id with its state directory, locked.
     Claim,
@@ -27,7 +27,7 @@ pub enum Act {
 }
 
 /// What the child does, in order, until it is the program.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub enum Step {
     /// Moves itself into the v1 cgroups whose `tasks` the parent opened.
     JoinGroups,
@@ -129,7 +129,7 @@ pub enum Step {
 }
 
 /// Four capability sets; bit n for capability n.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Capabilities {
     /// What the kernel checks.
     pub effective: u64,
@@ -142,7 +142,7 @@ pub struct Capabilities {
 }
 
 /// A device node, or a pipe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Node {
     /// Where, inside the container.
     pub path: String,
@@ -159,7 +159,7 @@ pub struct Node {
 }
 
 /// What is executed at the end.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Program {
     /// Argument vector; the first one is looked up in `PATH` of `env`.
     pub args: Vec<String>,

@@ -322,6 +322,19 @@ fn block_devices() -> Result<(), Refused> {
 }
 
 #[test]
+fn leaf_weights_are_of_the_past() -> Result<(), Refused> {
+    let all = r#"{"blockIO":{"leafWeight":10}}"#;
+    let one = r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"leafWeight":10}]}}"#;
+    for (wanted, field) in [(all, "blockIO.leafWeight"), (one, "blockIO.weightDevice[0].leafWeight")] {
+        let told = refusal(resources(HYBRID, wanted));
+        assert_eq!(told, format!("linux.resources.{field}: leaf weights went with Linux 5.0"));
+        let plan = resources(V2, wanted)?;
+        assert_eq!(plan.warnings, [format!("linux.resources.{field}: ignored: cgroup v2 has no such value")]);
+    }
+    Ok(())
+}
+
+#[test]
 fn huge_pages_are_limited_twice() -> Result<(), Refused> {
     assert_eq!(
         writes(V2, r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#)?,

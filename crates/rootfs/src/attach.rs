@@ -74,7 +74,7 @@ pub(crate) fn clone_handle(place: &OwnedFd, recursive: bool, old: bool) -> Resul
 pub(crate) struct Fresh<'a> {
     pub(crate) kind: &'a str,
     pub(crate) name: &'a str,
-    pub(crate) flags: &'a [&'static str],
+    pub(crate) flags: &'a [String],
     pub(crate) data: &'a [(String, Option<String>)],
     pub(crate) set: u64,
 }
@@ -105,13 +105,13 @@ impl Fresh<'_> {
 fn configure(
     context: &OwnedFd,
     name: &str,
-    flags: &[&'static str],
+    flags: &[String],
     data: &[(String, Option<String>)],
 ) -> Result<(), Failed> {
     // A source that says no more than the type, or nothing, is what mountinfo shows anyway.
     fsconfig_set_string(context, "source", name).called(|| format!("fsconfig(\"source\", {name:?})"))?;
     for flag in flags {
-        fsconfig_set_flag(context, *flag).called(|| format!("fsconfig({flag:?})"))?;
+        fsconfig_set_flag(context, flag.as_str()).called(|| format!("fsconfig({flag:?})"))?;
     }
     for (key, value) in data {
         match value {
@@ -276,7 +276,7 @@ fn old_flags(attributes: u64) -> MountFlags {
 }
 
 /// The `MS_*` flags for words of the superblock, `sync` and its kin.
-fn old_super(words: &[&'static str]) -> MountFlags {
+fn old_super(words: &[String]) -> MountFlags {
     let told = words.iter().filter_map(|word| match option(word)? {
         MountOption::Flag(flag) => Some(flag.flags_set),
         _ => None,

@@ -78,7 +78,7 @@ pub struct Process {
     /// Working directory, absolute.
     #[serde(default, deserialize_with = "nullable")]
     pub cwd: String,
-    /// The five capability sets; absent means that they are left as they are.
+    /// The five capability sets; absent means that all are empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
     /// Resource limits, each kind once.

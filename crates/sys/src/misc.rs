@@ -116,3 +116,13 @@ pub fn open_streams() -> Result<(), Failed> {
     }
     Ok(())
 }
+
+/// The lowest of `count` descriptors from `first` on that is not open.
+///
+/// What was opened since this process began may be among those that are: it is to be asked before anything is.
+pub fn first_closed(first: u32, count: u32) -> Option<u32> {
+    (first..=first.saturating_add(count.checked_sub(1)?)).find(|number| {
+        // SAFETY: F_GETFD takes a plain number, open or not, and changes nothing.
+        unsafe { libc::fcntl(number.cast_signed(), libc::F_GETFD) == -1 }
+    })
+}

@@ -92,18 +92,20 @@ impl Run<'_> {
         let plan = plan_bundle(&order)?;
         let created = self.containers.create_blocked(&plan, self.mask)?;
         created.warnings.iter().for_each(|warning| log.warning(warning));
-        let mut ended_by = None;
+        let mut asked = None;
         let exit = self.containers.attend(&created, |signal| {
-            if ENDING.contains(&signal) && !is_handled(created.pid, signal)? {
-                ended_by = Some(signal);
-                return Ok(KILL);
+            if !ENDING.contains(&signal) {
+                return Ok(signal);
             }
-            Ok(signal)
+            // A shell keeps Ctrl-C for later while it waits for a command, which has not heard of it: there is no
+            // terminal whose processes all would. Who asks a second time is not to wait for ever.
+            let is_second = asked.replace(signal).is_some();
+            Ok(if is_second || !is_handled(created.pid, signal)? { KILL } else { signal })
         });
         let removed = self.containers.delete(self.id, true);
         let code = exit?.code();
         removed?;
-        Ok(ended_by.filter(|_| code == status_of(KILL)).map_or(code, status_of))
+        Ok(asked.filter(|_| code == status_of(KILL)).map_or(code, status_of))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Commands that look, and `delete`, which looks first.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
@@ -21,9 +22,18 @@ fn shown(known: &Known, owner: String) -> Report {
         bundle: known.record.bundle.clone(),
         rootfs: known.record.rootfs.clone(),
         created: known.record.created.clone(),
-        annotations: known.record.annotations.clone(),
+        annotations: annotations(known),
         owner,
     }
+}
+
+/// The document's annotations, and what was not done as asked: nothing of that is told once and then forgotten.
+fn annotations(known: &Known) -> BTreeMap<String, String> {
+    let mut annotations = known.record.annotations.clone();
+    if !known.record.warnings.is_empty() {
+        annotations.insert("io.cofferdam.warnings".to_owned(), known.record.warnings.join("; "));
+    }
+    annotations
 }
 
 pub(super) fn state(containers: &Containers, id: &str) -> Outcome {

@@ -140,11 +140,8 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     let user = at(|step| matches!(step, Step::Become { .. })).expect("the program has a user");
     let before_user = |step: &Step| matches!(step, Step::Bound(_) | Step::Limit { .. } | Step::Hostname(_));
     assert!(last(before_user).is_none_or(|before| before < user), "privilege is used before it is given up");
-    assert!(at(|step| matches!(step, Step::Capabilities(_))).is_none_or(|keep| user < keep));
-    assert_eq!(
-        at(|step| matches!(step, Step::Capabilities(_))).is_some(),
-        spec.process.as_ref().is_some_and(|process| process.capabilities.is_some())
-    );
+    let kept = at(|step| matches!(step, Step::Capabilities(_)));
+    assert!(kept.is_some_and(|keep| user < keep), "capabilities are always decided, by the user");
     let end: &[Step] =
         if request.gated { &[Step::Ready, Step::Gate, Step::Execute] } else { &[Step::Ready, Step::Execute] };
     assert!(steps.ends_with(end), "{steps:#?}");

@@ -67,7 +67,7 @@ pub(super) fn build(rootfs: &Path, hostname: &str) -> Result<Vec<Mount>, Failed>
     for (name, mode) in OWN {
         make(&rootfs.join(name), mode)?;
     }
-    let mut mounts = read_only("/usr", "/usr")?;
+    let mut mounts = if Path::new("/usr").is_dir() { read_only("/usr", "/usr")? } else { Vec::new() };
     for name in programs()? {
         let path = Path::new("/").join(&name);
         let kind = told(&path, "lstat", fs::symlink_metadata(&path))?;

@@ -1,0 +1,747 @@
+//! Every field that docs/fields.md calls honoured, with this test for a proof: one edit of the configuration, one look
+//! at the container or the kernel, with the edit and without it.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tests::{Bundle, Container, Runtime, needs, skipped};
+
+/// One edit, and what it changes.
+struct Entry {
+    /// As docs/fields.md writes them: the field, those above it that mean nothing without it, and those below that
+    /// show in the same look.
+    fields: &'static [&'static str],
+    /// Made with the edit and without it, so that there is something to see.
+    base: fn(&mut Value, &Bundle),
+    edit: fn(&mut Value, &Bundle),
+    look: Look,
+    /// What is seen with the edit; without it, something else.
+    sees: String,
+}
+
+/// Where to look.
+enum Look {
+    /// What a line for the shell prints.
+    Inside(&'static str),
+    /// What the program of the configuration prints.
+    Printed,
+    /// A line of /proc/PID/status while init waits: all is set, and execve(2) has changed nothing yet.
+    Waiting(&'static str),
+    /// The first line of a file of its control group: controller and file on v1, file on v2; with what v2 shows.
+    Group(Option<(&'static str, &'static str)>, Option<(&'static str, &'static str)>),
+    /// A key of what `state` prints.
+    Told(&'static str),
+    /// Nothing on this host, because of this.
+    Nowhere(String),
+}
+
+fn nothing(_: &mut Value, _: &Bundle) {}
+
+fn entry(
+    fields: &'static [&'static str],
+    edit: fn(&mut Value, &Bundle),
+    look: Look,
+    sees: impl Into<String>,
+) -> Entry {
+    Entry { fields, base: nothing, edit, look, sees: sees.into() }
+}
+
+impl Entry {
+    fn on(self, base: fn(&mut Value, &Bundle)) -> Self {
+        Self { base, ..self }
+    }
+}
+
+#[test]
+fn root_fields() {
+    needs!(Root, Busybox);
+    let mut wrong = Vec::new();
+    for entry in entries() {
+        if let Err(why) = prove(&entry) {
+            wrong.push(format!("{}: {why}", entry.fields.join(", ")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// docs/fields.md and the table below name the same fields.
+#[test]
+fn every_honoured_field_is_in_the_table() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/fields.md");
+    let text = fs::read_to_string(file).expect("the document is there");
+    let rows = text.lines().filter(|row| row.starts_with("| `") && row.contains("`root_fields`"));
+    let promised: BTreeSet<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    let entries = entries();
+    let proven: BTreeSet<&str> = entries.iter().flat_map(|entry| entry.fields.iter().copied()).collect();
+    let lacking: Vec<_> = promised.difference(&proven).collect();
+    let unknown: Vec<_> = proven.difference(&promised).collect();
+    assert!(
+        lacking.is_empty() && unknown.is_empty(),
+        "docs/fields.md promises {lacking:#?}, and does not know {unknown:#?}"
+    );
+}
+
+/// Looks with the edit and without it.
+fn prove(entry: &Entry) -> Result<(), String> {
+    let runtime = Runtime::under_test();
+    let without = Bundle::new("without");
+    let without = {
+        let mut config = without.config().clone();
+        (entry.base)(&mut config, &without);
+        without.edit(|document| *document = config)
+    };
+    let mut sees = entry.sees.clone();
+    if let (Look::Group(_, Some((_, unified))), true) = (&entry.look, is_unified()) {
+        (*unified).clone_into(&mut sees);
+    }
+    let before = match look(&entry.look, without, &runtime) {
+        Ok(shown) => shown,
+        Err(lacking) => {
+            skipped(&format!("{}: {lacking}", entry.fields.join(", ")));
+            return Ok(());
+        }
+    };
+    let with = Bundle::new("with");
+    let with = {
+        let mut config = with.config().clone();
+        (entry.base)(&mut config, &with);
+        (entry.edit)(&mut config, &with);
+        with.edit(|document| *document = config)
+    };
+    let sees = sees.replace("ID", with.id());
+    let after = look(&entry.look, with, &runtime)?;
+    if after != sees {
+        return Err(format!("shows {after:?} instead of {sees:?}"));
+    }
+    if before == after { Err(format!("shows {after:?} without the field as well")) } else { Ok(()) }
+}
+
+/// What is seen; or why this host cannot show it.
+fn look(look: &Look, bundle: Bundle, runtime: &Runtime) -> Result<String, String> {
+    let printed = |bundle: &Bundle| {
+        let output = bundle.container(runtime).run();
+        assert!(output.stderr.is_empty() || output.code == 0, "{output}");
+        output.stdout.trim().to_owned()
+    };
+    match look {
+        Look::Inside(line) => Ok(printed(&bundle.shell(line))),
+        Look::Printed => Ok(printed(&bundle)),
+        Look::Waiting(name) => {
+            let container = waiting(&bundle, runtime);
+            let pid = container.pid().expect("init waits");
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            Ok(line.expect("such a line").trim().to_owned())
+        }
+        Look::Group(v1, v2) => {
+            let place = match (is_unified(), v1, v2) {
+                (true, _, Some((file, _))) => format!("/sys/fs/cgroup/{}/{file}", bundle.id()),
+                (false, Some((controller, file)), _) => {
+                    if !Path::new("/sys/fs/cgroup").join(controller).exists() {
+                        return Err(format!("no {controller} controller"));
+                    }
+                    format!("/sys/fs/cgroup/{controller}/{}/{file}", bundle.id())
+                }
+                (true, _, None) => return Err("cgroup v2 has nothing of the kind".into()),
+                (false, None, _) => return Err("the controllers are on cgroup v1".into()),
+            };
+            let id = format!("/{}", bundle.id());
+            let bundle = bundle.edit(|config| config["linux"]["cgroupsPath"] = json!(id));
+            let _container = waiting(&bundle, runtime);
+            match fs::read_to_string(&place) {
+                Ok(text) => Ok(text.lines().next().unwrap_or_default().to_owned()),
+                Err(error) => Err(format!("{place}: {error}")),
+            }
+        }
+        Look::Told(key) => {
+            let container = waiting(&bundle, runtime);
+            Ok(container.state().expect("its state")[key].to_string())
+        }
+        Look::Nowhere(why) => Err(why.clone()),
+    }
+}
+
+fn waiting<'a>(bundle: &'a Bundle, runtime: &Runtime) -> Container<'a> {
+    let container = bundle.container(runtime);
+    container.create().success();
+    container
+}
+
+fn is_unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// A whole disk of this host, `254:0`.
+fn disk() -> Option<(u64, u64, String)> {
+    let mut disks: Vec<_> = fs::read_dir("/sys/block").ok()?.filter_map(Result::ok).collect();
+    disks.sort_by_key(std::fs::DirEntry::file_name);
+    let name = |disk: &std::fs::DirEntry| disk.file_name().to_string_lossy().into_owned();
+    let is_disk = |name: &str| ["vd", "sd", "nvme", "xvd"].iter().any(|kind| name.starts_with(kind));
+    let disk = disks.into_iter().find(|disk| is_disk(&name(disk)))?;
+    let numbers = fs::read_to_string(disk.path().join("dev")).ok()?;
+    let (major, minor) = numbers.trim().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?, name(&disk)))
+}
+
+fn entries() -> Vec<Entry> {
+    [process(), capabilities(), files(), isolation(), devices(), cpu(), memory(), block(), other_resources()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn process() -> Vec<Entry> {
+    vec![
+        entry(
+            &["process", "process.args"],
+            |config, _| config["process"]["args"] = json!(["/bin/echo", "one", "two  words"]),
+            Look::Printed,
+            "one two  words",
+        ),
+        entry(
+            &["process.cwd"],
+            |config, _| config["process"]["cwd"] = json!("/tmp/made/here"),
+            Look::Inside("pwd"),
+            "/tmp/made/here",
+        ),
+        entry(
+            &["process.env"],
+            |config, _| push(&mut config["process"]["env"], json!("SHOWN=a b=c")),
+            Look::Inside("echo \"$SHOWN\""),
+            "a b=c",
+        ),
+        entry(
+            &["process.user", "process.user.uid"],
+            |config, _| config["process"]["user"] = json!({"uid": 1234, "gid": 0}),
+            Look::Inside("id -u"),
+            "1234",
+        ),
+        entry(
+            &["process.user.gid"],
+            |config, _| config["process"]["user"] = json!({"uid": 0, "gid": 1235}),
+            Look::Inside("id -g"),
+            "1235",
+        ),
+        entry(
+            &["process.user.additionalGids"],
+            |config, _| config["process"]["user"]["additionalGids"] = json!([77, 5]),
+            Look::Inside("id -G"),
+            "0 5 77",
+        ),
+        entry(
+            &["process.user.umask"],
+            |config, _| config["process"]["user"]["umask"] = json!(0o027),
+            Look::Inside("umask"),
+            "0027",
+        ),
+        entry(
+            &["process.noNewPrivileges"],
+            |config, _| config["process"]["noNewPrivileges"] = json!(false),
+            Look::Inside("grep NoNewPrivs /proc/self/status"),
+            "NoNewPrivs:\t0",
+        ),
+        entry(
+            &["process.oomScoreAdj"],
+            |config, _| config["process"]["oomScoreAdj"] = json!(321),
+            Look::Inside("cat /proc/self/oom_score_adj"),
+            "321",
+        ),
+        entry(
+            &["process.rlimits", "process.rlimits.type", "process.rlimits.soft", "process.rlimits.hard"],
+            |config, _| {
+                config["process"]["rlimits"] = json!([{"type": "RLIMIT_SIGPENDING", "soft": 77, "hard": 88}]);
+            },
+            Look::Inside("grep pending /proc/self/limits | tr -s ' '"),
+            "Max pending signals 77 88 signals",
+        ),
+    ]
+}
+
+fn capabilities() -> Vec<Entry> {
+    let cap = |set: &'static str, line: &'static str, edit, sees: &str| {
+        let fields: &'static [&'static str] = match set {
+            "bounding" => &["process.capabilities", "process.capabilities.bounding"],
+            "effective" => &["process.capabilities.effective"],
+            "permitted" => &["process.capabilities.permitted"],
+            "inheritable" => &["process.capabilities.inheritable"],
+            _ => &["process.capabilities.ambient"],
+        };
+        entry(fields, edit, Look::Waiting(line), sees)
+    };
+    vec![
+        cap(
+            "bounding",
+            "CapBnd",
+            |config, _| config["process"]["capabilities"]["bounding"] = json!(["CAP_CHOWN", "CAP_KILL"]),
+            "0000000000000021",
+        ),
+        cap(
+            "effective",
+            "CapEff",
+            |config, _| config["process"]["capabilities"]["effective"] = json!(["CAP_KILL"]),
+            "0000000000000020",
+        ),
+        cap(
+            "permitted",
+            "CapPrm",
+            |config, _| {
+                let sets = &mut config["process"]["capabilities"];
+                push(&mut sets["permitted"], json!("CAP_CHOWN"));
+            },
+            "0000000020000421",
+        ),
+        cap(
+            "inheritable",
+            "CapInh",
+            |config, _| config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]),
+            "0000000000000020",
+        ),
+        Entry {
+            base: |config, _| config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]),
+            ..cap(
+                "ambient",
+                "CapAmb",
+                |config, _| config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL"]),
+                "0000000000000020",
+            )
+        },
+    ]
+}
+
+fn files() -> Vec<Entry> {
+    let writable = |config: &mut Value, _: &Bundle| config["root"]["readonly"] = json!(false);
+    vec![
+        entry(
+            &["root", "root.path"],
+            |config, bundle| {
+                let other = bundle.dir().join("other");
+                fs::create_dir_all(other.join("bin")).expect("make another root");
+                for name in ["busybox", "sh", "ls"] {
+                    fs::copy("/bin/busybox", other.join("bin").join(name)).expect("copy busybox");
+                }
+                fs::write(other.join("only-here"), "").expect("make a file");
+                config["root"] = json!({"path": other});
+            },
+            Look::Inside("ls -d /only-here 2>&1"),
+            "/only-here",
+        ),
+        entry(
+            &["root.readonly"],
+            |config, _| config["root"]["readonly"] = json!(false),
+            Look::Inside("touch /written 2>/dev/null && echo written"),
+            "written",
+        ),
+        entry(
+            &["mounts", "mounts.destination", "mounts.type", "mounts.source", "mounts.options"],
+            |config, _| {
+                let mount = json!({
+                    "destination": "/mnt", "type": "tmpfs", "source": "mine", "options": ["noexec", "size=1m"],
+                });
+                push(&mut config["mounts"], mount);
+            },
+            Look::Inside(
+                r"sed -n 's/.* \/mnt \([^ ]*\) .*- \([^ ]* [^ ]*\) .*\(size=[^,]*\).*/\1 \2 \3/p' /proc/self/mountinfo",
+            ),
+            "rw,noexec,relatime tmpfs mine size=1024k",
+        ),
+        entry(
+            &["linux", "linux.maskedPaths"],
+            |config, _| push(&mut config["linux"]["maskedPaths"], json!("/etc/passwd")),
+            Look::Inside("wc -c < /etc/passwd"),
+            "0",
+        ),
+        entry(
+            &["linux.readonlyPaths"],
+            |config, _| push(&mut config["linux"]["readonlyPaths"], json!("/tmp")),
+            Look::Inside("touch /tmp/written 2>/dev/null || echo no"),
+            "no",
+        )
+        .on(writable),
+        entry(
+            &["linux.rootfsPropagation"],
+            |config, _| config["linux"]["rootfsPropagation"] = json!("unbindable"),
+            Look::Inside(
+                r"sed -n 's/^[^ ]* [^ ]* [^ ]* [^ ]* \/ [^ ]* \(.*\)- .*/\1/p' /proc/self/mountinfo",
+            ),
+            "unbindable",
+        ),
+        entry(
+            &["annotations"],
+            |config, _| config["annotations"] = json!({"org.example.key": "value"}),
+            Look::Told("annotations"),
+            r#"{"org.example.key":"value"}"#,
+        ),
+    ]
+}
+
+fn isolation() -> Vec<Entry> {
+    let own = |kind: &str| {
+        let link = fs::read_link(format!("/proc/self/ns/{kind}")).expect("a namespace");
+        link.to_str().expect("text").to_owned()
+    };
+    vec![
+        entry(
+            &["hostname"],
+            |config, _| config["hostname"] = json!("shown.example"),
+            Look::Inside("hostname"),
+            "shown.example",
+        ),
+        entry(
+            &["linux.namespaces", "linux.namespaces.type"],
+            |config, _| {
+                let list = config["linux"]["namespaces"].as_array_mut().expect("a list");
+                list.retain(|namespace| namespace["type"] != "network");
+            },
+            Look::Inside("readlink /proc/self/ns/net"),
+            own("net"),
+        ),
+        entry(
+            &["linux.namespaces.path"],
+            |config, _| {
+                let list = config["linux"]["namespaces"].as_array_mut().expect("a list");
+                let path = format!("/proc/{}/ns/ipc", std::process::id());
+                for namespace in list.iter_mut().filter(|namespace| namespace["type"] == "ipc") {
+                    namespace["path"] = json!(path);
+                }
+            },
+            Look::Inside("readlink /proc/self/ns/ipc"),
+            own("ipc"),
+        ),
+        entry(
+            &["linux.sysctl"],
+            |config, _| config["linux"]["sysctl"] = json!({"kernel.msgmax": "12345"}),
+            Look::Inside("cat /proc/sys/kernel/msgmax"),
+            "12345",
+        ),
+        entry(
+            &["linux.cgroupsPath"],
+            |config, bundle| config["linux"]["cgroupsPath"] = json!(format!("/{}.elsewhere", bundle.id())),
+            Look::Inside("sed -n '/:pids:/s/.*://p;/^0::/s/.*://p' /proc/self/cgroup | head -n 1"),
+            "/ID.elsewhere",
+        ),
+    ]
+}
+
+fn devices() -> Vec<Entry> {
+    let loop_device = |config: &mut Value, _: &Bundle| {
+        config["linux"]["devices"] = json!([{"path": "/dev/one", "type": "b", "major": 7, "minor": 0}]);
+    };
+    vec![
+        entry(
+            &[
+                "linux.devices",
+                "linux.devices.path",
+                "linux.devices.type",
+                "linux.devices.major",
+                "linux.devices.minor",
+                "linux.devices.fileMode",
+                "linux.devices.uid",
+                "linux.devices.gid",
+            ],
+            |config, _| {
+                config["linux"]["devices"] = json!([{
+                    "path": "/dev/deep/mine", "type": "b", "major": 7, "minor": 3, "fileMode": 0o640, "uid": 5, "gid": 6,
+                }]);
+            },
+            Look::Inside("stat -c '%F %a %u:%g %t:%T' /dev/deep/mine 2>&1"),
+            "block special file 640 5:6 7:3",
+        ),
+        entry(
+            &[
+                "linux.resources",
+                "linux.resources.devices",
+                "linux.resources.devices.allow",
+                "linux.resources.devices.type",
+                "linux.resources.devices.major",
+                "linux.resources.devices.minor",
+                "linux.resources.devices.access",
+            ],
+            |config, _| {
+                let rule = json!({"allow": true, "type": "b", "major": 7, "minor": 0, "access": "r"});
+                push(&mut config["linux"]["resources"]["devices"], rule);
+            },
+            Look::Inside(
+                "dd if=/dev/one of=/dev/null count=0 2>/dev/null && echo read; \
+                 dd if=/dev/null of=/dev/one count=0 conv=notrunc 2>/dev/null && echo written; true",
+            ),
+            "read",
+        )
+        .on(loop_device),
+    ]
+}
+
+fn cpu() -> Vec<Entry> {
+    let nodes = if Path::new("/sys/devices/system/node/node1").exists() {
+        Look::Group(Some(("cpuset", "cpuset.mems")), Some(("cpuset.mems", "0")))
+    } else {
+        Look::Nowhere("there is one memory node".into())
+    };
+    let cpus = if std::thread::available_parallelism().is_ok_and(|count| count.get() > 1) {
+        Look::Group(Some(("cpuset", "cpuset.cpus")), Some(("cpuset.cpus", "0")))
+    } else {
+        Look::Nowhere("there is one CPU".into())
+    };
+    let at = |file| Some(("cpu", file));
+    vec![
+        entry(
+            &["linux.resources.cpu", "linux.resources.cpu.shares"],
+            |config, _| config["linux"]["resources"]["cpu"] = json!({"shares": 512}),
+            Look::Group(at("cpu.shares"), Some(("cpu.weight", "59"))),
+            "512",
+        ),
+        entry(
+            &["linux.resources.cpu.quota"],
+            |config, _| config["linux"]["resources"]["cpu"] = json!({"quota": 25000}),
+            Look::Group(at("cpu.cfs_quota_us"), Some(("cpu.max", "25000 100000"))),
+            "25000",
+        ),
+        entry(
+            &["linux.resources.cpu.period"],
+            |config, _| config["linux"]["resources"]["cpu"] = json!({"quota": 25000, "period": 50000}),
+            Look::Group(at("cpu.cfs_period_us"), Some(("cpu.max", "25000 50000"))),
+            "50000",
+        ),
+        entry(
+            &["linux.resources.cpu.burst"],
+            |config, _| config["linux"]["resources"]["cpu"] = json!({"quota": 25000, "burst": 10000}),
+            Look::Group(at("cpu.cfs_burst_us"), Some(("cpu.max.burst", "10000"))),
+            "10000",
+        ),
+        entry(
+            &["linux.resources.cpu.idle"],
+            |config, _| config["linux"]["resources"]["cpu"] = json!({"idle": 1}),
+            Look::Group(at("cpu.idle"), Some(("cpu.idle", "1"))),
+            "1",
+        ),
+        entry(
+            &["linux.resources.cpu.realtimePeriod"],
+            |config, _| config["linux"]["resources"]["cpu"] = json!({"realtimePeriod": 900_000}),
+            Look::Group(at("cpu.rt_period_us"), None),
+            "900000",
+        ),
+        entry(
+            &["linux.resources.cpu.realtimeRuntime"],
+            |config, _| config["linux"]["resources"]["cpu"] = json!({"realtimeRuntime": 1000}),
+            Look::Group(at("cpu.rt_runtime_us"), None),
+            "1000",
+        ),
+        entry(
+            &["linux.resources.cpu.cpus"],
+            |config, _| config["linux"]["resources"]["cpu"] = json!({"cpus": "0"}),
+            cpus,
+            "0",
+        ),
+        entry(
+            &["linux.resources.cpu.mems"],
+            |config, _| config["linux"]["resources"]["cpu"] = json!({"mems": "0"}),
+            nodes,
+            "0",
+        ),
+    ]
+}
+
+fn memory() -> Vec<Entry> {
+    let at = |file| Some(("memory", file));
+    vec![
+        entry(
+            &["linux.resources.memory", "linux.resources.memory.limit"],
+            |config, _| config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864}),
+            Look::Group(at("memory.limit_in_bytes"), Some(("memory.max", "67108864"))),
+            "67108864",
+        ),
+        entry(
+            &["linux.resources.memory.reservation"],
+            |config, _| config["linux"]["resources"]["memory"] = json!({"reservation": 33_554_432}),
+            Look::Group(at("memory.soft_limit_in_bytes"), Some(("memory.low", "33554432"))),
+            "33554432",
+        ),
+        entry(
+            &["linux.resources.memory.swap"],
+            |config, _| {
+                config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864, "swap": 134_217_728});
+            },
+            Look::Group(at("memory.memsw.limit_in_bytes"), Some(("memory.swap.max", "67108864"))),
+            "134217728",
+        ),
+        entry(
+            &["linux.resources.memory.swappiness"],
+            |config, _| config["linux"]["resources"]["memory"] = json!({"swappiness": 7}),
+            Look::Group(at("memory.swappiness"), None),
+            "7",
+        ),
+        entry(
+            &["linux.resources.memory.disableOOMKiller"],
+            |config, _| config["linux"]["resources"]["memory"] = json!({"disableOOMKiller": true}),
+            Look::Group(at("memory.oom_control"), None),
+            "oom_kill_disable 1",
+        ),
+    ]
+}
+
+fn throttle(config: &mut Value, kind: &str) {
+    let (major, minor, _) = disk().expect("there is a disk");
+    config["linux"]["resources"]["blockIO"] =
+        json!({kind: [{"major": major, "minor": minor, "rate": 1_048_576}]});
+}
+
+fn block() -> Vec<Entry> {
+    let numbers = disk().map(|(major, minor, _)| format!("{major}:{minor}"));
+    let on_disk = |file: &'static str| match &numbers {
+        Some(_) => Look::Group(Some(("blkio", file)), None),
+        None => Look::Nowhere("there is no disk".into()),
+    };
+    let shown = format!("{} 1048576", numbers.clone().unwrap_or_default());
+    let scheduler =
+        disk().and_then(|(_, _, name)| fs::read_to_string(format!("/sys/block/{name}/queue/scheduler")).ok());
+    let by_device = if scheduler.is_some_and(|name| name.contains("[bfq]")) {
+        on_disk("blkio.bfq.weight_device")
+    } else {
+        Look::Nowhere("no disk is scheduled by BFQ, which alone knows weights of devices".into())
+    };
+    vec![
+        entry(
+            &[
+                "linux.resources.blockIO",
+                "linux.resources.blockIO.throttleReadBpsDevice",
+                "linux.resources.blockIO.throttleReadBpsDevice.major",
+                "linux.resources.blockIO.throttleReadBpsDevice.minor",
+                "linux.resources.blockIO.throttleReadBpsDevice.rate",
+            ],
+            |config, _| throttle(config, "throttleReadBpsDevice"),
+            on_disk("blkio.throttle.read_bps_device"),
+            shown.clone(),
+        ),
+        entry(
+            &[
+                "linux.resources.blockIO.throttleWriteBpsDevice",
+                "linux.resources.blockIO.throttleWriteBpsDevice.major",
+                "linux.resources.blockIO.throttleWriteBpsDevice.minor",
+                "linux.resources.blockIO.throttleWriteBpsDevice.rate",
+            ],
+            |config, _| throttle(config, "throttleWriteBpsDevice"),
+            on_disk("blkio.throttle.write_bps_device"),
+            shown.clone(),
+        ),
+        entry(
+            &[
+                "linux.resources.blockIO.throttleReadIOPSDevice",
+                "linux.resources.blockIO.throttleReadIOPSDevice.major",
+                "linux.resources.blockIO.throttleReadIOPSDevice.minor",
+                "linux.resources.blockIO.throttleReadIOPSDevice.rate",
+            ],
+            |config, _| throttle(config, "throttleReadIOPSDevice"),
+            on_disk("blkio.throttle.read_iops_device"),
+            shown.clone(),
+        ),
+        entry(
+            &[
+                "linux.resources.blockIO.throttleWriteIOPSDevice",
+                "linux.resources.blockIO.throttleWriteIOPSDevice.major",
+                "linux.resources.blockIO.throttleWriteIOPSDevice.minor",
+                "linux.resources.blockIO.throttleWriteIOPSDevice.rate",
+            ],
+            |config, _| throttle(config, "throttleWriteIOPSDevice"),
+            on_disk("blkio.throttle.write_iops_device"),
+            shown,
+        ),
+        entry(
+            &["linux.resources.blockIO.weight"],
+            |config, _| config["linux"]["resources"]["blockIO"] = json!({"weight": 321}),
+            Look::Group(Some(("blkio", "blkio.bfq.weight")), Some(("io.bfq.weight", "default 321"))),
+            "321",
+        ),
+        entry(
+            &[
+                "linux.resources.blockIO.weightDevice",
+                "linux.resources.blockIO.weightDevice.major",
+                "linux.resources.blockIO.weightDevice.minor",
+                "linux.resources.blockIO.weightDevice.weight",
+            ],
+            |config, _| {
+                let (major, minor, _) = disk().expect("there is a disk");
+                config["linux"]["resources"]["blockIO"] =
+                    json!({"weightDevice": [{"major": major, "minor": minor, "weight": 321}]});
+            },
+            by_device,
+            format!("{} 321", numbers.unwrap_or_default()),
+        ),
+    ]
+}
+
+fn other_resources() -> Vec<Entry> {
+    vec![
+        entry(
+            &["linux.resources.pids", "linux.resources.pids.limit"],
+            |config, _| config["linux"]["resources"]["pids"] = json!({"limit": 77}),
+            Look::Group(Some(("pids", "pids.max")), Some(("pids.max", "77"))),
+            "77",
+        ),
+        entry(
+            &[
+                "linux.resources.hugepageLimits",
+                "linux.resources.hugepageLimits.pageSize",
+                "linux.resources.hugepageLimits.limit",
+            ],
+            |config, _| {
+                config["linux"]["resources"]["hugepageLimits"] =
+                    json!([{"pageSize": "2MB", "limit": 4_194_304}]);
+            },
+            Look::Group(
+                Some(("hugetlb", "hugetlb.2MB.limit_in_bytes")),
+                Some(("hugetlb.2MB.max", "4194304")),
+            ),
+            "4194304",
+        ),
+        entry(
+            &["linux.resources.network", "linux.resources.network.classID"],
+            |config, _| config["linux"]["resources"]["network"] = json!({"classID": 1_048_577}),
+            Look::Group(Some(("net_cls", "net_cls.classid")), None),
+            "1048577",
+        ),
+        entry(
+            &[
+                "linux.resources.network.priorities",
+                "linux.resources.network.priorities.name",
+                "linux.resources.network.priorities.priority",
+            ],
+            |config, _| {
+                config["linux"]["resources"]["network"] =
+                    json!({"priorities": [{"name": "lo", "priority": 7}]});
+            },
+            Look::Group(Some(("net_prio", "net_prio.ifpriomap")), None),
+            "lo 7",
+        ),
+        entry(
+            &["linux.resources.rdma", "linux.resources.rdma.hcaHandles", "linux.resources.rdma.hcaObjects"],
+            |config, _| {
+                config["linux"]["resources"]["rdma"] =
+                    json!({"mlx5_0": {"hcaHandles": 3, "hcaObjects": 10_000}});
+            },
+            if Path::new("/sys/class/infiniband/mlx5_0").exists() {
+                Look::Group(
+                    Some(("rdma", "rdma.max")),
+                    Some(("rdma.max", "mlx5_0 hca_handle=3 hca_object=10000")),
+                )
+            } else {
+                Look::Nowhere("there is no such device".into())
+            },
+            "mlx5_0 hca_handle=3 hca_object=10000",
+        ),
+        entry(
+            &["linux.resources.unified"],
+            |config, _| config["linux"]["resources"]["unified"] = json!({"memory.high": "67108864"}),
+            Look::Group(None, Some(("memory.high", "67108864"))),
+            "67108864",
+        ),
+    ]
+}
+
+fn push(list: &mut Value, entry: Value) {
+    match list {
+        Value::Array(entries) => entries.push(entry),
+        other => *other = json!([entry]),
+    }
+}

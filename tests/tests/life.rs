@@ -1,0 +1,155 @@
+//! A container's life under more than one hand: who wins, and who is not mistaken for whom.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tests::{Bundle, Runtime, Snapshot, needs};
+
+/// A number that was given to another process must not make that one the container's.
+#[test]
+fn root_a_reused_pid_is_not_the_container() {
+    needs!(Root, Busybox);
+    let bundle = Bundle::new("reused").shell("exec sleep 1000");
+    let before = Snapshot::take(&bundle);
+    let container = bundle.container(&Runtime::under_test());
+    container.create().success();
+    container.start().success();
+    container.kill("KILL").success();
+    assert!(container.ended());
+
+    let mut other =
+        Command::new("/bin/sleep").arg("1000").stdin(Stdio::null()).spawn().expect("another process");
+    let path = bundle.state_root().join(container.id()).join("state.json");
+    let text = fs::read_to_string(&path).expect("the record");
+    let mut record: Value = serde_json::from_str(&text).expect("JSON");
+    record["init"]["pid"] = other.id().into();
+    fs::write(&path, record.to_string()).expect("write the record");
+
+    assert_eq!(container.status().as_deref(), Some("stopped"));
+    container.kill("KILL").code(1);
+    container.delete().success();
+    assert_eq!(other.try_wait().expect("ask"), None, "the other process lives on");
+    other.kill().expect("end it");
+    other.wait().expect("reap it");
+    before.assert_same();
+}
+
+#[test]
+fn root_of_two_starts_one_wins() {
+    needs!(Root, Busybox);
+    let runtime = Runtime::under_test();
+    for _ in 0..20 {
+        let bundle = Bundle::new("starts").shell("exec sleep 1000");
+        let container = bundle.container(&runtime);
+        container.create().success();
+        let both = [(); 2].map(|()| container.command(&["start", "ID"]).spawn());
+        let outputs = both.map(tests::Process::wait);
+        let won = outputs.iter().filter(|output| output.code == 0).count();
+        assert_eq!(won, 1, "{}\n{}", outputs[0].printed(), outputs[1].printed());
+        let lost = outputs.iter().find(|output| output.code != 0).expect("one lost");
+        assert!(lost.stderr.contains("cannot start an already running container"), "{}", lost.stderr);
+        container.delete_force().success();
+    }
+}
+
+#[test]
+fn root_of_two_creates_one_wins() {
+    needs!(Root, Busybox);
+    let runtime = Runtime::under_test();
+    for _ in 0..20 {
+        let bundle = Bundle::new("creates").shell("exec sleep 1000");
+        let container = bundle.container(&runtime);
+        let both = [(); 2].map(|()| container.command(&["create", "--bundle", "BUNDLE", "ID"]).spawn());
+        let outputs = both.map(tests::Process::wait);
+        let won = outputs.iter().filter(|output| output.code == 0).count();
+        assert_eq!(won, 1, "{}\n{}", outputs[0].printed(), outputs[1].printed());
+        assert_eq!(container.status().as_deref(), Some("created"), "the winner's container is whole");
+        container.delete_force().success();
+    }
+}
+
+#[test]
+fn root_of_two_deletes_both_find_it_gone() {
+    needs!(Root, Busybox);
+    let runtime = Runtime::under_test();
+    for _ in 0..20 {
+        let bundle = Bundle::new("deletes").shell("exec sleep 1000");
+        let before = Snapshot::take(&bundle);
+        let container = bundle.container(&runtime);
+        container.create().success();
+        let both = [(); 2].map(|()| container.command(&["delete", "--force", "ID"]).spawn());
+        for output in both.map(tests::Process::wait) {
+            output.success();
+        }
+        before.assert_same();
+    }
+}
+
+/// A start that is killed after it knocked leaves no container between created and running.
+#[test]
+fn root_a_start_that_was_killed_leaves_a_stopped_or_a_running_container() {
+    needs!(Root, Busybox);
+    let runtime = Runtime::under_test();
+    let mut points = 0;
+    for count in (1..).step_by(3) {
+        let bundle = Bundle::new("start-killed").shell("exec sleep 1000");
+        let container = bundle.container(&runtime);
+        container.create().success();
+        let fate = tests::trace::kill_after(container.command(&["start", "ID"]), count);
+        let status = container.status().expect("it is known");
+        assert!(["created", "running", "stopped"].contains(&status.as_str()), "{status}");
+        if status == "created" {
+            container.start().success();
+            assert_eq!(container.status().as_deref(), Some("running"));
+        }
+        container.delete_force().success();
+        points += 1;
+        if !matches!(fate, tests::trace::Fate::Killed { .. }) {
+            break;
+        }
+    }
+    assert!(points > 5, "only {points} points");
+}
+
+#[test]
+fn root_paused_is_seen_and_undone() {
+    needs!(Root, Busybox, Freezer);
+    let bundle = Bundle::new("paused").shell("exec sleep 1000");
+    let before = Snapshot::take(&bundle);
+    let container = bundle.container(&Runtime::under_test());
+    container.create().success();
+    container.start().success();
+    container.call(&["resume", "ID"]).code(1);
+    container.call(&["pause", "ID"]).success();
+    assert_eq!(container.status().as_deref(), Some("paused"));
+    container.call(&["pause", "ID"]).code(1);
+    container.delete().code(1);
+    container.call(&["resume", "ID"]).success();
+    assert_eq!(container.status().as_deref(), Some("running"));
+    container.call(&["pause", "ID"]).success();
+    container.delete_force().success();
+    before.assert_same();
+}
+
+#[test]
+fn root_the_json_log_has_the_last_error() {
+    needs!(Root, Busybox);
+    let bundle = Bundle::new("log");
+    let log = bundle.dir().join("log.json");
+    let container = bundle.container(&Runtime::under_test());
+    container
+        .command(&["start", "ID"])
+        .global("--log")
+        .global(&log)
+        .global("--log-format")
+        .global("json")
+        .run()
+        .code(1);
+    let text = fs::read_to_string(&log).expect("the log");
+    let last: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(last["level"], "error");
+    assert!(last["msg"].as_str().is_some_and(|msg| msg.contains("container does not exist")), "{text}");
+    assert!(last["time"].is_string(), "{text}");
+}
