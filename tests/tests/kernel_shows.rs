@@ -511,6 +511,20 @@ impl Seen {
             Step::Mount(_) => unreachable!("compared by its order"),
             // The groups were compared one by one.
             Step::JoinGroups => assert!(plan.acts.iter().any(|act| matches!(act, Act::Group(_)))),
+            Step::AllCpus => {
+                let shown = status("Cpus_allowed_list");
+                let place = fs::read_to_string(format!("/proc/{}/cpuset", self.pid)).expect("a cpuset");
+                // v2: a group without the controller has its parent's.
+                let set = Path::new(place.trim()).ancestors().find_map(|place| {
+                    let place = place.strip_prefix("/").expect("it begins at the root");
+                    ["cpuset", ""].iter().find_map(|mount| {
+                        let dir = Path::new("/sys/fs/cgroup").join(mount).join(place);
+                        let mut files = ["cpuset.effective_cpus", "cpuset.cpus.effective"].iter();
+                        files.find_map(|file| fs::read_to_string(dir.join(file)).ok())
+                    })
+                });
+                assert_eq!(shown, set.expect("some cpuset is in force").trim());
+            }
             Step::Join { kind, path } => {
                 assert_eq!(self.namespace(*kind), fs::read_link(path).expect("a namespace"), "{step:?}");
             }

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -152,4 +153,36 @@ fn root_the_json_log_has_the_last_error() {
     assert_eq!(last["level"], "error");
     assert!(last["msg"].as_str().is_some_and(|msg| msg.contains("container does not exist")), "{text}");
     assert!(last["time"].is_string(), "{text}");
+}
+
+/// A tmpfs takes over the mode of the directory that it covers, and has its own where there was none.
+#[test]
+fn root_a_tmpfs_takes_over_a_mode_only_from_what_it_covers() {
+    needs!(Root, Busybox);
+    let bundle = Bundle::new("modes")
+        .mount("/there", "tmpfs", "tmpfs", &["nosuid"])
+        .mount("/deep/new", "tmpfs", "tmpfs", &["nosuid"])
+        .mount("/new", "tmpfs", "tmpfs", &["nosuid"])
+        .shell("stat -c '%n %a' /there /deep/new /new");
+    let there = bundle.rootfs().join("there");
+    fs::create_dir(&there).expect("a directory");
+    fs::set_permissions(&there, fs::Permissions::from_mode(0o751)).expect("its mode");
+    fs::create_dir(bundle.rootfs().join("deep")).expect("a directory");
+    let output = bundle.container(&Runtime::under_test()).run();
+    assert_eq!(output.success().stdout, "/there 751\n/deep/new 1777\n/new 1777\n");
+}
+
+/// CVE-2025-52881 and its kin by way of a link in the image: nothing is mounted inside /proc.
+#[test]
+fn root_a_link_into_proc_is_no_place_for_a_mount() {
+    needs!(Root, Busybox);
+    for target in ["/way/kernel", "/way"] {
+        let bundle = Bundle::new("into-proc").mount(target, "tmpfs", "tmpfs", &[]).shell("true");
+        std::os::unix::fs::symlink("/proc/sys", bundle.rootfs().join("way")).expect("a link");
+        let before = Snapshot::take(&bundle);
+        let output = bundle.container(&Runtime::under_test()).run();
+        output.code(1);
+        assert!(output.stderr.contains("leads into /proc"), "{}", output.stderr);
+        before.assert_same();
+    }
 }

@@ -113,6 +113,7 @@ impl Child<'_> {
     fn take(&mut self, step: &Step) -> Result<(), Failed> {
         match step {
             Step::JoinGroups => self.join_groups(),
+            Step::AllCpus => allow_all(),
             Step::Join { kind, path } => join(*kind, path),
             Step::OomScore(score) => confine::score(self.proc()?, *score).doing(|| "set oom_score_adj"),
             Step::Session => setsid().map(drop).called(|| "setsid()"),
@@ -162,11 +163,7 @@ impl Child<'_> {
     }
 
     fn join_groups(&mut self) -> Result<(), Failed> {
-        cgroup::join_self(std::mem::take(&mut self.inherited.doors)).doing(|| "join the cgroups")?;
-        // The runtime's own affinity is not the container's; the kernel takes from "all" what the cpuset allows.
-        let mut all = CpuSet::new();
-        (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
-        sched_setaffinity(None, &all).called(|| "sched_setaffinity(all)")
+        cgroup::join_self(std::mem::take(&mut self.inherited.doors)).doing(|| "join the cgroups")
     }
 
     fn detach(&mut self, how: Propagation) -> Result<(), Failed> {
@@ -231,7 +228,7 @@ impl Child<'_> {
     }
 
     fn execute(&mut self) -> Result<(), Failed> {
-        sys::restore_mask(&self.inherited.mask)?;
+        sys::restore_mask(&self.inherited.mask.without(self.plan.unblocked_signals))?;
         let Inherited { arguments, environment, .. } = &self.inherited;
         let errno = arguments.execute(environment);
         Err(program::not_executed(arguments, errno))
@@ -244,6 +241,13 @@ impl Child<'_> {
             None => self.inherited.report.failed(failed),
         }
     }
+}
+
+/// The kernel takes from "all" what the cpuset allows.
+fn allow_all() -> Result<(), Failed> {
+    let mut all = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+    sched_setaffinity(None, &all).called(|| "sched_setaffinity(all)")
 }
 
 fn join(kind: NamespaceKind, path: &str) -> Result<(), Failed> {

@@ -118,10 +118,10 @@ impl Root {
         Ok((self.provide(parent, Wanted::Directory)?, name))
     }
 
-    /// Makes `name` in a directory that was resolved before, and opens it; none where a link bears the name, or
-    /// something that is not what is wanted: then the whole path is for [`Root::provide`].
-    pub fn provide_in(at: &OwnedFd, name: &str, wanted: Wanted) -> Result<Option<OwnedFd>, Failed> {
-        match make_one(at.as_fd(), name, wanted).doing(|| format!("make {name}")) {
+    /// Makes the directory `name` in one that was resolved before, and opens it, with whether it is new; none where a
+    /// link bears the name, or something that is no directory: then the whole path is for [`Root::provide`].
+    pub fn provide_in(at: &OwnedFd, name: &str) -> Result<Option<(OwnedFd, bool)>, Failed> {
+        match make_directory(at.as_fd(), name).doing(|| format!("make {name}")) {
             Err(failed) if matches!(failed.errno(), Some(Errno::NOTDIR | Errno::LOOP)) => Ok(None),
             made => made.map(Some),
         }
@@ -145,21 +145,23 @@ enum Made {
 
 /// Makes `name` in `at` and opens what is there then, which may be somebody else's, but never the end of a link.
 fn make_one(at: BorrowedFd<'_>, name: &str, wanted: Wanted) -> Result<OwnedFd, Failed> {
-    let handle = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match wanted {
-        Wanted::Directory => {
-            match mkdirat(at, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(Failed::call(format!("mkdirat({name:?})"), errno)),
-            }
-            openat(at, name, handle | OFlags::DIRECTORY, Mode::empty()).called(|| format!("openat({name:?})"))
-        }
-        Wanted::File => {
-            let flags =
-                OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            openat(at, name, flags, Mode::from_raw_mode(0o644))
-                .called(|| format!("openat({name:?}, O_CREAT)"))?;
-            openat(at, name, handle, Mode::empty()).called(|| format!("openat({name:?})"))
-        }
+    if wanted == Wanted::Directory {
+        return make_directory(at, name).map(|(directory, _)| directory);
     }
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    openat(at, name, flags, Mode::from_raw_mode(0o644)).called(|| format!("openat({name:?}, O_CREAT)"))?;
+    openat(at, name, HANDLE, Mode::empty()).called(|| format!("openat({name:?})"))
+}
+
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// The directory, and whether it is new.
+fn make_directory(at: BorrowedFd<'_>, name: &str) -> Result<(OwnedFd, bool), Failed> {
+    let is_new = match mkdirat(at, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(errno) => return Err(Failed::call(format!("mkdirat({name:?})"), errno)),
+    };
+    let directory = openat(at, name, HANDLE | OFlags::DIRECTORY, Mode::empty());
+    directory.map(|directory| (directory, is_new)).called(|| format!("openat({name:?})"))
 }

@@ -36,11 +36,26 @@ pub struct Plan {
     pub preserve_fds: u32,
     /// Signals that the program gets with their default action although our caller ignores them.
     pub default_signals: u64,
+    /// Signals that the program gets unblocked although our caller blocks them.
+    pub unblocked_signals: u64,
     /// Copied into `state`.
     pub annotations: BTreeMap<String, String>,
     /// What is not done as asked, where the specification lets it pass.
     pub warnings: Vec<String>,
 }
+
+/// SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGTERM, SIGSTKFLT, SIGCHLD, SIGURG, SIGPROF,
+/// SIGSYS and 34: what ends a program, or is its own doing, reaches it whoever started us. These are the ones that
+/// runc's programs get unblocked too (Go's runtime needs them); all others stay as the caller has them.
+const UNBLOCKED: u64 = {
+    const NUMBERS: [u64; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 11, 15, 16, 17, 23, 27, 31, 34];
+    let (mut set, mut at) = (0, 0);
+    while at < NUMBERS.len() {
+        set |= 1 << (NUMBERS[at] - 1);
+        at += 1;
+    }
+    set
+};
 
 /// Compiles a checked document (see `Spec::check`). Pure: no file, no clock, no system call.
 pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refused> {
@@ -66,8 +81,8 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         own_pids: namespaces.fresh(NamespaceKind::Pid),
         program: program(process),
         preserve_fds: request.preserve_fds,
-        // Go's runtime, and so runc, keeps SIGHUP (1) and SIGINT (2) ignored and gives all others their default back.
-        default_signals: host.ignored_signals & !0b11,
+        default_signals: host.ignored_signals,
+        unblocked_signals: UNBLOCKED,
         annotations: spec.annotations.clone(),
         warnings: cgroup.warnings.clone(),
         cgroup,
@@ -169,6 +184,7 @@ impl Plan {
         if self.cgroup.groups.iter().any(cgroup::Group::joins_by_tasks) {
             steps.push(Step::JoinGroups);
         }
+        steps.push(Step::AllCpus);
         steps.extend(process.oom_score_adj.map(Step::OomScore));
         steps.push(Step::Session);
         if !request.keep_keyring {

@@ -2,7 +2,7 @@
 //!
 //! Touches: nothing.
 //! Never:   opens a file, reads a clock, asks the kernel; what it must know of the host is in [`Host`].
-//! Begin with [`compile`].
+//! Begin with [`compile()`].
 
 pub mod cgroup;
 mod clean;

@@ -31,6 +31,8 @@ pub enum Act {
 pub enum Step {
     /// Moves itself into the v1 cgroups whose `tasks` the parent opened.
     JoinGroups,
+    /// May run on every CPU that its cpuset has, whatever our caller was confined to.
+    AllCpus,
     /// Joins an existing namespace.
     Join {
         /// Of this kind; another one is refused by the kernel.

@@ -91,6 +91,7 @@ impl fmt::Display for Step {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::JoinGroups => write!(to, "join    its cgroups, by tasks"),
+            Self::AllCpus => write!(to, "allow   all CPUs of its cpuset"),
             Self::Join { kind, path } => {
                 write!(to, "join    {} namespace {path}", format!("{kind:?}").to_lowercase())
             }

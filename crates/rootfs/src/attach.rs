@@ -108,7 +108,7 @@ fn configure(
     flags: &[String],
     data: &[(String, Option<String>)],
 ) -> Result<(), Failed> {
-    // A source that says no more than the type, or nothing, is what mountinfo shows anyway.
+    // What mountinfo shows as the source.
     fsconfig_set_string(context, "source", name).called(|| format!("fsconfig(\"source\", {name:?})"))?;
     for flag in flags {
         fsconfig_set_flag(context, flag.as_str()).called(|| format!("fsconfig({flag:?})"))?;
@@ -248,8 +248,9 @@ pub(crate) fn change_handle(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Resu
 }
 
 fn change_new(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Failed> {
+    // The kernel takes a way to keep access times only when the whole field is cleared for it.
     let clear = if set & MOUNT_ATTR__ATIME != 0 { clear | MOUNT_ATTR__ATIME } else { clear };
-    change_mount(mount, set, clear & !set | clear & MOUNT_ATTR__ATIME, false)
+    change_mount(mount, set, clear, false)
 }
 
 fn remount(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Failed> {

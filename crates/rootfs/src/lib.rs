@@ -32,22 +32,13 @@ pub struct Rootfs {
     kept: Vec<(String, OwnedFd)>,
     /// The directory that something was made in last: most things go where the last one went. Forgotten when a mount
     /// may have covered it.
-    near: Option<Near>,
+    near: Option<(String, OwnedFd)>,
     /// Where mounts are prepared, once the new mount calls turned out not to be there.
     stage: Option<attach::Stage>,
     /// Handles that have done their work.
     spent: Spent,
     /// What was done otherwise than planned, because the kernel or a filter around us refused the first way.
     fallbacks: Vec<&'static str>,
-}
-
-/// A directory that things are made in.
-#[derive(Debug)]
-struct Near {
-    path: String,
-    fd: OwnedFd,
-    /// Whether it is certain that no link led there.
-    is_plain: bool,
 }
 
 impl Rootfs {
@@ -115,20 +106,28 @@ impl Rootfs {
     /// The directory of a path, made where it is missing, and the path's last name.
     fn parent<'a>(&mut self, path: &'a str) -> Result<(&OwnedFd, &'a str), Failed> {
         let (parent, name) = path::split(path)?;
-        if self.near.as_ref().is_none_or(|near| near.path != parent) {
-            let (fd, is_plain) = match self.root.resolve_plain(parent) {
-                Err(failed) if matches!(failed.errno(), Some(Errno::NOENT | Errno::LOOP | Errno::NOTDIR)) => {
-                    (self.root.provide(parent, Wanted::Directory)?, false)
-                }
-                plain => (plain?, true),
-            };
-            let before = self.near.replace(Near { path: parent.to_owned(), fd, is_plain });
-            self.spent.extend(before.map(|near| near.fd));
+        if self.near.as_ref().is_none_or(|(near, _)| near != parent) {
+            let (opened, _) = self.directory(parent)?;
+            let before = self.near.replace((parent.to_owned(), opened));
+            self.spent.extend(before.map(|(_, fd)| fd));
         }
         match &self.near {
-            Some(near) => Ok((&near.fd, name)),
+            Some((_, fd)) => Ok((fd, name)),
             None => Err(Failed::refused("the directory was forgotten")),
         }
+    }
+
+    /// A directory, made where it is missing, and whether it was. The plan lets nothing be mounted or made inside /proc by
+    /// name; where a part of the path is a link, the same holds for where it leads.
+    fn directory(&self, path: &str) -> Result<(OwnedFd, bool), Failed> {
+        let is_missing = match self.root.resolve_plain(path) {
+            Err(failed) if failed.errno() == Some(Errno::NOENT) => true,
+            Err(failed) if matches!(failed.errno(), Some(Errno::LOOP | Errno::NOTDIR)) => false,
+            resolved => return resolved.map(|place| (place, false)),
+        };
+        let place = self.root.provide(path, Wanted::Directory)?;
+        mount::refuse_inside_proc(&place, path)?;
+        Ok((place, is_missing))
     }
 
     /// Forgets the directory that something was made in last, if a mount there covers it or what leads to it.
@@ -136,8 +135,8 @@ impl Rootfs {
         let is_covered = |near: &str| {
             near.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        if self.near.as_ref().is_some_and(|near| is_covered(&near.path)) {
-            self.spent.extend(self.near.take().map(|near| near.fd));
+        if self.near.as_ref().is_some_and(|(near, _)| is_covered(near)) {
+            self.spent.extend(self.near.take().map(|(_, fd)| fd));
         }
     }
 

@@ -15,29 +15,30 @@ use crate::attach::{self, Fresh, Tree};
 impl Rootfs {
     /// Makes one mount.
     pub fn mount(&mut self, mount: &Mount) -> Result<(), Failed> {
-        self.either_way(|rootfs| rootfs.make_mount(mount))
-            .doing(|| format!("mount {} on {}", told(&mount.source), mount.target))
+        self.make_mount(mount).doing(|| format!("mount {} on {}", told(&mount.source), mount.target))
     }
 
     fn make_mount(&mut self, mount: &Mount) -> Result<(), Failed> {
-        let is_old = self.stage.is_some();
-        let (tree, place) = match &mount.source {
+        let (handle, place) = match &mount.source {
             Source::New { kind, name, flags, data } => {
-                let place = self.place_fresh(kind, &mount.target)?;
-                let data = with_mode(kind, data, &place)?;
+                let (place, is_new) = self.place_fresh(kind, &mount.target)?;
+                let data = if is_new { data.into() } else { with_mode(kind, data, &place)? };
                 let fresh = Fresh { kind, name, flags, data: &data, set: mount.set };
-                (fresh.make(&mut self.spent, is_old)?, place)
+                let make = |rootfs: &mut Self| {
+                    let tree = fresh.make(&mut rootfs.spent, rootfs.stage.is_some())?;
+                    tree.attach(&place, rootfs.stage.as_ref())
+                };
+                (self.either_way(make)?, place)
             }
-            Source::Bind { path, recursive } => {
-                let mut tree = attach::clone_tree(path, *recursive, is_old)?;
+            Source::Bind { path, recursive } => self.either_way(|rootfs| {
+                let mut tree = attach::clone_tree(path, *recursive, rootfs.stage.is_some())?;
                 if mount.set | mount.clear != 0 {
                     tree.change(mount.set, mount.clear)?;
                 }
-                let place = self.place_bind(&tree, &mount.target)?;
-                (tree, place)
-            }
+                let place = rootfs.place_bind(&tree, &mount.target)?;
+                Ok((tree.attach(&place, rootfs.stage.as_ref())?, place))
+            })?,
         };
-        let handle = tree.attach(&place, self.stage.as_ref())?;
         self.spent.push(place);
         self.forget_below(&mount.target);
         for how in &mount.propagation {
@@ -51,34 +52,30 @@ impl Rootfs {
         Ok(())
     }
 
-    /// Where a new file system goes. proc and sysfs go where the container's root really has a directory of that
-    /// name: were /proc a link, masks and labels would land elsewhere (CVE-2023-27561, CVE-2019-19921).
-    fn place_fresh(&mut self, kind: &str, target: &str) -> Result<OwnedFd, Failed> {
-        let is_deep = target.rfind('/').is_some_and(|slash| slash > 0);
-        // Most often the mount before this one has made the directory that this one needs another in.
-        if is_deep {
-            self.parent(target)?;
-            // Only where no link led there: what is behind one is looked at below.
-            if let Some(near) = self.near.as_ref().filter(|near| near.is_plain)
-                && let Some(place) = Root::provide_in(&near.fd, path::split(target)?.1, Wanted::Directory)?
-            {
-                return Ok(place);
+    /// Where a new file system goes, and whether that place is new. proc and sysfs go where the container's root really
+    /// has a directory of that name: were /proc a link, masks and labels would land elsewhere (CVE-2023-27561,
+    /// CVE-2019-19921).
+    fn place_fresh(&mut self, kind: &str, target: &str) -> Result<(OwnedFd, bool), Failed> {
+        if matches!(kind, "proc" | "sysfs") {
+            return match self.root.resolve_plain(target) {
+                Err(failed) if failed.errno() == Some(Errno::NOENT) => {
+                    self.root.provide(target, Wanted::Directory)?;
+                    self.root.resolve_plain(target)
+                }
+                resolved => resolved,
             }
+            .map(|place| (place, false))
+            .doing(|| format!("{target} must be a directory, not a link"));
         }
-        match self.root.resolve_plain(target) {
-            Err(failed) if failed.errno() == Some(Errno::NOENT) => {
-                self.root.provide(target, Wanted::Directory)
-            }
-            Err(failed) if matches!(kind, "proc" | "sysfs") => {
-                Err(failed.while_doing(&format!("{target} must be a directory, not a link")))
-            }
-            // A link in the way, inside the root.
-            Err(failed) if matches!(failed.errno(), Some(Errno::LOOP | Errno::NOTDIR)) => {
-                let place = self.root.provide(target, Wanted::Directory)?;
-                refuse_inside_proc(&place, target)?;
-                Ok(place)
-            }
-            resolved => resolved,
+        let is_deep = target.rfind('/').is_some_and(|slash| slash > 0);
+        if !is_deep {
+            return self.directory(target);
+        }
+        // Most often the mount before this one has made the directory that this one needs another in.
+        let (parent, name) = self.parent(target)?;
+        match Root::provide_in(parent, name)? {
+            Some(made) => Ok(made),
+            None => self.directory(target),
         }
     }
 
@@ -97,7 +94,7 @@ impl Rootfs {
             Wanted::File
         };
         let place = match wanted {
-            Wanted::Directory => self.place_fresh("", target)?,
+            Wanted::Directory => self.place_fresh("", target)?.0,
             Wanted::File => {
                 let place = self.root.provide(target, Wanted::File)?;
                 if !target.starts_with("/proc/") {
@@ -170,7 +167,7 @@ fn told(source: &Source) -> &str {
 }
 
 /// The plan lets nothing be mounted inside /proc by name; here the same holds for a link that leads there.
-fn refuse_inside_proc(place: &OwnedFd, target: &str) -> Result<(), Failed> {
+pub(crate) fn refuse_inside_proc(place: &OwnedFd, target: &str) -> Result<(), Failed> {
     match fstatfs(place).called(|| "fstatfs(target)")?.f_type {
         PROC_SUPER_MAGIC => Err(Failed::refused(format!("{target} leads into /proc"))),
         _ => Ok(()),

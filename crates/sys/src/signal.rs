@@ -15,6 +15,19 @@ impl std::fmt::Debug for Mask {
     }
 }
 
+impl Mask {
+    /// The same without these signals: bit n-1 for signal n.
+    #[must_use]
+    pub fn without(mut self, which: u64) -> Self {
+        for signal in (1..=64).filter(|signal| which & (1 << (signal - 1)) != 0) {
+            // SAFETY: the set is a whole one; a number that the C library keeps for itself is refused, and is never
+            // in a mask that came through it.
+            unsafe { libc::sigdelset(&raw mut self.0, signal) };
+        }
+        self
+    }
+}
+
 fn every_signal() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
     // SAFETY: sigfillset(3) initialises the whole set that it is given.

@@ -189,7 +189,8 @@ fn place(step: &Step) -> Place {
         Step::Propagate(_) | Step::Home(_) | Step::Go(_) | Step::Ready | Step::Gate | Step::Execute => {
             Place::Inside
         }
-        Step::Session
+        Step::AllCpus
+        | Step::Session
         | Step::Keyring(_)
         | Step::Loopback
         | Step::Pivot
