@@ -13,6 +13,8 @@ const NOTHING: &str = "(nothing)";
 const BREAK: &str = "⏎";
 /// In place of the list of all states that a command was tried in.
 const ALL: &str = "all";
+/// In place of a command: a row for whichever commands it is so of.
+const ANY: &str = "(any)";
 
 /// One place where the two said different things.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +64,20 @@ impl Table {
         let mut complaints = Vec::new();
         let mut listed = BTreeSet::new();
         for row in &self.rows {
+            if row.command == ANY {
+                for state in &row.states {
+                    let found: Vec<_> =
+                        seen.iter().filter(|seen| row.is_like(seen, state)).cloned().collect();
+                    if found.is_empty() {
+                        complaints.push(format!(
+                            "line {}: stale: no longer so for any command and a container that is {state}",
+                            row.line
+                        ));
+                    }
+                    listed.extend(found);
+                }
+                continue;
+            }
             let all: Vec<_> =
                 tried.iter().filter(|(command, _)| *command == row.command).map(|(_, state)| state).collect();
             if all.is_empty() {
@@ -100,6 +116,12 @@ impl Row {
         let states = states.split(',').map(|state| state.trim().to_owned()).collect();
         let (command, stream) = (unquote(command), stream.clone());
         Ok(Self { line: at, command, states, stream, runc: unquote(runc), ours: unquote(ours) })
+    }
+
+    /// Whether the row, which may be one for any command, lists this difference for this state.
+    fn is_like(&self, seen: &Difference, state: &str) -> bool {
+        let Difference { state: found, stream, runc, ours, .. } = seen;
+        (&**found, stream, runc, ours) == (state, &self.stream, &self.runc, &self.ours)
     }
 
     fn of(&self, state: &str) -> Difference {
@@ -211,33 +233,49 @@ pub fn hunks(one: &str, other: &str) -> Vec<(String, String)> {
     hunks
 }
 
-/// A text without what may differ from run to run: `names` holds what is to be replaced by what, in that order; times
-/// become `TIME`, spaces that pad columns one space, help texts `[usage]`, and the envelopes that log lines
-/// come in are opened.
+/// A text without what may differ from run to run, and without what differs by the rules that docs/differences.md
+/// tells in words: `names` holds what is to be replaced by what, in that order; times become `TIME`, spaces that pad
+/// columns one space, a help text that was asked for `[usage]`, and the envelopes that errors come in are opened.
 pub fn normal(text: &str, names: &[(String, &str)]) -> String {
     let mut normal = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         let (body, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
-        if is_usage(body) {
-            normal.push_str("[usage]\n");
+        if body.starts_with("Incorrect Usage") {
             break;
+        }
+        if is_usage(body) {
+            // One line on what the program is for may stand before it.
+            return "[usage]\n".into();
+        }
+        if body.starts_with("hint: ") {
+            continue;
         }
         let mut body = open_envelope(body);
         for (name, stand_in) in names {
             body = replace_word(&body, name, stand_in);
         }
-        normal.push_str(&plain_spaces(&plain_times(&body)));
+        for version in VERSIONS {
+            for colon in [":", ": "] {
+                let told = |version: &str| format!("\"ociVersion\"{colon}\"{version}\"");
+                body = body.replace(&told(version), &told("VERSION"));
+            }
+        }
+        normal.push_str(&plain_spaces(&plain_times(&plain_column(&body))));
         normal.push_str(end);
     }
     normal
 }
+
+/// The versions of the runtime specification that the two speak.
+const VERSIONS: [&str; 2] = ["1.0.2-dev", "1.3.0"];
 
 /// True for the line that a help text begins with.
 fn is_usage(line: &str) -> bool {
     line.starts_with("NAME:") || line.starts_with("USAGE:") || line.starts_with("Usage:")
 }
 
-/// `time="…" level=error msg="…"` and `NAME: …` both become what they carry; other levels are kept.
+/// `time="…" level=error msg="…"` and `NAME: …` both become what they carry; other levels are kept. In a line of JSON
+/// the message alone is opened.
 fn open_envelope(line: &str) -> String {
     if let Some(rest) = line.strip_prefix("time=\"")
         && let Some((_, rest)) = rest.split_once("\" level=")
@@ -248,10 +286,55 @@ fn open_envelope(line: &str) -> String {
             Some(_) => serde_json::from_str(message).unwrap_or_else(|_| message.to_owned()),
             None => message.to_owned(),
         };
-        let message = message.trim_end_matches('\n');
-        return if level == "error" { message.to_owned() } else { format!("{level}: {message}") };
+        let message = without_wish(message.trim_end_matches('\n'));
+        return if level == "error" { message } else { format!("{level}: {message}") };
     }
-    line.strip_prefix("cofferdam: ").unwrap_or(line).to_owned()
+    if line.starts_with("{\"level\":")
+        && let Ok(mut log) = serde_json::from_str::<serde_json::Value>(line)
+        && let Some(message) = log["msg"].as_str().map(without_wish)
+    {
+        log["msg"] = message.into();
+        return log.to_string();
+    }
+    let line = line.strip_prefix("cofferdam: ").unwrap_or(line);
+    match line.strip_prefix("warning: ") {
+        Some(warning) => format!("warning: {}", without_wish(warning)),
+        None => without_wish(line),
+    }
+}
+
+/// An error without the command that failed: `runc create failed: `, before which `runc: ` may stand, there, and
+/// `create ID: ` here.
+fn without_wish(message: &str) -> String {
+    // Without a command yet it is the program's path.
+    if let Some((program, rest)) = message.split_once(": ")
+        && (program == "runc" || program.ends_with("/runc"))
+    {
+        return rest.to_owned();
+    }
+    for verb in ["create", "delete", "kill", "pause", "ps", "resume", "run", "start", "state"] {
+        if let Some(rest) = message.strip_prefix(&format!("runc {verb} failed: ")) {
+            return rest.strip_prefix("unable to start container process: ").unwrap_or(rest).to_owned();
+        }
+        if let Some((_, rest)) = message
+            .strip_prefix(verb)
+            .filter(|rest| rest.starts_with(' '))
+            .and_then(|rest| rest.split_once(": "))
+        {
+            return rest.to_owned();
+        }
+    }
+    message.to_owned()
+}
+
+/// `line 1 column 652` without the number, which depends on how long a path is.
+fn plain_column(text: &str) -> String {
+    match text.split_once(" column ") {
+        Some((before, after)) => {
+            format!("{before} column N{}", after.trim_start_matches(|letter: char| letter.is_ascii_digit()))
+        }
+        None => text.to_owned(),
+    }
 }
 
 /// Replaces `name` where it does not stand inside a longer word.
@@ -368,6 +451,21 @@ mod tests {
     }
 
     #[test]
+    fn a_row_may_be_for_any_command_and_is_stale_without_one() {
+        let seen = BTreeSet::from([difference("none", "x", "y"), difference("paused", "x", "y")]);
+        let row = |states: &str| {
+            let row = format!("| (any) | {states} | stderr | `x` | `y` | |");
+            Table::parse(&document(&[row])).expect("a table")
+        };
+        assert_eq!(row("none, paused").judge(&seen, &tried()), Vec::<String>::new());
+        assert_eq!(
+            row("none, paused, created").judge(&seen, &tried()),
+            ["line 5: stale: no longer so for any command and a container that is created"]
+        );
+        assert_eq!(row("none").judge(&seen, &tried()).len(), 1, "paused is not listed");
+    }
+
+    #[test]
     fn a_row_without_a_reason_is_refused() {
         let document = "| command | states | stream | runc | we | why |\n|---|---|---|---|---|---|\n| a | none | exit | 1 | 2 | |\n";
         assert_eq!(Table::parse(document).map(|_| ()), Err("line 3: says not why".into()));
@@ -390,12 +488,24 @@ mod tests {
             "no \"ID\"\n"
         );
         assert_eq!(normal("time=\"2026-01-31T12:00:00Z\" level=warning msg=plain\n"), "warning: plain\n");
-        assert_eq!(normal("cofferdam: start web: website\n"), "start ID: website\n");
+        assert_eq!(normal("cofferdam: start web: website\n"), "website\n");
+        assert_eq!(normal("cofferdam: warning: delete web: odd\n"), "warning: odd\n");
+        assert_eq!(
+            normal("time=\"2026-01-31T12:00:00Z\" level=error msg=\"runc run failed: web\"\n"),
+            normal("cofferdam: run web: web\n")
+        );
+        assert_eq!(
+            normal("{\"level\":\"error\",\"msg\":\"kill web: no\",\"time\":\"2026-01-31T12:00:00Z\"}\n"),
+            "{\"level\":\"error\",\"msg\":\"no\",\"time\":\"TIME\"}\n"
+        );
+        assert_eq!(normal("{\"ociVersion\":\"1.3.0\"}"), normal("{\"ociVersion\":\"1.0.2-dev\"}"));
+        assert_eq!(normal("end at line 1 column 652\nhint: try\n"), "end at line 1 column N\n");
         assert_eq!(
             normal("web    42   /tmp/b  2026-01-31T12:00:00.12Z 12:01 421\n"),
             "ID PID BUNDLE TIME TIME 421\n"
         );
-        assert_eq!(normal("wrong\n\nNAME:\n   all of it\n"), "wrong\n\n[usage]\n");
+        assert_eq!(normal("what for\n\nNAME:\n   all of it\n"), "[usage]\n");
+        assert_eq!(normal("Incorrect Usage.\n\nNAME:\n   all of it\n"), "");
         assert_eq!(normal("  \"pid\": 42,\n"), "  \"pid\": PID,\n");
     }
 }

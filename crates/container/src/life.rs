@@ -154,7 +154,7 @@ impl Containers {
         let known = Known::of(&self.lock(id)?)?.ok_or_else(Error::not_found)?;
         match known.status {
             Status::Created | Status::Running => Ok(known.groups()?.freeze().doing(|| "freeze")?),
-            _ => Err(Error::state("container not running or created: cannot be paused")),
+            _ => Err(Error::state("container not running")),
         }
     }
 

@@ -48,7 +48,7 @@ const WORDS: usize = 8192;
 
 impl Report {
     /// Both ends, to be made before the child is born. As long as the parent's end is open in the child too, the
-    /// parent's death is not heard: [`crate::Inherited::keep_only`] sees to that.
+    /// parent's death is not heard: `Inherited::keep_only` sees to that.
     pub fn pair() -> Result<(Self, Parent), Failed> {
         let (child, parent) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)

@@ -1,6 +1,6 @@
 //! From what was asked and what the host has, to what will be done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use spec::{Linux, NamespaceKind, Process, Spec};
@@ -89,7 +89,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     };
     plan.acts = acts(&plan, &namespaces, request);
     plan.enter_namespaces(process, linux, &namespaces, request)?;
-    plan.build_root(spec, host, request, &namespaces, root.readonly)?;
+    plan.build_root(spec, host, request, root.readonly)?;
     plan.confine_process(process, host);
     plan.steps.push(Step::Ready);
     if request.gated {
@@ -151,10 +151,12 @@ fn acts(plan: &Plan, namespaces: &Namespaces<'_>, request: &Request) -> Vec<Act>
 
 fn program(process: &Process) -> Program {
     let mut env: Vec<String> = Vec::with_capacity(process.env.len() + 1);
+    let mut places = BTreeMap::new();
     for pair in &process.env {
         let name = pair.split_once('=').map_or(pair.as_str(), |(name, _)| name);
+        let place = *places.entry(name).or_insert(env.len());
         // The last of a name wins, in the place of the first.
-        match env.iter_mut().find(|known| known.split_once('=').is_some_and(|(known, _)| known == name)) {
+        match env.get_mut(place) {
             Some(known) => known.clone_from(pair),
             None => env.push(pair.clone()),
         }
@@ -212,13 +214,12 @@ impl Plan {
         spec: &Spec,
         host: &Host,
         request: &Request,
-        namespaces: &Namespaces<'_>,
         read_only: bool,
     ) -> Result<(), Refused> {
         let empty = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&empty);
         let (detach, afterwards) = root_propagation(linux)?;
-        let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup), namespaces.cgroup)?;
+        let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup))?;
         let steps = &mut self.steps;
         steps.push(Step::Detach(detach));
         steps.push(Step::Root(self.rootfs.clone()));
@@ -321,12 +322,9 @@ fn root_propagation(linux: &Linux) -> Result<(Propagation, Option<Propagation>),
     })
 }
 
+/// Each path once, in the order in which they come. A document may list a million: looking through those before for each
+/// would take hours.
 fn unique(paths: &[String]) -> impl Iterator<Item = String> {
-    let mut seen: Vec<String> = Vec::new();
-    for path in paths.iter().map(|path| clean::absolute(path)) {
-        if !seen.contains(&path) {
-            seen.push(path);
-        }
-    }
-    seen.into_iter()
+    let mut seen = BTreeSet::new();
+    paths.iter().map(|path| clean::absolute(path)).filter(move |path| seen.insert(path.clone()))
 }

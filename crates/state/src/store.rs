@@ -204,6 +204,7 @@ impl Entry {
                         "is of version {version}, written by a newer cofferdam; this one reads up to {VERSION}"
                     )
                 }
+                (_, Err(why)) if why.is_eof() => "is cut off".to_owned(),
                 (_, Err(why)) => why.to_string(),
                 (_, Ok(_)) => "has no version".to_owned(),
             })),

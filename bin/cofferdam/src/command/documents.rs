@@ -28,7 +28,7 @@ pub(super) fn write_template(bundle: Option<&Path>, rootless: bool) -> Outcome {
 }
 
 pub(super) fn features() -> Outcome {
-    print(&Features::own().to_pretty())
+    print(&(Features::own().to_pretty() + "\n"))
 }
 
 pub(super) fn plan(bundle: &Path, id: Option<String>, json: bool) -> Outcome {

@@ -90,7 +90,7 @@ Nothing is done but reading config.json and looking at the host. Each step is pr
 undoing. BUNDLE is the current directory if it is not given.",
         flags: &[
             Flag::switch("json", "print the plan for machines"),
-            Flag::text("id", "ID", "plan for a container of this name").default("the bundle's name"),
+            Flag::text("id", "ID", "plan for a container of this name").default("ID"),
         ],
         least: 0,
         ..Verb::new("plan", "[BUNDLE]", 1, "print what create would do, step by step")
