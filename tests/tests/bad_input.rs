@@ -147,7 +147,7 @@ fn root_what_the_host_has_not_is_told_by_the_call_that_failed() {
     let missing = "no such file or directory (os error 2)";
     let bundle = Bundle::new("call").edit(|config| config["root"]["path"] = json!("nowhere"));
     let root = format!("{}/nowhere", bundle.dir().display());
-    refuses(&bundle, &format!("take {root} as the root: open_tree(\"{root}\"): {missing}"));
+    refuses(&bundle, &format!("take {root} as the root: open(\"{root}\"): {missing}"));
     let bundle = Bundle::new("call").edit(|config| config["root"]["path"] = json!("/etc/passwd"));
     refuses(&bundle, "take /etc/passwd as the root: open(\"/etc/passwd\"): not a directory (os error 20)");
     let bundle = Bundle::new("call").mount("/tmp", "bind", "/no/such", &["bind"]);
