@@ -162,13 +162,24 @@ impl Tree {
         match (self, stage) {
             (Self::Detached(tree), _) => {
                 let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-                move_mount(&tree, "", place, "", flags).called(|| "move_mount()")?;
+                let moved = move_mount(&tree, "", place, "", flags);
+                // mount(2) says ENOTDIR here, which dockerd makes a hint of; move_mount(2) has one answer for all.
+                let moved = match moved {
+                    Err(Errno::INVAL) if is_directory(&tree)? != is_directory(place)? => Err(Errno::NOTDIR),
+                    moved => moved,
+                };
+                moved.called(|| "move_mount()")?;
                 Ok(tree)
             }
             (Self::Later(old), Some(stage)) => stage.attach(old, place),
             (Self::Later(_), None) => Err(Failed::refused("mount(2) has no place to prepare a mount in")),
         }
     }
+}
+
+fn is_directory(file: &OwnedFd) -> Result<bool, Failed> {
+    let stat = fstat(file).called(|| "fstat()")?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
 /// Where mounts are prepared when only mount(2) is there: a tmpfs of our own, in which the container has no part.
