@@ -28,7 +28,7 @@ pub mod trace;
 mod wait;
 
 pub use bundle::Bundle;
-pub use needs::{Need, skipped};
+pub use needs::{Need, figure, skipped};
 pub use runtime::{Container, Invocation, Output, Process, Runtime};
 pub use snapshot::Snapshot;
 pub use wait::{Lines, channel, gone_within, ready_within};

@@ -238,7 +238,7 @@ fn root_try_refuses_what_it_cannot_use() {
         (&["--tar", "packed.xz"], "is packed by xz"),
         (&["--tar", "cut.tar"], "--tar cut.tar: "),
         (&["-v", "nowhere:/x"], "--volume nowhere: No such file"),
-        (&["-v", "rootfs:/usr/new/x", "--", "true"], "Read-only file system"),
+        (&["-v", "rootfs:/usr/new/x", "--", "true"], "read-only file system"),
         (&["-m", "much"], "--memory: "),
         (&["--cpus", "none"], "--cpus: "),
         (&["--pids", "0"], "--pids: "),

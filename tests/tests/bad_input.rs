@@ -131,7 +131,7 @@ fn root_what_is_no_configuration_at_all_is_told_by_its_place() {
         (b"{\n  \"hostname\": \"a\",\n}", "line 3, column 1: trailing comma"),
         (b"\x01\x02", "line 1, column 1: expected value"),
         (b"{\"hostname\": \"a\", \"hostname\": \"b\"}", "hostname: is given twice"),
-        (b"{\"hostname\": \"\xff\"}", "is not UTF-8"),
+        (b"{\"hostname\": \"\xff\"}", "byte 14 is not UTF-8"),
     ];
     for (text, reason) in texts {
         fs::write(bundle.dir().join("config.json"), text).expect("write config.json");
@@ -144,16 +144,16 @@ fn root_what_is_no_configuration_at_all_is_told_by_its_place() {
 #[test]
 fn root_what_the_host_has_not_is_told_by_the_call_that_failed() {
     needs!(Root, Busybox);
-    let missing = "No such file or directory (os error 2)";
+    let missing = "no such file or directory (os error 2)";
     let bundle = Bundle::new("call").edit(|config| config["root"]["path"] = json!("nowhere"));
     let root = format!("{}/nowhere", bundle.dir().display());
-    refuses(&bundle, &format!("take {root} as the root: open_tree(\"{root}\"): {missing}"));
+    refuses(&bundle, &format!("take {root} as the root: open(\"{root}\"): {missing}"));
     let bundle = Bundle::new("call").edit(|config| config["root"]["path"] = json!("/etc/passwd"));
-    refuses(&bundle, "take /etc/passwd as the root: open(\"/etc/passwd\"): Not a directory (os error 20)");
+    refuses(&bundle, "take /etc/passwd as the root: open(\"/etc/passwd\"): not a directory (os error 20)");
     let bundle = Bundle::new("call").mount("/tmp", "bind", "/no/such", &["bind"]);
     refuses(&bundle, &format!("mount /no/such on /tmp: open_tree(\"/no/such\"): {missing}"));
     let bundle = Bundle::new("call").mount("/tmp", "moonfs", "none", &[]);
-    refuses(&bundle, "mount moonfs on /tmp: fsopen(\"moonfs\"): No such device (os error 19)");
+    refuses(&bundle, "mount moonfs on /tmp: fsopen(\"moonfs\"): no such device (os error 19)");
     let path = |path: &str| {
         let namespace = json!({"type": "network", "path": path});
         Bundle::new("call").edit(|config| config["linux"]["namespaces"][1] = namespace)
@@ -161,7 +161,7 @@ fn root_what_the_host_has_not_is_told_by_the_call_that_failed() {
     refuses(&path("/no/such"), &format!("join network namespace /no/such: open(\"/no/such\"): {missing}"));
     refuses(
         &path("/proc/self/ns/uts"),
-        "join network namespace /proc/self/ns/uts: setns(): Invalid argument (os error 22)",
+        "join network namespace /proc/self/ns/uts: setns(): invalid argument (os error 22)",
     );
 }
 
@@ -193,7 +193,7 @@ fn root_ten_megabytes_in_one_list_are_no_work_for_hours() {
     run(&bundle).success();
     let environment: Vec<_> = many("A").into_iter().map(|name| name + "=12345").collect();
     let bundle = Bundle::new("variables").edit(|config| config["process"]["env"] = json!(environment));
-    let told = "exec(\"/bin/true\"): Argument list too long (os error 7)";
+    let told = "exec(\"/bin/true\"): argument list too long (os error 7)";
     assert_refused(&run(&bundle), &format!("run {}: {told}", bundle.id()));
     let bundle = Bundle::new("bytes");
     fs::write(bundle.dir().join("config.json"), " ".repeat(40 << 20)).expect("write config.json");
@@ -222,7 +222,7 @@ fn root_a_missing_bundle_is_named() {
     needs!(Root, Busybox);
     let bundle = Bundle::new("bundle");
     let container = bundle.container(&Runtime::under_test());
-    let told = "open the bundle: chdir(\"/no/such\"): No such file or directory (os error 2)";
+    let told = "open the bundle: chdir(\"/no/such\"): no such file or directory (os error 2)";
     for verb in ["create", "run"] {
         let output = container.call(&[verb, "--bundle", "/no/such", "ID"]);
         assert_refused(&output, &format!("{verb} {}: {told}", bundle.id()));
@@ -300,7 +300,7 @@ fn root_a_full_disk_leaves_nothing() {
     let state = state.to_str().expect("the path is ASCII");
     let output = container.command(&["run", "--bundle", "BUNDLE", "ID"]).launched_by(&full(state)).run();
     output.code(1);
-    let told = "write the state record: write(\".state.json\"): No space left on device (os error 28)";
+    let told = "write the state record: write(\".state.json\"): no space left on device (os error 28)";
     assert_eq!(output.stderr, format!("cofferdam: run {}: {told}\n", bundle.id()));
     assert_eq!(output.stdout, "fill\n", "what is in the state root afterwards");
 
@@ -312,7 +312,7 @@ fn root_a_full_disk_leaves_nothing() {
     let output = container.command(&words).launched_by(&full(place)).run();
     output.code(1);
     let told =
-        format!("write the pid file {file}: write(\"{place}/.file\"): No space left on device (os error 28)");
+        format!("write the pid file {file}: write(\"{place}/.file\"): no space left on device (os error 28)");
     assert_eq!(output.stderr, format!("cofferdam: create {}: {told}\n", bundle.id()));
     assert_eq!(output.stdout, "fill\n", "what is beside the pid file afterwards");
     assert_eq!(Snapshot::take(&bundle).lines(), [""; 0]);

@@ -3,19 +3,14 @@
 //! For every N until the command comes to its end: the command runs under ptrace and gets SIGKILL as it returns from
 //! its N-th system call; then `delete --force`; then nothing may be there that carries the container's name. Two
 //! workers share the points of a command.
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking and tells its count"
-)]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use tests::trace::{Fate, kill_after};
-use tests::{Bundle, Container, Runtime, Snapshot, needs};
+use tests::{Bundle, Container, Runtime, Snapshot, figure, needs};
 
 const WORKERS: usize = 2;
 
@@ -71,7 +66,8 @@ fn root_a_runtime_killed_at_any_point_leaves_nothing() {
     needs!(Root, Busybox);
     let host = Snapshot::whole();
     let reports: Vec<Report> = VICTIMS.iter().map(Report::of).collect();
-    eprintln!("points: {}", reports.iter().map(|report| report.points).sum::<usize>());
+    let points: usize = reports.iter().map(|report| report.points).sum();
+    figure(&format!("{points} points at which a runtime was killed"));
     for report in &reports {
         // A tracer that lost its tracee would find nothing wrong with anything.
         assert!(report.points > 20, "{}: only {} points", report.told, report.points);
@@ -128,7 +124,8 @@ impl Report {
         });
         let failures = failures.into_inner().expect("no worker panics with the lock");
         let report = Self { told: victim.told, points: points.into_inner(), failures };
-        eprintln!("{}: {} points, {} with something left", report.told, report.points, report.failures.len());
+        let Self { told, points, failures } = &report;
+        figure(&format!("{told}: {points} points, {} with something left", failures.len()));
         report
     }
 }

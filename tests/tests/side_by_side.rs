@@ -25,7 +25,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::differences::{Difference, Table, hunks, lines, normal, tell};
 use tests::{
-    Bundle, Container, LIMIT, Lines, Output, Runtime, Snapshot, channel, gone_within, needs, skipped,
+    Bundle, Container, LIMIT, Lines, Output, Runtime, Snapshot, channel, figure, gone_within, needs, skipped,
 };
 
 const WORKERS: usize = 2;
@@ -553,7 +553,7 @@ fn root_commands_say_what_runc_says() {
     });
     let found = found.into_inner().expect("no worker panics with the lock");
     found.skips.iter().for_each(|reason| skipped(reason));
-    eprintln!("{} pairs of command and state", found.tried.len());
+    figure(&format!("{} pairs of command and state compared with runc", found.tried.len()));
 
     if std::env::var_os("COFFERDAM_PRINT_DIFFERENCES").is_some_and(|value| value == "1") {
         print!("{}", tell(&lines(&found.seen, &found.tried)));

@@ -99,6 +99,15 @@ pub fn check_descriptors(command: &Command) -> Result<(), Complaint> {
     }
 }
 
+/// What makes namespaces needs root so far; said before the kernel says it in the name of some call.
+fn check_root(verb: &str) -> Result<(), Complaint> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let hint = "run it as root; rootless containers come later, see docs/roadmap.md";
+    Err(Complaint { hint: Some(hint.to_owned()), ..Complaint::new(format!("{verb}: needs root for now")) })
+}
+
 fn needs_groups(command: &Command) -> bool {
     matches!(command, Command::Create(_) | Command::Run(_) | Command::Try(_) | Command::Plan { .. })
 }

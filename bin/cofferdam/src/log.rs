@@ -254,7 +254,7 @@ mod tests {
         let failed = Log::open(&global).unwrap_err();
         assert_eq!(
             failed.to_string(),
-            "--log: open(\"/proc/none/log\"): No such file or directory (os error 2)"
+            "--log: open(\"/proc/none/log\"): no such file or directory (os error 2)"
         );
     }
 }

@@ -67,12 +67,7 @@ impl Procfs {
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
         match openat2(&self.0, path, flags, Mode::empty(), how) {
             Err(Errno::NOSYS | Errno::PERM) => {
-                // A walk ends by reopening through /proc/self/fd, which is this very file system: find it by handle.
-                let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-                let name = path.rsplit('/').next().unwrap_or(path);
-                let at = walk::open(self.0.as_fd(), parent, OFlags::PATH | OFlags::NOFOLLOW, how)?;
-                openat(&at, name, flags | OFlags::NOFOLLOW, Mode::empty())
-                    .called(|| format!("openat(\"/proc/{path}\")"))
+                walk::open(self.0.as_fd(), path, flags, how).doing(|| format!("look up /proc/{path}"))
             }
             opened => opened.called(|| format!("openat2(\"/proc/{path}\")")),
         }

@@ -112,12 +112,6 @@ impl Root {
         }
     }
 
-    /// The directory that `path` lies in, made where it is missing, and the last name of the path.
-    pub fn provide_parent<'a>(&self, path: &'a str) -> Result<(OwnedFd, &'a str), Failed> {
-        let (parent, name) = split(path)?;
-        Ok((self.provide(parent, Wanted::Directory)?, name))
-    }
-
     /// Makes the directory `name` in one that was resolved before, and opens it, with whether it is new; none where a
     /// link bears the name, or something that is no directory: then the whole path is for [`Root::provide`].
     pub fn provide_in(at: &OwnedFd, name: &str) -> Result<Option<(OwnedFd, bool)>, Failed> {

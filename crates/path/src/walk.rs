@@ -5,16 +5,20 @@
 //! nowhere else.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat, readlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, StatxFlags, fstat, fstatfs, openat,
+    readlinkat, statx,
+};
+use rustix::io::read;
 use sys::{Called, Errno, Failed};
 
 const LINKS: usize = 40;
 const STEP: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Opens `path` below `root`. Of `how` it keeps `IN_ROOT`, `NO_SYMLINKS`, `NO_MAGICLINKS` (a magic link is read as the
-/// text it shows, inside the root) and `NO_XDEV` (by device number).
+/// Opens `path` below `root`. Of `how` it keeps `IN_ROOT`, `NO_SYMLINKS`, `NO_MAGICLINKS` and, for a root that is a
+/// procfs, `NO_XDEV`.
 pub(crate) fn open(
     root: BorrowedFd<'_>,
     path: &str,
@@ -22,21 +26,28 @@ pub(crate) fn open(
     how: ResolveFlags,
 ) -> Result<OwnedFd, Failed> {
     let call = || format!("openat({path:?})");
-    let device = fstat(root).called(call)?.st_dev;
+    let mount =
+        if how.contains(ResolveFlags::NO_XDEV) { Some(mount_id(root, root).called(call)?) } else { None };
+    if path.is_empty() {
+        return Err(Failed::call(call(), Errno::NOENT));
+    }
     let mut todo: VecDeque<String> = parts(path);
     let mut trail: Vec<(OwnedFd, String)> = Vec::new();
     let mut links = 0;
     while let Some(part) = todo.pop_front() {
-        if part == ".." {
-            trail.pop();
+        if part == ".." || part == "." {
+            if let Some((here, _)) = trail.last() {
+                be_directory(here).called(call)?;
+            }
+            if part == ".." {
+                trail.pop();
+            }
             continue;
         }
         let here = trail.last().map_or(root, |(fd, _)| fd.as_fd());
         let step = openat(here, part.as_str(), STEP, Mode::empty()).called(call)?;
         let stat = fstat(&step).called(call)?;
-        if how.contains(ResolveFlags::NO_XDEV) && stat.st_dev != device {
-            return Err(Failed::call(call(), Errno::XDEV));
-        }
+        stay_on(mount, root, &step).called(call)?;
         let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
         if is_link && !(todo.is_empty() && flags.contains(OFlags::NOFOLLOW)) {
             links += 1;
@@ -44,6 +55,9 @@ pub(crate) fn open(
                 return Err(Failed::call(call(), Errno::LOOP));
             }
             let target = readlinkat(&step, "", Vec::new()).called(call)?.to_string_lossy().into_owned();
+            if how.contains(ResolveFlags::NO_MAGICLINKS) && is_magic(&step, &target).called(call)? {
+                return Err(Failed::call(call(), Errno::LOOP));
+            }
             if target.starts_with('/') {
                 trail.clear();
             }
@@ -61,16 +75,62 @@ pub(crate) fn open(
         return openat(root, ".", flags | OFlags::CLOEXEC, Mode::empty()).called(call);
     };
     if flags.contains(OFlags::PATH) {
-        let stat = fstat(&last).called(call)?;
-        if flags.contains(OFlags::DIRECTORY) && FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            return Err(Failed::call(call(), Errno::NOTDIR));
+        if flags.contains(OFlags::DIRECTORY) {
+            be_directory(&last).called(call)?;
         }
         return Ok(last);
     }
     // O_NOFOLLOW: whoever put a link in its place since we looked gets ELOOP.
-    openat(parent, name.as_str(), flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).called(call)
+    let opened = openat(parent, name.as_str(), flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .called(call)?;
+    stay_on(mount, root, &opened).called(call)?;
+    Ok(opened)
 }
 
+/// Links of procfs that lead to a file whatever their text says. Those that are plain text are relative (`self`, `net`,
+/// `mounts`); the others show a path, or a kind of file and a number: `pipe:[7]`.
+fn is_magic(link: &OwnedFd, text: &str) -> Result<bool, Errno> {
+    Ok((text.starts_with('/') || text.contains(":[")) && fstatfs(link)?.f_type == PROC_SUPER_MAGIC)
+}
+
+/// Fails where a handle is not of the mount that it should be of.
+fn stay_on(mount: Option<u64>, root: BorrowedFd<'_>, fd: &OwnedFd) -> Result<(), Errno> {
+    match mount {
+        Some(mount) if mount_id(root, fd.as_fd())? != mount => Err(Errno::XDEV),
+        _ => Ok(()),
+    }
+}
+
+/// The mount that a handle is of: a device number does not tell a procfs from another part of it that is mounted over
+/// it. `proc` is the root of a procfs, for Linux before 5.8.
+fn mount_id(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    if let Ok(told) = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+        && told.stx_mask & StatxFlags::MNT_ID.bits() != 0
+    {
+        return Ok(told.stx_mnt_id);
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let info = openat(proc, format!("self/fdinfo/{}", fd.as_raw_fd()), flags, Mode::empty())?;
+    let mut text = [0u8; 512];
+    let length = read(&info, &mut text)?;
+    let text = String::from_utf8_lossy(text.get(..length).unwrap_or_default());
+    let told = text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    told.ok_or(Errno::NOTSUP)
+}
+
+fn be_directory(fd: &OwnedFd) -> Result<(), Errno> {
+    match FileType::from_raw_mode(fstat(fd)?.st_mode) {
+        FileType::Directory => Ok(()),
+        _ => Err(Errno::NOTDIR),
+    }
+}
+
+/// The parts of a path; a slash at its end, or a dot, is kept as a dot: only a directory may stand before it.
 fn parts(path: &str) -> VecDeque<String> {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect()
+    let mut parts: VecDeque<String> =
+        path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect();
+    if path.ends_with('/') || path.ends_with("/.") {
+        parts.push_back(".".to_owned());
+    }
+    parts
 }

@@ -92,14 +92,6 @@ impl HostHierarchy {
             _ => self.controllers.join(","),
         }
     }
-
-    /// The options that mount this very hierarchy again.
-    pub fn mount_data(&self) -> Vec<(String, Option<String>)> {
-        let controllers = self.controllers.iter().map(|controller| (controller.clone(), None));
-        let none = self.controllers.is_empty().then(|| ("none".to_owned(), None));
-        let name = self.name.iter().map(|name| ("name".to_owned(), Some(name.clone())));
-        none.into_iter().chain(controllers).chain(name).collect()
-    }
 }
 
 impl CgroupPlan {

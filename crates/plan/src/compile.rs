@@ -89,7 +89,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     };
     plan.acts = acts(&plan, &namespaces, request);
     plan.enter_namespaces(process, linux, &namespaces, request)?;
-    plan.build_root(spec, host, request, &namespaces, root.readonly)?;
+    plan.build_root(spec, host, request, root.readonly)?;
     let umask = process.user.umask.unwrap_or(0o022);
     let (steps, warnings) = confine_process(process, host, &plan.program, Some(umask));
     plan.steps.extend(steps);
@@ -228,13 +228,12 @@ impl Plan {
         spec: &Spec,
         host: &Host,
         request: &Request,
-        namespaces: &Namespaces<'_>,
         read_only: bool,
     ) -> Result<(), Refused> {
         let empty = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&empty);
         let (detach, afterwards) = root_propagation(linux)?;
-        let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup), namespaces.cgroup)?;
+        let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup))?;
         let steps = &mut self.steps;
         steps.push(Step::Detach(detach));
         steps.push(Step::Root(self.rootfs.clone()));

@@ -184,7 +184,6 @@ pub(crate) fn compile(
     spec: &Spec,
     bundle: &str,
     cgroups: (&HostCgroups, &CgroupPlan),
-    cgroup_namespace: bool,
 ) -> Result<Mounts, Refused> {
     let mut mounts = Mounts { steps: Vec::new(), seals: Vec::new(), dev_is_bound: false };
     for (index, mount) in spec.mounts.iter().enumerate() {
@@ -196,7 +195,7 @@ pub(crate) fn compile(
         if options.bind.is_some() || kind == "bind" {
             mounts.bind(&at, mount, target, options, bundle)?;
         } else if kind == "cgroup" || (kind == "cgroup2" && cgroups.0.unified_only()) {
-            mounts.control_groups(target, &options, cgroups, cgroup_namespace);
+            mounts.control_groups(target, &options, cgroups);
         } else if kind.is_empty() {
             return Err(Refused::new(
                 format!("{at}.type"),
@@ -264,7 +263,6 @@ impl Mounts {
         target: String,
         options: &Options,
         (host, plan): (&HostCgroups, &CgroupPlan),
-        namespace: bool,
     ) {
         if host.unified_only() {
             let source = Source::New {
@@ -283,19 +281,10 @@ impl Mounts {
         for hierarchy in &host.hierarchies {
             let directory = hierarchy.directory_name();
             let below = format!("{target}/{directory}");
-            let source = if namespace {
-                Source::New {
-                    kind: "cgroup".into(),
-                    name: "cgroup".into(),
-                    flags: Vec::new(),
-                    data: hierarchy.mount_data(),
-                }
-            } else {
-                match plan.directory_in(hierarchy) {
-                    Some(path) => Source::Bind { path, recursive: false },
-                    None => continue,
-                }
-            };
+            // The container's own directory. In a cgroup namespace a mount of the whole hierarchy would show the same,
+            // and say the same in mountinfo; it costs more.
+            let Some(path) = plan.directory_in(hierarchy) else { continue };
+            let source = Source::Bind { path, recursive: false };
             self.push(below, source, attributes | read_only, 0, Vec::new());
             for controller in hierarchy.controllers.iter().filter(|name| **name != directory) {
                 let link = Step::Link {

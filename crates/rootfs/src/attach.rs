@@ -4,29 +4,32 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use plan::{Propagation, PropagationKind};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
-    mount_bind, mount_bind_recursive, mount_change, mount_remount, move_mount, open_tree,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    mount, mount_bind, mount_bind_recursive, mount_change, mount_move, mount_remount, move_mount, open_tree,
+    unmount,
 };
-use spec::{Flag, MOUNT_ATTR__ATIME, MountOption, option, options};
+use spec::{Flag, MOUNT_ATTR__ATIME, MOUNT_ATTR_RDONLY, MountOption, option, options};
 use sys::{Called, Doing, Errno, Failed, Spent, change_mount, propagate_mount};
+
+use crate::enter;
 
 /// A mount that nobody sees yet.
 #[derive(Debug)]
 pub(crate) enum Tree {
     /// By handle: fsmount(2) or open_tree(2) made it.
     Detached(OwnedFd),
-    /// By name, made where it will stand: for kernels or filters without the new calls.
+    /// What mount(2) will be asked for, for kernels or filters without the new calls.
     Later(Old),
 }
 
 /// What mount(2) will be asked for.
 #[derive(Debug)]
 pub(crate) enum Old {
-    Fresh { kind: String, name: String, data: String, flags: MountFlags },
-    Bind { path: String, recursive: bool, flags: Option<(u64, u64)> },
+    Fresh { kind: String, name: String, data: String, flags: MountFlags, set: u64 },
+    Bind { source: OwnedFd, recursive: bool, change: Option<(u64, u64)> },
 }
 
 /// Whether this answer means that the call itself is not there: the kernel's, or a filter's around us.
@@ -39,65 +42,64 @@ pub(crate) fn name_of(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
+const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
+
+fn depth(recursive: bool) -> OpenTreeFlags {
+    if recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() }
+}
+
 /// A copy of what is mounted at a path of the host, links followed.
-pub(crate) fn clone_tree(path: &str, recursive: bool) -> Result<Tree, Failed> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
+pub(crate) fn clone_tree(path: &str, recursive: bool, old: bool) -> Result<Tree, Failed> {
+    if old {
+        let source = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .called(|| format!("open({path:?})"))?;
+        return Ok(Tree::Later(Old::Bind { source, recursive, change: None }));
     }
-    match open_tree(CWD, path, flags).called(|| format!("open_tree({path:?})")) {
-        Ok(tree) => Ok(Tree::Detached(tree)),
-        Err(failed) if is_missing(&failed) => {
-            Ok(Tree::Later(Old::Bind { path: path.to_owned(), recursive, flags: None }))
-        }
-        Err(failed) => Err(failed),
-    }
+    let tree = open_tree(CWD, path, CLONE | depth(recursive)).called(|| format!("open_tree({path:?})"))?;
+    Ok(Tree::Detached(tree))
 }
 
 /// A copy of what a handle names.
-pub(crate) fn clone_handle(place: &OwnedFd, recursive: bool) -> Result<Tree, Failed> {
-    let mut flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
+pub(crate) fn clone_handle(place: &OwnedFd, recursive: bool, old: bool) -> Result<Tree, Failed> {
+    if old {
+        let source = rustix::io::fcntl_dupfd_cloexec(place, 0).called(|| "dup()")?;
+        return Ok(Tree::Later(Old::Bind { source, recursive, change: None }));
     }
-    match open_tree(place, "", flags).called(|| "open_tree()") {
-        Ok(tree) => Ok(Tree::Detached(tree)),
-        Err(failed) if is_missing(&failed) => {
-            Ok(Tree::Later(Old::Bind { path: name_of(place.as_fd()), recursive, flags: None }))
-        }
-        Err(failed) => Err(failed),
-    }
+    let flags = CLONE | OpenTreeFlags::AT_EMPTY_PATH | depth(recursive);
+    open_tree(place, "", flags).map(Tree::Detached).called(|| "open_tree()")
 }
 
-/// A new file system of this type.
-pub(crate) fn fresh(
-    kind: &str,
-    name: &str,
-    flags: &[String],
-    data: &[(String, Option<String>)],
-    attributes: u64,
-    spent: &mut Spent,
-) -> Result<Tree, Failed> {
-    let context = match fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).called(|| format!("fsopen({kind:?})")) {
-        Ok(context) => context,
-        Err(failed) if is_missing(&failed) => {
-            let flags = old_flags(attributes) | old_super(flags);
+/// A file system to be made.
+#[derive(Debug)]
+pub(crate) struct Fresh<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) flags: &'a [String],
+    pub(crate) data: &'a [(String, Option<String>)],
+    pub(crate) set: u64,
+}
+
+impl Fresh<'_> {
+    /// Makes it, or what mount(2) will be asked for.
+    pub(crate) fn make(&self, spent: &mut Spent, old: bool) -> Result<Tree, Failed> {
+        let &Self { kind, name, flags, data, set } = self;
+        if old {
             return Ok(Tree::Later(Old::Fresh {
                 kind: kind.to_owned(),
                 name: name.to_owned(),
                 data: joined(data),
-                flags,
+                flags: old_super(flags),
+                set,
             }));
         }
-        Err(failed) => return Err(failed),
-    };
-    configure(&context, name, flags, data).map_err(|failed| failed.while_doing(&why(&context, kind)))?;
-    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).unwrap_or(u32::MAX));
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .called(|| format!("fsmount({kind:?})"))?;
-    spent.push(context);
-    Ok(Tree::Detached(mount))
+        let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).called(|| format!("fsopen({kind:?})"))?;
+        configure(&context, name, flags, data).map_err(|failed| failed.while_doing(&why(&context, kind)))?;
+        let attributes = MountAttrFlags::from_bits_retain(u32::try_from(set).unwrap_or(u32::MAX));
+        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .called(|| format!("fsmount({kind:?})"))?;
+        spent.push(context);
+        Ok(Tree::Detached(mount))
+    }
 }
 
 fn configure(
@@ -138,83 +140,139 @@ impl Tree {
     /// Sets and clears attributes before anybody sees the mount.
     pub(crate) fn change(&mut self, set: u64, clear: u64) -> Result<(), Failed> {
         match self {
-            Self::Detached(tree) => change_handle(tree.as_fd(), set, clear),
-            Self::Later(Old::Bind { flags, .. }) => {
-                *flags = Some((set, clear));
+            Self::Detached(tree) => change_new(tree.as_fd(), set, clear),
+            Self::Later(Old::Bind { change, .. }) => {
+                *change = Some((set, clear));
                 Ok(())
             }
             Self::Later(Old::Fresh { .. }) => Ok(()),
         }
     }
 
-    /// Makes the mount visible at `place` and returns a handle of its root.
-    pub(crate) fn attach(self, place: &OwnedFd) -> Result<OwnedFd, Failed> {
+    /// A handle of what is mounted; none of a file system that mount(2) has yet to make.
+    pub(crate) fn handle(&self) -> Option<&OwnedFd> {
         match self {
-            Self::Detached(tree) => {
+            Self::Detached(handle) | Self::Later(Old::Bind { source: handle, .. }) => Some(handle),
+            Self::Later(Old::Fresh { .. }) => None,
+        }
+    }
+
+    /// Makes the mount visible at `place` and returns a handle of its root.
+    pub(crate) fn attach(self, place: &OwnedFd, stage: Option<&Stage>) -> Result<OwnedFd, Failed> {
+        match (self, stage) {
+            (Self::Detached(tree), _) => {
                 let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-                move_mount(&tree, "", place, "", flags).called(|| "move_mount()")?;
+                let moved = move_mount(&tree, "", place, "", flags);
+                // mount(2) says ENOTDIR here, which dockerd makes a hint of; move_mount(2) has one answer for all.
+                let moved = match moved {
+                    Err(Errno::INVAL) if is_directory(&tree)? != is_directory(place)? => Err(Errno::NOTDIR),
+                    moved => moved,
+                };
+                moved.called(|| "move_mount()")?;
                 Ok(tree)
             }
-            Self::Later(old) => old.attach(place),
+            (Self::Later(old), Some(stage)) => stage.attach(old, place),
+            (Self::Later(_), None) => Err(Failed::refused("mount(2) has no place to prepare a mount in")),
         }
     }
 }
 
-impl Old {
-    fn attach(self, place: &OwnedFd) -> Result<OwnedFd, Failed> {
-        let target = name_of(place.as_fd());
-        let change = match self {
-            Self::Fresh { kind, name, data, flags } => {
+fn is_directory(file: &OwnedFd) -> Result<bool, Failed> {
+    let stat = fstat(file).called(|| "fstat()")?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// Where mounts are prepared when only mount(2) is there: a tmpfs of our own, in which the container has no part.
+///
+/// A handle of a place stays below what is mounted over it, and mount(2) returns none. To ask for the new mount by the
+/// place's name would be to trust the name, which the container may exchange. So it is mounted here first, where names
+/// are ours, gets its handle and its attributes, and is then moved, as a whole, onto the place's handle.
+#[derive(Debug)]
+pub(crate) struct Stage(OwnedFd);
+
+/// A directory that the kernel has kept empty for twenty years: nobody misses it, and no container can exchange it.
+const COVERED: &str = "/proc/tty/ldisc";
+
+const DIRECTORY: &str = "directory";
+const FILE: &str = "file";
+
+impl Stage {
+    /// Sets one up over [`COVERED`], in our own mount namespace.
+    pub(crate) fn set() -> Result<Self, Failed> {
+        let path = COVERED;
+        // Where the host's mounts stayed shared it must not appear there.
+        enter::privatise(path)?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("tmpfs", path, "tmpfs", flags, c"mode=700,size=64k")
+            .called(|| format!("mount(\"tmpfs\", {path:?})"))?;
+        let stage = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .called(|| format!("open({path:?})"))?;
+        mkdirat(&stage, DIRECTORY, Mode::from_raw_mode(0o700)).called(|| "mkdirat(stage)")?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        openat(&stage, FILE, flags, Mode::from_raw_mode(0o600)).called(|| "openat(stage, O_CREAT)")?;
+        Ok(Self(stage))
+    }
+
+    /// Takes it away.
+    pub(crate) fn strike(self) -> Result<(), Failed> {
+        drop(self.0);
+        unmount(COVERED, UnmountFlags::DETACH).called(|| format!("umount2({COVERED:?}, MNT_DETACH)"))
+    }
+
+    fn attach(&self, old: Old, place: &OwnedFd) -> Result<OwnedFd, Failed> {
+        let mode = fstat(place).called(|| "fstat(target)")?.st_mode;
+        let spot = if FileType::from_raw_mode(mode) == FileType::Directory { DIRECTORY } else { FILE };
+        let at = format!("{}/{spot}", name_of(self.0.as_fd()));
+        let change = match old {
+            Old::Fresh { kind, name, data, flags, set } => {
                 let data = std::ffi::CString::new(data)
                     .map_err(|_| Failed::refused("a mount option holds a NUL byte"))?;
                 let call = || format!("mount({name:?}, {kind:?}, {data:?})");
-                mount(name.as_str(), target.as_str(), kind.as_str(), flags, data.as_c_str()).called(call)?;
-                None
+                // Read-only is said of the mount, afterwards: said here it would be said of the file system.
+                let flags = flags | old_flags(set & !MOUNT_ATTR_RDONLY);
+                mount(name.as_str(), at.as_str(), kind.as_str(), flags, data.as_c_str()).called(call)?;
+                (set & MOUNT_ATTR_RDONLY != 0).then_some((MOUNT_ATTR_RDONLY, 0))
             }
-            Self::Bind { path, recursive, flags } => {
-                if recursive {
-                    mount_bind_recursive(path.as_str(), target.as_str())
-                        .called(|| format!("mount({path:?}, MS_BIND|MS_REC)"))?;
-                } else {
-                    mount_bind(path.as_str(), target.as_str())
-                        .called(|| format!("mount({path:?}, MS_BIND)"))?;
-                }
-                flags
+            Old::Bind { source, recursive, change } => {
+                let source = name_of(source.as_fd());
+                let bind = if recursive { mount_bind_recursive } else { mount_bind };
+                bind(source.as_str(), at.as_str()).called(|| format!("mount({source:?}, MS_BIND)"))?;
+                change
             }
         };
-        let root = top_of(place)?;
+        let root = openat(&self.0, spot, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .called(|| format!("openat(stage, {spot:?})"))?;
         if let Some((set, clear)) = change {
             change_handle(root.as_fd(), set, clear)?;
         }
+        mount_move(at.as_str(), name_of(place.as_fd()).as_str()).called(|| "mount(MS_MOVE)")?;
         Ok(root)
     }
 }
 
-/// The root of what is mounted on top of a place that we hold a handle of.
-///
-/// A handle stays below what is mounted over it later. `..` and the way back would lead up, but through names; the
-/// link in /proc is followed to the same place and then, as any path is, up to what is mounted there.
-pub(crate) fn top_of(place: &OwnedFd) -> Result<OwnedFd, Failed> {
-    let name = name_of(place.as_fd());
-    openat(CWD, name.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .called(|| format!("open({name:?})"))
-}
-
-/// mount_setattr(2), or a remount where that is not there.
+/// Changes the attributes of a mount that stands in its place: mount_setattr(2), or a remount where that is not there.
 pub(crate) fn change_handle(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Failed> {
-    // The kernel takes a way to keep access times only when the whole field is cleared for it.
-    let clear = if set & MOUNT_ATTR__ATIME != 0 { clear | MOUNT_ATTR__ATIME } else { clear };
-    match change_mount(mount, set, clear, false) {
-        Err(failed) if failed.errno() == Some(Errno::NOSYS) => remount(mount, set, clear),
+    match change_new(mount, set, clear) {
+        Err(failed) if is_missing(&failed) => remount(mount, set, clear),
         changed => changed,
     }
+}
+
+fn change_new(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Failed> {
+    // The kernel takes a way to keep access times only when the whole field is cleared for it.
+    let clear = if set & MOUNT_ATTR__ATIME != 0 { clear | MOUNT_ATTR__ATIME } else { clear };
+    change_mount(mount, set, clear, false)
 }
 
 fn remount(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Failed> {
     let kept = rustix::fs::fstatvfs(mount).called(|| "fstatvfs(mount)")?.f_flag;
     // The ST_* flags of statvfs(3) have the values of the MS_* flags for the four that matter here.
     let kept = MountFlags::from_bits_truncate(u32::try_from(kept.bits()).unwrap_or(0) & 0b1111);
-    let flags = kept & !old_flags(clear) | old_flags(set);
+    let mut flags = kept & !old_flags(clear) | old_flags(set);
+    // Without a word on access times the kernel keeps them as they are; relatime is the word for no bit at all.
+    if clear & MOUNT_ATTR__ATIME != 0 && set & MOUNT_ATTR__ATIME == 0 {
+        flags |= MountFlags::RELATIME;
+    }
     let name = name_of(mount);
     mount_remount(name.as_str(), flags | MountFlags::BIND, c"")
         .called(|| format!("mount(MS_REMOUNT|MS_BIND, {flags:?})"))

@@ -25,9 +25,9 @@ impl Rootfs {
             Ok(()) => {}
             Err(Errno::EXIST) => return check_node(parent, name, kind, device),
             Err(Errno::PERM) => {
-                bind_node(node, parent, name)?;
+                let place = make_place(parent, name)?;
                 self.fallbacks.push("bind instead of mknod(2)");
-                return Ok(());
+                return self.either_way(|rootfs| rootfs.bind_node(node, &place));
             }
             Err(errno) => return Err(Failed::call(format!("mknodat({name:?})"), errno)),
         }
@@ -37,6 +37,13 @@ impl Rootfs {
         let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
         chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
             .called(|| format!("fchownat({name:?})"))
+    }
+
+    fn bind_node(&mut self, node: &Node, place: &OwnedFd) -> Result<(), Failed> {
+        let tree = attach::clone_tree(&node.path, false, self.stage.is_some())?;
+        let handle = tree.attach(place, self.stage.as_ref())?;
+        self.spent.push(handle);
+        Ok(())
     }
 
     /// Makes a symbolic link; `replace` takes away what is there, otherwise it is left alone.
@@ -58,13 +65,13 @@ impl Rootfs {
     }
 }
 
-fn bind_node(node: &Node, parent: &OwnedFd, name: &str) -> Result<(), Failed> {
+/// An empty file to bind a node on.
+fn make_place(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Failed> {
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     openat(parent, name, flags, Mode::from_raw_mode(0o644))
         .called(|| format!("openat({name:?}, O_CREAT)"))?;
-    let place = openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .called(|| format!("openat({name:?})"))?;
-    attach::clone_tree(&node.path, false)?.attach(&place).map(drop)
+    openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .called(|| format!("openat({name:?})"))
 }
 
 /// A node that is there already must be the same.

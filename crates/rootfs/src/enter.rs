@@ -13,7 +13,8 @@ use crate::{Rootfs, attach};
 impl Rootfs {
     /// Makes the root `/` and lets go of the host's mounts. `shared`: the host's mounts stayed shared, and letting go
     /// of them must not reach the host.
-    pub fn pivot(&self, shared: bool) -> Result<(), Failed> {
+    pub fn pivot(&mut self, shared: bool) -> Result<(), Failed> {
+        self.strike_stage()?;
         let old = if shared { Some(open_old()?) } else { None };
         fchdir(self.root.as_fd()).called(|| "fchdir(root)")?;
         // The old root comes to lie on top of the new one, where the next call takes it away again.
@@ -27,7 +28,8 @@ impl Rootfs {
     }
 
     /// Moves the root to `/` without pivoting, for hosts whose root is a ramfs.
-    pub fn move_root(&self) -> Result<(), Failed> {
+    pub fn move_root(&mut self) -> Result<(), Failed> {
+        self.strike_stage()?;
         fchdir(self.root.as_fd()).called(|| "fchdir(root)")?;
         mount_move(".", "/").called(|| "mount(\".\", \"/\", MS_MOVE)")?;
         chroot(".").called(|| "chroot(\".\")")?;

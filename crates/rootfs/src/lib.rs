@@ -17,6 +17,7 @@ use std::os::fd::OwnedFd;
 use path::{Root, Wanted};
 use plan::Propagation;
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::mount_bind_recursive;
 use sys::{Called, Doing, Errno, Failed, Spent};
 
 /// The root of a container in the making. All paths below are the container's, resolved inside it.
@@ -32,6 +33,8 @@ pub struct Rootfs {
     /// The directory that something was made in last: most things go where the last one went. Forgotten when a mount
     /// may have covered it.
     near: Option<(String, OwnedFd)>,
+    /// Where mounts are prepared, once the new mount calls turned out not to be there.
+    stage: Option<attach::Stage>,
     /// Handles that have done their work.
     spent: Spent,
     /// What was done otherwise than planned, because the kernel or a filter around us refused the first way.
@@ -47,21 +50,57 @@ impl Rootfs {
         if shared {
             enter::privatise(path)?;
         }
-        let tree = attach::clone_tree(path, true)?;
         let place = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .called(|| format!("open({path:?})"))?;
-        let root = tree.attach(&place).doing(|| format!("bind {path} on itself"))?;
+        let attached = attach::clone_tree(path, true, false).and_then(|tree| tree.attach(&place, None));
+        let (root, is_old) = match attached {
+            Err(failed) if attach::is_missing(&failed) => (bind_on_itself(path)?, true),
+            attached => (attached.doing(|| format!("bind {path} on itself"))?, false),
+        };
         let mut spent = Spent::default();
         spent.push(place);
-        Ok(Self {
+        let mut rootfs = Self {
             root: Root::from(root),
             empty: None,
             null: None,
             kept: Vec::new(),
             near: None,
+            stage: None,
             spent,
             fallbacks: Vec::new(),
-        })
+        };
+        if is_old {
+            rootfs.set_stage()?;
+        }
+        Ok(rootfs)
+    }
+
+    /// Does something with the new mount calls, or with mount(2) from the first time on that one of them is missing.
+    fn either_way<T>(&mut self, act: impl Fn(&mut Self) -> Result<T, Failed>) -> Result<T, Failed> {
+        match act(self) {
+            Err(first) if self.stage.is_none() && attach::is_missing(&first) => {
+                // What is denied to us altogether is denied to the second way too; the first one is worth telling.
+                if self.set_stage().is_err() {
+                    return Err(first);
+                }
+                act(self).map_err(|second| if second.errno() == first.errno() { first } else { second })
+            }
+            done => done,
+        }
+    }
+
+    fn set_stage(&mut self) -> Result<(), Failed> {
+        self.stage = Some(attach::Stage::set()?);
+        self.fallbacks.push("mount(2) instead of the calls that mount by handle");
+        Ok(())
+    }
+
+    /// Takes away what mounts were prepared in, before the root is entered.
+    fn strike_stage(&mut self) -> Result<(), Failed> {
+        match self.stage.take() {
+            Some(stage) => stage.strike(),
+            None => Ok(()),
+        }
     }
 
     /// The directory of a path, made where it is missing, and the path's last name.
@@ -115,4 +154,14 @@ impl Rootfs {
     pub fn detach(how: Propagation) -> Result<(), Failed> {
         attach::propagate_path("/", how)
     }
+}
+
+/// A mount of a directory on top of itself, by mount(2).
+fn bind_on_itself(path: &str) -> Result<OwnedFd, Failed> {
+    let bind = || {
+        mount_bind_recursive(path, path).called(|| format!("mount({path:?}, MS_BIND|MS_REC)"))?;
+        openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .called(|| format!("open({path:?})"))
+    };
+    bind().doing(|| format!("bind {path} on itself"))
 }

@@ -6,7 +6,8 @@ use rustix::fs::{FileType, Stat, fstat, major, minor};
 use spec::MOUNT_ATTR_RDONLY;
 use sys::{Called, Doing, Errno, Failed};
 
-use crate::{Rootfs, attach};
+use crate::Rootfs;
+use crate::attach::{self, Fresh};
 
 impl Rootfs {
     /// Covers a path: a directory with an empty one, anything else with the null device. Nothing happens where
@@ -15,32 +16,39 @@ impl Rootfs {
     /// The mask is mounted on a handle, not on a name: a container that may write to the parent could otherwise move
     /// what is to be masked aside between our look and our mount.
     pub fn mask(&mut self, path: &str) -> Result<(), Failed> {
-        self.cover(path).doing(|| format!("mask {path}"))
+        self.either_way(|rootfs| rootfs.cover(path)).doing(|| format!("mask {path}"))
     }
 
     fn cover(&mut self, path: &str) -> Result<(), Failed> {
         let Some(place) = self.existing(path)? else { return Ok(()) };
         let mode = fstat(&place).called(|| "fstat()")?.st_mode;
-        let cover = if FileType::from_raw_mode(mode) == FileType::Directory {
+        let is_old = self.stage.is_some();
+        let is_directory = FileType::from_raw_mode(mode) == FileType::Directory;
+        let cover = if is_directory {
             self.empty_directory()?
         } else {
-            attach::clone_handle(self.null_device()?, false)?
+            attach::clone_handle(self.null_device()?, false, is_old)?
         };
-        let handle = cover.attach(&place)?;
-        self.spent.extend([place, handle]);
+        let handle = cover.attach(&place, self.stage.as_ref())?;
+        self.spent.push(place);
+        if is_directory && self.empty.is_none() {
+            self.empty = Some(handle);
+        } else {
+            self.spent.push(handle);
+        }
         Ok(())
     }
 
     /// Makes a path read-only, by a mount of itself. Nothing happens where nothing is.
     pub fn protect(&mut self, path: &str) -> Result<(), Failed> {
-        self.freeze_path(path).doing(|| format!("protect {path}"))
+        self.either_way(|rootfs| rootfs.freeze_path(path)).doing(|| format!("protect {path}"))
     }
 
     fn freeze_path(&mut self, path: &str) -> Result<(), Failed> {
         let Some(place) = self.existing(path)? else { return Ok(()) };
-        let mut tree = attach::clone_handle(&place, true)?;
+        let mut tree = attach::clone_handle(&place, true, self.stage.is_some())?;
         tree.change(MOUNT_ATTR_RDONLY, 0)?;
-        let handle = tree.attach(&place)?;
+        let handle = tree.attach(&place, self.stage.as_ref())?;
         self.spent.extend([place, handle]);
         Ok(())
     }
@@ -72,16 +80,14 @@ impl Rootfs {
 
     /// An empty read-only directory. One superblock serves all: each further one is a copy of the first mount.
     fn empty_directory(&mut self) -> Result<attach::Tree, Failed> {
+        let is_old = self.stage.is_some();
+        if let Some(first) = &self.empty {
+            return attach::clone_handle(first, false, is_old);
+        }
         let data = [("nr_blocks", "1"), ("nr_inodes", "1")]
             .map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
-        if let Some(first) = &self.empty {
-            return attach::clone_handle(first, false);
-        }
-        let tree = attach::fresh("tmpfs", "tmpfs", &[], &data, MOUNT_ATTR_RDONLY, &mut self.spent)?;
-        if let attach::Tree::Detached(first) = &tree {
-            self.empty = Some(rustix::io::fcntl_dupfd_cloexec(first, 0).called(|| "dup(mask)")?);
-        }
-        Ok(tree)
+        let fresh = Fresh { kind: "tmpfs", name: "tmpfs", flags: &[], data: &data, set: MOUNT_ATTR_RDONLY };
+        fresh.make(&mut self.spent, is_old)
     }
 }
 

@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use path::{Root, Wanted};
 use plan::{Mount, Source};
-use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat, stat};
+use rustix::fs::{FileType, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs};
 use spec::MOUNT_ATTR_RDONLY;
 use sys::{Called, Doing, Errno, Failed};
 
 use crate::Rootfs;
-use crate::attach::{self, Old, Tree};
+use crate::attach::{self, Fresh, Tree};
 
 impl Rootfs {
     /// Makes one mount.
@@ -19,25 +19,26 @@ impl Rootfs {
     }
 
     fn make_mount(&mut self, mount: &Mount) -> Result<(), Failed> {
-        let (tree, place) = match &mount.source {
+        let (handle, place) = match &mount.source {
             Source::New { kind, name, flags, data } => {
                 let (place, is_new) = self.place_fresh(kind, &mount.target)?;
                 let data = if is_new { data.into() } else { with_mode(kind, data, &place)? };
-                (attach::fresh(kind, name, flags, &data, mount.set, &mut self.spent)?, place)
+                let fresh = Fresh { kind, name, flags, data: &data, set: mount.set };
+                let make = |rootfs: &mut Self| {
+                    let tree = fresh.make(&mut rootfs.spent, rootfs.stage.is_some())?;
+                    tree.attach(&place, rootfs.stage.as_ref())
+                };
+                (self.either_way(make)?, place)
             }
-            Source::Bind { path, recursive } => {
-                let mut tree = attach::clone_tree(path, *recursive)?;
+            Source::Bind { path, recursive } => self.either_way(|rootfs| {
+                let mut tree = attach::clone_tree(path, *recursive, rootfs.stage.is_some())?;
                 if mount.set | mount.clear != 0 {
                     tree.change(mount.set, mount.clear)?;
                 }
-                let place = self.place_bind(&tree, &mount.target)?;
-                (tree, place)
-            }
+                let place = rootfs.place_bind(&tree, &mount.target)?;
+                Ok((tree.attach(&place, rootfs.stage.as_ref())?, place))
+            })?,
         };
-        if matches!(tree, Tree::Later(_)) {
-            self.fallbacks.push("mount(2)");
-        }
-        let handle = tree.attach(&place)?;
         self.spent.push(place);
         self.forget_below(&mount.target);
         for how in &mount.propagation {
@@ -80,17 +81,12 @@ impl Rootfs {
 
     /// Where a bind mount goes: a directory for a directory, a file for anything else.
     fn place_bind(&mut self, tree: &Tree, target: &str) -> Result<OwnedFd, Failed> {
-        let mode = match tree {
-            Tree::Detached(tree) => fstat(tree).called(|| "fstat(source)")?.st_mode,
-            Tree::Later(Old::Bind { path, .. }) => {
-                stat(path.as_str()).called(|| format!("stat({path:?})"))?.st_mode
-            }
-            Tree::Later(Old::Fresh { .. }) => {
-                return Err(Failed::refused("a new file system is no bind mount"));
-            }
+        let Some(source) = tree.handle() else {
+            return Err(Failed::refused("a new file system is no bind mount"));
         };
+        let mode = fstat(source).called(|| "fstat(source)")?.st_mode;
         if target == "/proc" {
-            refuse_false_proc(tree)?;
+            refuse_false_proc(source)?;
         }
         let wanted = if FileType::from_raw_mode(mode) == FileType::Directory {
             Wanted::Directory
@@ -180,15 +176,9 @@ pub(crate) fn refuse_inside_proc(place: &OwnedFd, target: &str) -> Result<(), Fa
 
 /// Only a procfs may stand on /proc: with anything else there, what is written below it goes astray
 /// (CVE-2019-16884).
-fn refuse_false_proc(tree: &Tree) -> Result<(), Failed> {
-    let kind = match tree {
-        Tree::Detached(tree) => fstatfs(tree).called(|| "fstatfs(source)")?.f_type,
-        Tree::Later(Old::Bind { path, .. }) => {
-            let source = openat(CWD, path.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .called(|| format!("open({path:?})"))?;
-            fstatfs(&source).called(|| "fstatfs(source)")?.f_type
-        }
-        Tree::Later(Old::Fresh { .. }) => PROC_SUPER_MAGIC,
-    };
-    if kind == PROC_SUPER_MAGIC { Ok(()) } else { Err(Failed::refused("/proc takes nothing but a procfs")) }
+fn refuse_false_proc(source: &OwnedFd) -> Result<(), Failed> {
+    match fstatfs(source).called(|| "fstatfs(source)")?.f_type {
+        PROC_SUPER_MAGIC => Ok(()),
+        _ => Err(Failed::refused("/proc takes nothing but a procfs")),
+    }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use rustix::io::Errno;
 
 /// What was wished, link by link, and the kernel's answer (or our own refusal) at its end:
-/// `mount proc on /proc: fsopen("proc"): Operation not permitted (os error 1)`.
+/// `mount proc on /proc: fsopen("proc"): operation not permitted (os error 1)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
     wish: String,
@@ -40,10 +40,20 @@ impl Failed {
 impl fmt::Display for Failed {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.errno {
-            Some(errno) => write!(to, "{}: {errno}", self.wish),
+            Some(errno) => write!(to, "{}: {}", self.wish, in_gos_words(errno)),
             None => to.write_str(&self.wish),
         }
     }
+}
+
+/// The C library's words begin with a capital, Go's with a small letter; and docker's client and CRI-O look for
+/// `permission denied` or `no such process` in what they were told letter by letter (docs/errors.md).
+fn in_gos_words(errno: Errno) -> String {
+    let mut words = errno.to_string();
+    if let Some(first) = words.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    words
 }
 
 impl std::error::Error for Failed {}
@@ -85,7 +95,7 @@ mod tests {
             .map_err(|failed| failed.to_string());
         assert_eq!(
             told,
-            Err("mount proc on /proc: fsopen(\"proc\"): Operation not permitted (os error 1)".into())
+            Err("mount proc on /proc: fsopen(\"proc\"): operation not permitted (os error 1)".into())
         );
     }
 

@@ -24,12 +24,7 @@ pub(super) fn run(global: &Global, attempt: &Try, log: &mut Log) -> Outcome {
     if attempt.tty {
         return Err(Complaint::new("try: --tty: not built yet, see docs/roadmap.md"));
     }
-    if !rustix::process::geteuid().is_root() {
-        return Err(Complaint {
-            hint: Some("run it as root; rootless containers come later, see docs/roadmap.md".to_owned()),
-            ..Complaint::new("try: needs root for now")
-        });
-    }
+    super::check_root("try")?;
     sys::seal()?;
     let root = StateRoot::find(global.root.as_deref())?;
     let directory = text(&root.directory, "--root")?;

@@ -19,6 +19,7 @@ fn order(create: Create, gated: bool) -> Result<Order, Complaint> {
 }
 
 pub(super) fn create(containers: &Containers, create: Create, log: &mut Log) -> Outcome {
+    super::check_root("create")?;
     sys::seal()?;
     let what = format!("create {}", create.id);
     let order = order(create, true)?;
@@ -33,6 +34,7 @@ pub(super) fn create(containers: &Containers, create: Create, log: &mut Log) -> 
 }
 
 pub(super) fn run(containers: &Containers, run: Run, log: &mut Log) -> Outcome {
+    super::check_root("run")?;
     sys::seal()?;
     let what = format!("run {}", run.create.id);
     let order = order(run.create, false)?;

@@ -1,0 +1,74 @@
+//! `deny ERRNO CALL[,CALL…] -- COMMAND…`: executes the command with a filter that answers these system calls with this
+//! error, as an older kernel does (`ENOSYS`), or a sandbox around us (`EPERM`). So every second way is walked in a test.
+#![allow(clippy::print_stderr, reason = "it tells its caller what is wrong")]
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let told = match words.as_slice() {
+        [errno, calls, dashes, command @ ..] if dashes == "--" && !command.is_empty() => {
+            become_denied(errno, calls, command)
+        }
+        _ => "usage: deny ERRNO CALL[,CALL...] -- COMMAND...".to_owned(),
+    };
+    eprintln!("deny: {told}");
+    ExitCode::from(125)
+}
+
+/// Comes back only with what went wrong.
+fn become_denied(errno: &str, calls: &str, command: &[String]) -> String {
+    let filter = match filter(errno, calls) {
+        Ok(filter) => filter,
+        Err(why) => return why,
+    };
+    if let Err(error) = apply_filter(&filter) {
+        return format!("seccomp: {error}");
+    }
+    let (program, arguments) =
+        command.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    format!("{program}: {}", Command::new(program).args(arguments).exec())
+}
+
+fn filter(errno: &str, calls: &str) -> Result<BpfProgram, String> {
+    let errno = match errno {
+        "ENOSYS" => libc::ENOSYS,
+        "EPERM" => libc::EPERM,
+        other => return Err(format!("{other}: not an error that kernels or sandboxes answer with")),
+    };
+    let mut rules = BTreeMap::new();
+    for call in calls.split(',') {
+        rules.insert(number(call).ok_or_else(|| format!("{call}: no such system call here"))?, Vec::new());
+    }
+    let arch = std::env::consts::ARCH.try_into().map_err(|error| format!("{error}"))?;
+    let answer = SeccompAction::Errno(errno.cast_unsigned());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, arch);
+    filter.and_then(BpfProgram::try_from).map_err(|error| error.to_string())
+}
+
+/// The system calls that we have a second way for, or an answer.
+fn number(call: &str) -> Option<i64> {
+    Some(match call {
+        "clone3" => libc::SYS_clone3,
+        "close_range" => libc::SYS_close_range,
+        "faccessat2" => libc::SYS_faccessat2,
+        "fsmount" => libc::SYS_fsmount,
+        "fsopen" => libc::SYS_fsopen,
+        "keyctl" => libc::SYS_keyctl,
+        "memfd_create" => libc::SYS_memfd_create,
+        "mknodat" => libc::SYS_mknodat,
+        "mount_setattr" => libc::SYS_mount_setattr,
+        "move_mount" => libc::SYS_move_mount,
+        "open_tree" => libc::SYS_open_tree,
+        "openat2" => libc::SYS_openat2,
+        "pidfd_open" => libc::SYS_pidfd_open,
+        "pidfd_send_signal" => libc::SYS_pidfd_send_signal,
+        "sched_setaffinity" => libc::SYS_sched_setaffinity,
+        "statx" => libc::SYS_statx,
+        _ => return None,
+    })
+}
