@@ -509,6 +509,9 @@ impl Seen {
         let status = |name: &str| field(&self.status, name);
         match step {
             Step::Mount(_) => unreachable!("compared by its order"),
+            Step::JoinCgroupNamespace | Step::Inside => {
+                unreachable!("steps of exec: no plan of create has them")
+            }
             // The groups were compared one by one.
             Step::JoinGroups => assert!(plan.acts.iter().any(|act| matches!(act, Act::Group(_)))),
             Step::AllCpus => {
