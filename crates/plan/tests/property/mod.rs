@@ -173,6 +173,7 @@ fn place(step: &Step) -> Place {
         | Step::Join { .. }
         | Step::OomScore(_)
         | Step::CgroupNamespace
+        | Step::JoinCgroupNamespace
         | Step::Sysctl { .. }
         | Step::Detach(_)
         | Step::Root(_) => Place::Host,
@@ -186,9 +187,13 @@ fn place(step: &Step) -> Place {
         | Step::SealRoot
         | Step::ReadOnly(_)
         | Step::Mask(_) => Place::Root,
-        Step::Propagate(_) | Step::Home(_) | Step::Go(_) | Step::Ready | Step::Gate | Step::Execute => {
-            Place::Inside
-        }
+        Step::Propagate(_)
+        | Step::Inside
+        | Step::Home(_)
+        | Step::Go(_)
+        | Step::Ready
+        | Step::Gate
+        | Step::Execute => Place::Inside,
         Step::AllCpus
         | Step::Session
         | Step::Keyring(_)
