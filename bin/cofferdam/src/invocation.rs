@@ -242,7 +242,10 @@ impl Command {
             return Err(Misuse::unbuilt(format!("{}: --{}", verb.name, flag.long)).exiting(verb.failure));
         }
         let words = given.words();
-        Self::typed(verb, &given, words).map_err(|misuse| told(misuse.exiting(verb.failure)))
+        Self::typed(verb, &given, words).map_err(|misuse| {
+            // A status of its own is kept.
+            told(if misuse.status == 1 { misuse.exiting(verb.failure) } else { misuse })
+        })
     }
 
     fn typed(verb: &'static Verb, given: &Given, words: Vec<OsString>) -> Result<Self, Misuse> {
