@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version that this build writes, and the newest that it reads.
@@ -38,6 +39,44 @@ pub struct Record<Groups> {
     /// What was not done as asked, or done by a second way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+impl<Groups: DeserializeOwned> Record<Groups> {
+    /// Reads a record, or says in one line why it cannot be read.
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
+        let version = || serde_json::from_slice::<Versioned>(text).map(|document| document.version);
+        let why = match (serde_json::from_slice::<Self>(text), version()) {
+            (Ok(record), _) if record.version <= VERSION && is_object(text) => return Ok(record),
+            (_, Ok(version)) if version > VERSION => {
+                format!(
+                    "is of version {version}, written by a newer cofferdam; this one reads up to {VERSION}"
+                )
+            }
+            (Err(why), _) if why.is_eof() => "is cut off".to_owned(),
+            _ if !is_object(text) => "is no JSON object".to_owned(),
+            (Err(why), _) => why.to_string(),
+            (Ok(_), _) => "has no version".to_owned(),
+        };
+        // What somebody wrote into the file must not steer the terminal that it is told on.
+        Err(why.chars().flat_map(tame).collect())
+    }
+}
+
+/// A list of a record's values, in order, would do for serde.
+fn is_object(text: &[u8]) -> bool {
+    text.trim_ascii_start().starts_with(b"{")
+}
+
+fn tame(letter: char) -> impl Iterator<Item = char> {
+    let escaped = letter.is_control().then(|| letter.escape_default());
+    let plain = (!letter.is_control()).then_some(letter);
+    escaped.into_iter().flatten().chain(plain)
+}
+
+/// The one field that every version has.
+#[derive(Deserialize)]
+pub(crate) struct Versioned {
+    pub(crate) version: u32,
 }
 
 /// How far `create` came.

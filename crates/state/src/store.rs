@@ -10,7 +10,7 @@ use rustix::io::{read, write};
 use serde::{Serialize, de::DeserializeOwned};
 use sys::{Called, Doing, Errno, Failed};
 
-use crate::record::{Record, VERSION};
+use crate::record::{Record, VERSION, Versioned};
 
 /// What can go wrong with a container's state.
 #[derive(Debug)]
@@ -195,20 +195,7 @@ impl Entry {
             Err(errno) => return Err(Failed::call(format!("openat({RECORD:?})"), errno).into()),
         };
         let text = read_whole(file.as_fd())?;
-        let version = || serde_json::from_slice::<Versioned>(&text).map(|document| document.version);
-        match serde_json::from_slice::<Record<G>>(&text) {
-            Ok(record) if record.version <= VERSION => Ok(Some(record)),
-            parsed => Err(Error::Unreadable(match (version(), parsed) {
-                (Ok(version), _) if version > VERSION => {
-                    format!(
-                        "is of version {version}, written by a newer cofferdam; this one reads up to {VERSION}"
-                    )
-                }
-                (_, Err(why)) if why.is_eof() => "is cut off".to_owned(),
-                (_, Err(why)) => why.to_string(),
-                (_, Ok(_)) => "has no version".to_owned(),
-            })),
-        }
+        Record::parse(&text).map(Some).map_err(Error::Unreadable)
     }
 
     /// Lets the next command have the container, whoever else still holds a copy of this handle: a child that was born
@@ -273,11 +260,6 @@ impl Entry {
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
-}
-
-#[derive(serde::Deserialize)]
-struct Versioned {
-    version: u32,
 }
 
 fn read_whole(file: BorrowedFd<'_>) -> Result<Vec<u8>, Failed> {
