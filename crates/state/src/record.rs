@@ -32,7 +32,7 @@ pub struct Record<Groups> {
     /// Whether init is the first process of a pid namespace of its own.
     pub own_pids: bool,
     /// Whether it kept its caller's session keyring.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub keeps_keyring: bool,
     /// The cgroups that were or will be made.
     pub cgroup: Groups,
