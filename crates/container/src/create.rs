@@ -1,19 +1,17 @@
 //! Create: from a plan to a process that waits to become the program, or has become it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use cgroup::{Cgroup, Paths};
-use init::{Inherited, Parent, Report, Word};
+use init::{Inherited, Report};
 use plan::{Act, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use spec::NamespaceKind;
 use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
-use sys::{
-    Birth, Called, Doing, Errno, Failed, Mask, Pidfd, Side, Spent, Strings, block_signals, fork_into,
-    namespace, restore_mask,
-};
+use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, Strings, block_signals, namespace, restore_mask};
 
+use crate::birth::Birthplace;
 use crate::life::start_time;
 use crate::undo::Undo;
 use crate::{Containers, Error, Kind, Written};
@@ -46,7 +44,7 @@ impl Containers {
 
     /// The same for a caller who has blocked all signals already, and keeps them so: `mask` is what the program gets.
     pub fn create_blocked(&self, plan: &Plan, mask: Mask) -> Result<Created, Error> {
-        let mut made = Making { containers: self, plan, mask, undo: Undo::default(), gate: None, born: None };
+        let mut made = Making { containers: self, plan, mask, undo: Undo::default(), gate: None };
         let outcome = made.carry_out();
         let created = match outcome {
             Ok(record) => made.finish(record),
@@ -70,13 +68,6 @@ struct Making<'a> {
     mask: Mask,
     undo: Undo,
     gate: Option<Gate>,
-    born: Option<Born>,
-}
-
-/// Init, and the line to it.
-struct Born {
-    pid: i32,
-    line: Parent,
 }
 
 impl Making<'_> {
@@ -101,21 +92,21 @@ impl Making<'_> {
 
     /// The child may go on: its record is complete.
     fn finish(&mut self, record: Written) -> Result<Created, Error> {
-        let Some(Born { pid, line }) = self.born.take() else {
-            return Err(Failed::refused("the plan has no clone").into());
-        };
-        line.go()?;
-        if !self.plan.acts.contains(&Act::Listen) {
-            // No gate: the next word is why it is not the program, or silence once it is.
-            match line.listen()? {
-                Word::Closed => {}
-                Word::Failed(why) => return Err(Error::new(Kind::Program, why)),
-                Word::Ready(_) => return Err(Failed::refused("init was ready twice").into()),
-            }
+        let born = self.undo.init.as_ref().ok_or_else(|| Failed::refused("the plan has no clone"))?;
+        if self.plan.acts.contains(&Act::Listen) {
+            born.release()?;
+        } else {
+            born.execute()?;
         }
         let init = self.undo.init.take().ok_or_else(|| Failed::refused("init is gone"))?;
         self.undo = Undo::default();
-        Ok(Created { init, pid, id: self.plan.id.clone(), mask: self.mask, warnings: record.warnings })
+        Ok(Created {
+            pid: init.pid,
+            init: init.process,
+            id: self.plan.id.clone(),
+            mask: self.mask,
+            warnings: record.warnings,
+        })
     }
 
     fn claim(&self) -> Result<Entry, Error> {
@@ -173,41 +164,17 @@ impl Making<'_> {
             arguments: Strings::new(&program.args).map_err(nul)?,
             environment: Strings::new(&program.env).map_err(nul)?,
         };
-        let unified = groups.unified_dir()?;
-        let birth =
-            Birth { namespaces: bits(kinds), cgroup: unified.as_ref().map(AsFd::as_fd), sibling: false };
-        let (side, moves) = match fork_into(&birth) {
-            Err(failed) if birth.cgroup.is_some() && Birth::cgroup_unknown(&failed) => {
-                (fork_into(&Birth { cgroup: None, ..birth })?, true)
-            }
-            side => (side?, false),
-        };
-        match side {
-            Side::Child(newborn) => sys::leave(init::run(&self.plan.walk(), newborn, inherited)),
-            Side::Parent(pid, pidfd) => {
-                Spent::default().extend(inherited.into_handles().chain(unified));
-                self.undo.init = Some(pidfd);
-                if moves {
-                    groups.join_unified(pid)?;
-                }
-                self.born = Some(Born { pid, line });
-                Ok(())
-            }
-        }
+        let place = Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()? };
+        self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
+        Ok(())
     }
 
     fn complete(&mut self, record: Option<&mut Written>) -> Result<(), Error> {
-        let (Some(record), Some(born), Some(init)) = (record, &self.born, &self.undo.init) else {
+        let (Some(record), Some(born)) = (record, &self.undo.init) else {
             return Err(Failed::refused("the plan completes a record before it has one").into());
         };
-        match born.line.listen()? {
-            Word::Ready(fallbacks) => {
-                record.warnings.extend(fallbacks.into_iter().map(|way| format!("done by {way}")));
-            }
-            Word::Failed(why) => return Err(Error::new(Kind::Kernel(None), why)),
-            Word::Closed => return Err(self.died()),
-        }
-        let birthmark = init.birthmark()?;
+        record.warnings.extend(born.ready(|| self.died())?);
+        let birthmark = born.process.birthmark()?;
         record.init = Some(Init {
             pid: born.pid,
             birthmark,
@@ -229,7 +196,7 @@ impl Making<'_> {
     }
 
     fn tell(&mut self, path: &str) -> Result<(), Error> {
-        let Some(born) = &self.born else {
+        let Some(born) = &self.undo.init else {
             return Err(Failed::refused("the plan tells a pid before there is one").into());
         };
         write_pid(CWD, path, born.pid).doing(|| format!("write the pid file {path}"))?;

@@ -2,21 +2,19 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use init::{Inherited, Parent, Report, Word};
+use init::{Inherited, Report};
 use path::Procfs;
 use plan::{ExecPlan, ExecRequest, Step, compile_exec};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use spec::{Capabilities, Invalid, Process, Spec, Status};
-use sys::{
-    Birth, Called, Doing, Errno, Exit, Failed, Mask, Pidfd, Side, Spent, Strings, block_signals, fork_into,
-    restore_mask,
-};
+use sys::{Called, Doing, Errno, Exit, Failed, Mask, Pidfd, Strings, block_signals, restore_mask};
 
+use crate::birth::{Birthplace, Born};
 use crate::bundle::read_document;
 use crate::create::write_pid;
 use crate::join::Others;
 use crate::supervise::follow;
-use crate::undo::SIGKILL;
+use crate::undo::end;
 use crate::{Containers, Error, Kind, Known};
 
 /// What is asked of `exec`: a process, and what is changed in it.
@@ -104,7 +102,7 @@ impl Containers {
         };
         let (plan, others) = plan_exec().map_err(|error| gone(init, error))?;
         let mask = block_signals()?;
-        let born = Birthplace::open(&known, &plan, others, order)
+        let born = Prepared::open(&known, &plan, others, order)
             .and_then(|place| place.bear(init, mask, &plan))
             .map_err(|error| gone(init, error))
             .and_then(|born| match entry.release() {
@@ -205,7 +203,7 @@ fn add_capabilities(sets: &mut Capabilities, more: &[String]) {
 }
 
 /// All that is the host's and needed later, opened while the host's paths are ours.
-struct Birthplace {
+struct Prepared {
     groups: cgroup::Cgroup,
     unified: Option<OwnedFd>,
     doors: Vec<cgroup::Join>,
@@ -230,7 +228,7 @@ impl PidFile {
     }
 }
 
-impl Birthplace {
+impl Prepared {
     fn open(known: &Known, plan: &ExecPlan, others: Others, order: &ExecOrder) -> Result<Self, Error> {
         let groups = known.groups()?;
         let scores = plan.steps.iter().any(|step| matches!(step, Step::OomScore(_)));
@@ -244,7 +242,7 @@ impl Birthplace {
         })
     }
 
-    fn bear(self, init: &Pidfd, mask: Mask, plan: &ExecPlan) -> Result<Born, Error> {
+    fn bear(self, init: &Pidfd, mask: Mask, plan: &ExecPlan) -> Result<Joined, Error> {
         let nul = |_| Failed::refused("an argument holds a NUL byte");
         let arguments = Strings::new(&plan.program.args).map_err(nul)?;
         let environment = Strings::new(&plan.program.env).map_err(nul)?;
@@ -261,40 +259,26 @@ impl Birthplace {
             arguments,
             environment,
         };
-        let birth = Birth { namespaces: 0, cgroup: unified.as_ref().map(AsFd::as_fd), sibling: false };
-        let (side, moves) = match fork_into(&birth) {
-            Err(failed) if birth.cgroup.is_some() && Birth::cgroup_unknown(&failed) => {
-                (fork_into(&Birth { cgroup: None, ..birth })?, true)
-            }
-            side => (side?, false),
-        };
-        match side {
-            Side::Child(newborn) => sys::leave(init::run(&plan.walk(), newborn, inherited)),
-            Side::Parent(pid, process) => {
-                Spent::default().extend(inherited.into_handles().chain(unified));
-                let born = Born { pid, process, line, pid_file, has_written: false };
-                if moves && let Err(failed) = groups.join_unified(pid) {
-                    return Err(born.undo(failed.into()));
-                }
-                Ok(born)
-            }
-        }
+        let place = Birthplace { namespaces: 0, groups: &groups, unified };
+        let born = place.bear(&plan.walk(), inherited, line)?;
+        Ok(Joined { born, pid_file, has_written: false })
     }
 }
 
-/// The process, and the line to it.
-struct Born {
-    pid: i32,
-    process: Pidfd,
-    line: Parent,
+/// The process in the container, and what was written about it.
+struct Joined {
+    born: Born,
     pid_file: Option<PidFile>,
     has_written: bool,
 }
 
-impl Born {
+impl Joined {
     fn finish(mut self, status: Status, mask: Mask, mut warnings: Vec<String>) -> Result<Executed, Error> {
         match self.see_through(status, mask, &mut warnings) {
-            Ok(()) => Ok(Executed { pid: self.pid, process: self.process, mask, warnings }),
+            Ok(()) => {
+                let Born { pid, process, .. } = self.born;
+                Ok(Executed { pid, warnings, process, mask })
+            }
             Err(error) => Err(self.undo(error)),
         }
     }
@@ -304,29 +288,17 @@ impl Born {
         if status == Status::Paused {
             restore_mask(&mask)?;
         }
-        let word = self.line.listen()?;
+        let killed = || Error::new(Kind::Kernel(None), "the process was killed before it was ready");
+        let ready = self.born.ready(killed);
         if status == Status::Paused {
             block_signals()?;
         }
-        match word {
-            Word::Ready(fallbacks) => {
-                warnings.extend(fallbacks.into_iter().map(|way| format!("done by {way}")));
-            }
-            Word::Failed(why) => return Err(Error::new(Kind::Kernel(None), why)),
-            Word::Closed => {
-                return Err(Error::new(Kind::Kernel(None), "the process was killed before it was ready"));
-            }
-        }
+        warnings.extend(ready?);
         if let Some(file) = &self.pid_file {
-            write_pid(file.directory.as_fd(), &file.name, self.pid).doing(|| "write the pid file")?;
+            write_pid(file.directory.as_fd(), &file.name, self.born.pid).doing(|| "write the pid file")?;
             self.has_written = true;
         }
-        self.line.go()?;
-        match self.line.listen()? {
-            Word::Closed => Ok(()),
-            Word::Failed(why) => Err(Error::new(Kind::Program, why)),
-            Word::Ready(_) => Err(Failed::refused("the process was ready twice").into()),
-        }
+        self.born.execute()
     }
 
     /// Takes everything back; what could not be is told too.
@@ -336,9 +308,10 @@ impl Born {
             let gone = unlinkat(&file.directory, file.name.as_str(), AtFlags::empty());
             left.extend(gone.called(|| format!("unlink({:?})", file.name)).err());
         }
-        match self.process.signal(SIGKILL) {
-            Err(failed) if failed.errno() != Some(Errno::SRCH) => left.push(failed),
-            _ => left.extend(self.process.reap().err()),
+        match end(&self.born.process) {
+            // Whoever is no more, and was reaped, needs neither.
+            Err(failed) if failed.errno() == Some(Errno::SRCH) => {}
+            ended => left.extend(ended.err()),
         }
         error.and_left(&left)
     }

@@ -7,6 +7,7 @@
 //! Who waits for whom: `create`, `start`, `delete`, `pause` and `resume` hold the container's lock, and the first to
 //! come goes first; the next one sees what it left. `state`, `list`, `ps` and `kill` never wait.
 
+mod birth;
 mod bundle;
 mod create;
 mod delete;

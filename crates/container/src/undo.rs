@@ -5,12 +5,14 @@ use rustix::fs::unlink;
 use state::Entry;
 use sys::{Called, Failed, Pidfd};
 
+use crate::birth::Born;
+
 /// What was made so far. Undone backwards, all of it, whatever fails on the way.
 #[derive(Debug, Default)]
 pub(crate) struct Undo {
     pub(crate) entry: Option<Entry>,
     pub(crate) cgroup: Option<Cgroup>,
-    pub(crate) init: Option<Pidfd>,
+    pub(crate) init: Option<Born>,
     pub(crate) pid_file: Option<String>,
 }
 
@@ -22,7 +24,7 @@ impl Undo {
             left.extend(unlink(path.as_str()).called(|| format!("unlink({path:?})")).err());
         }
         if let Some(init) = self.init.take() {
-            left.extend(end(&init).err());
+            left.extend(end(&init.process).err());
         }
         if let Some(cgroup) = self.cgroup.take() {
             left.extend(cgroup.kill_all().and_then(|()| cgroup.remove()).err());
@@ -36,7 +38,7 @@ impl Undo {
 }
 
 /// Kills our child and reaps it.
-fn end(init: &Pidfd) -> Result<(), Failed> {
+pub(crate) fn end(init: &Pidfd) -> Result<(), Failed> {
     init.signal(SIGKILL)?;
     init.reap().map(drop)
 }

@@ -1,0 +1,85 @@
+//! Birth: a process forked into its cgroup, and what it says until it is the program.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use cgroup::Cgroup;
+use init::{Inherited, Parent, Word};
+use plan::Walk;
+use sys::{Birth, Failed, Pidfd, Side, Spent, fork_into};
+
+use crate::undo::end;
+use crate::{Error, Kind};
+
+/// A child of ours that walks its plan, and the line to it.
+#[derive(Debug)]
+pub(crate) struct Born {
+    /// Its number, for printing.
+    pub(crate) pid: i32,
+    /// Itself, for acting.
+    pub(crate) process: Pidfd,
+    line: Parent,
+}
+
+/// Where a process is born: in new namespaces ([`sys::namespace`] bits) and in its cgroup of the unified tree, if there
+/// is one.
+pub(crate) struct Birthplace<'a> {
+    pub(crate) namespaces: u64,
+    pub(crate) groups: &'a Cgroup,
+    pub(crate) unified: Option<OwnedFd>,
+}
+
+impl Birthplace<'_> {
+    /// Forks. The child walks and ends here; its parent lets go of all that was made for it.
+    ///
+    /// Where the kernel or a filter around us does not know birth into a cgroup, the parent moves the child.
+    pub(crate) fn bear(self, walk: &Walk<'_>, inherited: Inherited, line: Parent) -> Result<Born, Failed> {
+        let Self { namespaces, groups, unified } = self;
+        let birth = Birth { namespaces, cgroup: unified.as_ref().map(AsFd::as_fd), sibling: false };
+        let (side, moves) = match fork_into(&birth) {
+            Err(failed) if birth.cgroup.is_some() && Birth::cgroup_unknown(&failed) => {
+                (fork_into(&Birth { cgroup: None, ..birth })?, true)
+            }
+            side => (side?, false),
+        };
+        let (pid, process) = match side {
+            Side::Child(newborn) => sys::leave(init::run(walk, newborn, inherited)),
+            Side::Parent(pid, process) => (pid, process),
+        };
+        Spent::default().extend(inherited.into_handles().chain(unified));
+        if moves && let Err(failed) = groups.join_unified(pid) {
+            // Why it was not moved is what to tell; one that cannot be ended is an orphan that hears our end.
+            return Err(match end(&process) {
+                Ok(()) => failed,
+                Err(second) => failed.while_doing(&format!("{second}; before that")),
+            });
+        }
+        Ok(Born { pid, process, line })
+    }
+}
+
+impl Born {
+    /// Waits until all is in place but the program; what was not done the first way. Death without a word is the
+    /// caller's to explain.
+    pub(crate) fn ready(&self, died: impl FnOnce() -> Error) -> Result<Vec<String>, Error> {
+        match self.line.listen()? {
+            Word::Ready(ways) => Ok(ways.into_iter().map(|way| format!("done by {way}")).collect()),
+            Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
+            Word::Closed => Err(died()),
+        }
+    }
+
+    /// Lets it go on to the gate.
+    pub(crate) fn release(&self) -> Result<(), Failed> {
+        self.line.go()
+    }
+
+    /// Lets it become the program: the next word is why it is not, or silence once it is.
+    pub(crate) fn execute(&self) -> Result<(), Error> {
+        self.line.go()?;
+        match self.line.listen()? {
+            Word::Closed => Ok(()),
+            Word::Failed(why) => Err(Error::new(Kind::Program, why)),
+            Word::Ready(_) => Err(Failed::refused("the process was ready twice").into()),
+        }
+    }
+}
