@@ -2,10 +2,9 @@
 
 use plan::{Host, Plan, Request};
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
-use rustix::io::read;
 use rustix::process::{chdir, getcwd};
 use spec::Spec;
-use sys::{Called, Doing, Errno, Failed};
+use sys::{Called, Doing, Errno, read_whole};
 
 use crate::{Error, Kind};
 
@@ -29,7 +28,7 @@ pub struct Order {
 }
 
 /// More is no configuration: it is an accident, or an attack on our memory.
-const LARGEST: u64 = 32 << 20;
+const LARGEST: usize = 32 << 20;
 
 /// Reads the bundle's config.json, asks the host what it can do, and compiles. Changes to the bundle's directory.
 pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
@@ -67,27 +66,14 @@ pub(crate) fn read_document(path: &str, missing: &str) -> Result<Vec<u8>, Error>
         Err(Errno::NOENT) => return Err(Error::new(Kind::Invalid, missing)),
         opened => opened.called(|| format!("open({path:?})"))?,
     };
-    let stat = fstat(&config).called(|| format!("fstat({path:?})"))?;
-    let size = stat.st_size.cast_unsigned();
-    if size > LARGEST {
-        return Err(Error::new(Kind::Invalid, format!("{path}: has {size} bytes, more than {LARGEST}")));
+    let size = fstat(&config).called(|| format!("fstat({path:?})"))?.st_size;
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    // One more than it has: the end comes with the first read.
+    let text = if size > LARGEST { Vec::new() } else { read_whole(&config, path, size + 1, LARGEST)? };
+    match size.max(text.len()) {
+        size if size > LARGEST => {
+            Err(Error::new(Kind::Invalid, format!("{path}: has {size} bytes, more than {LARGEST}")))
+        }
+        _ => Ok(text),
     }
-    let mut text = vec![0; usize::try_from(size).unwrap_or(0) + 1];
-    let mut length = 0;
-    loop {
-        if length == text.len() {
-            text.resize(length * 2, 0);
-        }
-        match read(&config, text.get_mut(length..).unwrap_or_default())
-            .called(|| format!("read({path:?})"))?
-        {
-            0 => break,
-            more => length += more,
-        }
-        if length as u64 > LARGEST {
-            return Err(Error::from(Failed::refused(format!("{path}: has more than {LARGEST} bytes"))));
-        }
-    }
-    text.truncate(length);
-    Ok(text)
 }

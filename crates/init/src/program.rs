@@ -4,9 +4,8 @@ use std::ffi::{CStr, CString};
 
 use path::Root;
 use rustix::fs::{Access, FileType, OFlags, access, stat};
-use rustix::io::read;
 use rustix::process::{chdir, getcwd};
-use sys::{Called, Doing, Errno, Failed, Strings};
+use sys::{Called, Doing, Errno, Failed, Strings, read_whole};
 
 /// Goes to the working directory as root; says whether it could. Where only the user may enter it, [`enter`] will.
 pub(crate) fn approach(cwd: &str) -> Result<bool, Failed> {
@@ -89,18 +88,8 @@ pub(crate) fn not_executed(arguments: &Strings, errno: Errno) -> Failed {
 pub(crate) fn home(root: &Root, uid: u32) -> Result<CString, Failed> {
     let found = match root.open("/etc/passwd", OFlags::RDONLY) {
         Ok(passwd) => {
-            let mut text = Vec::new();
-            let mut piece = [0; 4096];
-            loop {
-                match read(&passwd, &mut piece).called(|| "read(\"/etc/passwd\")")? {
-                    0 => break,
-                    length => text.extend_from_slice(piece.get(..length).unwrap_or_default()),
-                }
-                // A file that long is no passwd(5); whatever it is, it does not hold us up.
-                if text.len() > 16 << 20 {
-                    break;
-                }
-            }
+            // A file that long is no passwd(5); whatever it is, it does not hold us up.
+            let text = read_whole(&passwd, "/etc/passwd", 4096, 16 << 20)?;
             home_in(&text, uid)
         }
         Err(_) => None,

@@ -8,8 +8,7 @@ mod groups;
 
 use plan::Host;
 use rustix::fs::{CWD, Mode, OFlags, access, openat};
-use rustix::io::read;
-use sys::{Called, Doing, Failed};
+use sys::{Called, Doing, Failed, read_whole};
 
 /// Asks the kernel what a plan depends on.
 pub fn host() -> Result<Host, Failed> {
@@ -35,17 +34,6 @@ fn probe() -> Result<Host, Failed> {
 pub fn read_text(path: &str) -> Result<String, Failed> {
     let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .called(|| format!("open({path:?})"))?;
-    let mut text = vec![0; 8192];
-    let mut length = 0;
-    loop {
-        if length == text.len() {
-            text.resize(length * 2, 0);
-        }
-        match read(&file, text.get_mut(length..).unwrap_or_default()).called(|| format!("read({path:?})"))? {
-            0 => break,
-            more => length += more,
-        }
-    }
-    text.truncate(length);
+    let text = read_whole(&file, path, 8192, usize::MAX)?;
     String::from_utf8(text).map_err(|_| Failed::refused(format!("{path} is not UTF-8")))
 }

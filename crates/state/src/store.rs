@@ -6,9 +6,9 @@ use rustix::fs::{
     AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, openat,
     renameat, statat, unlinkat,
 };
-use rustix::io::{read, write};
+use rustix::io::write;
 use serde::{Serialize, de::DeserializeOwned};
-use sys::{Called, Doing, Errno, Failed};
+use sys::{Called, Doing, Errno, Failed, read_whole};
 
 use crate::record::{Record, VERSION, Versioned};
 
@@ -194,7 +194,7 @@ impl Entry {
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(Failed::call(format!("openat({RECORD:?})"), errno).into()),
         };
-        let text = read_whole(file.as_fd())?;
+        let text = read_whole(&file, RECORD, 4096, usize::MAX)?;
         Record::parse(&text).map(Some).map_err(Error::Unreadable)
     }
 
@@ -230,7 +230,7 @@ impl Entry {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file =
             openat(&self.directory, RECORD, flags, Mode::empty()).called(|| format!("openat({RECORD:?})"))?;
-        let version = serde_json::from_slice::<Versioned>(&read_whole(file.as_fd())?);
+        let version = serde_json::from_slice::<Versioned>(&read_whole(&file, RECORD, 4096, usize::MAX)?);
         Ok(version.is_ok_and(|document| document.version > VERSION))
     }
 
@@ -260,22 +260,6 @@ impl Entry {
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
-}
-
-fn read_whole(file: BorrowedFd<'_>) -> Result<Vec<u8>, Failed> {
-    let mut text = vec![0; 4096];
-    let mut length = 0;
-    loop {
-        if length == text.len() {
-            text.resize(length * 2, 0);
-        }
-        match read(file, text.get_mut(length..).unwrap_or_default()).called(|| format!("read({RECORD:?})"))? {
-            0 => break,
-            more => length += more,
-        }
-    }
-    text.truncate(length);
-    Ok(text)
 }
 
 impl Record<()> {

@@ -15,6 +15,7 @@ mod exec;
 mod misc;
 mod mount;
 mod pidfd;
+mod read;
 mod signal;
 mod spent;
 mod usage;
@@ -29,6 +30,7 @@ pub use misc::{
 };
 pub use mount::{change_mount, propagate_mount};
 pub use pidfd::{Exit, Pidfd, Reaped, reap_any};
+pub use read::read_whole;
 pub use rustix::io::Errno;
 pub use signal::{Mask, SignalFd, block_signals, default_signals, restore_mask};
 pub use spent::Spent;
