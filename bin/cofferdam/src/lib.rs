@@ -7,6 +7,7 @@
 //! A library beside its program, so that what writes man pages and completions reads the table that parses.
 
 pub mod command;
+pub mod complete;
 pub mod flags;
 pub mod invocation;
 pub mod list;
