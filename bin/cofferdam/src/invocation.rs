@@ -63,6 +63,11 @@ pub enum Format {
 /// A command with what it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
+    /// Tell what this host can do.
+    Check {
+        /// As what.
+        format: Format,
+    },
     /// Print what completes command lines, or what completes this one.
     Completion {
         /// For which shell.
@@ -261,6 +266,7 @@ impl Command {
         // The table has counted them: a command that takes an id has one by now.
         let mut word = || words.next().map(text).transpose().map(Option::unwrap_or_default);
         Ok(match verb.name {
+            "check" => Self::Check { format: format(given)? },
             "completion" => completion(&word()?, words)?,
             "create" => Self::Create(Create::of(given, word()?)?),
             "delete" => Self::Delete { force: given.is_on("force"), id: word()? },

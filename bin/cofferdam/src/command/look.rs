@@ -6,17 +6,18 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use container::{Containers, Known, Removed};
-use spec::{Report, VERSION};
+use spec::{Report as State, VERSION};
 
 use super::{Complaint, Outcome, containers, print, told};
+use crate::check::Report;
 use crate::complete::{Asked, Shell, Wanted};
 use crate::invocation::{Format, Global};
 use crate::list;
 use crate::log::Log;
 use crate::ps;
 
-fn shown(known: &Known, owner: String) -> Report {
-    Report {
+fn shown(known: &Known, owner: String) -> State {
+    State {
         oci_version: VERSION.to_owned(),
         id: known.record.id.clone(),
         pid: known.pid(),
@@ -57,6 +58,17 @@ pub(super) fn list(containers: &Containers, format: Format, quiet: bool, log: &m
         Format::Json => print(&list::json(&all).map_err(|error| Complaint::new(error.to_string()))?),
         Format::Table => print(&list::table(&all)),
     }
+}
+
+pub(super) fn check(format: Format) -> Outcome {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let report = Report::of(&probe::survey(&path, home.as_deref()));
+    print(&match format {
+        Format::Json => report.json().map_err(|error| Complaint::new(error.to_string()))?,
+        Format::Table => report.to_string(),
+    })?;
+    Ok(u8::from(!report.runs))
 }
 
 /// What may be typed next. Who cannot look into the state root is offered no container, and told nothing: the person is

@@ -234,6 +234,13 @@ a signal ended it), and 255 where there was none.",
     },
     Verb {
         long: "\
+What is missing is told with what to do about it, what is degraded with what happens instead. The
+exit status is 0 where containers can run for this caller, and 1 where they cannot. Nothing is changed.",
+        flags: &[FORMAT],
+        ..Verb::new("check", "", 0, "tell what this host can do for containers")
+    },
+    Verb {
+        long: "\
 The script goes where the shell looks for such; \"make install\" puts it there. It asks this program
 what may be typed next: with WORDS, those after the program's name, that is what is printed.",
         most: None,
