@@ -38,6 +38,8 @@ pub enum Need {
     Fish,
     /// zsh(1), likewise.
     Zsh,
+    /// man(1) of man-db, and groff(1) below it.
+    Man,
     /// mandoc(1), the stricter reader of man pages.
     Mandoc,
     /// A freezer: version 1's controller, or version 2.
@@ -55,6 +57,7 @@ impl Need {
             Self::Bash => in_path("bash"),
             Self::Fish => in_path("fish"),
             Self::Zsh => in_path("zsh"),
+            Self::Man => in_path("man"),
             Self::Mandoc => in_path("mandoc"),
             Self::Freezer => {
                 let found = ["freezer/cgroup.procs", "cgroup.controllers"]

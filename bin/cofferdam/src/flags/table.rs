@@ -1,4 +1,6 @@
 //! The table: data, and nothing else.
+//!
+//! What the manual says of a command besides stands in `bin/cofferdam/pages`; tests/manual.rs makes the pages of both.
 
 use super::{Flag, Verb};
 
