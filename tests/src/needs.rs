@@ -38,6 +38,8 @@ pub enum Need {
     Fish,
     /// zsh(1), likewise.
     Zsh,
+    /// make(1)
+    Make,
     /// man(1) of man-db, and groff(1) below it.
     Man,
     /// mandoc(1), the stricter reader of man pages.
@@ -57,6 +59,7 @@ impl Need {
             Self::Bash => in_path("bash"),
             Self::Fish => in_path("fish"),
             Self::Zsh => in_path("zsh"),
+            Self::Make => in_path("make"),
             Self::Man => in_path("man"),
             Self::Mandoc => in_path("mandoc"),
             Self::Freezer => {
