@@ -1,6 +1,6 @@
 //! `create` and `run`.
 
-use container::{Containers, Order, plan_bundle};
+use container::{Containers, Order, Removed, plan_bundle};
 
 use super::{Complaint, Outcome, absolute, text};
 use crate::invocation::{Create, Run};
@@ -62,7 +62,9 @@ pub(super) fn supervise(
     }
     let exit = containers.supervise(&created)?;
     if !keep {
-        containers.delete(&order.id, true)?;
+        if let Removed::Whole(warnings) = containers.delete(&order.id, true)? {
+            warnings.iter().for_each(|warning| log.warning(warning));
+        }
     }
     Ok(exit.code())
 }
