@@ -11,7 +11,9 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use spec::{NamespaceKind, Status};
 use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
-use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, namespace, restore_mask};
+use sys::{
+    Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, namespace, restore_mask,
+};
 
 use crate::birth::{Birthplace, Born};
 use crate::hooks::{Aftermath, Blocked, state_of};
@@ -169,7 +171,9 @@ impl Making<'_> {
             gate: self.gate.take(),
             proc: None,
             cgroup_namespace: None,
-            state: record.filter(|_| self.plan.has_hooks()).map(|record| state_of(record, Status::Creating, 0)),
+            state: record
+                .filter(|_| self.plan.has_hooks())
+                .map(|record| state_of(record, Status::Creating, 0)),
             mask: self.mask,
             arguments: Strings::new(&program.args).map_err(nul)?,
             environment: Strings::new(&program.env).map_err(nul)?,

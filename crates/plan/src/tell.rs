@@ -93,12 +93,7 @@ impl Act {
             Self::Clone(_) => "kill and reap init",
             Self::Tell(_) => "remove the file",
             Self::Meet => "run the hooks of poststop",
-            Self::Intend
-            | Self::Listen
-            | Self::Enter(_)
-            | Self::Hook(_)
-            | Self::Part
-            | Self::Complete => "",
+            Self::Intend | Self::Listen | Self::Enter(_) | Self::Hook(_) | Self::Part | Self::Complete => "",
         }
     }
 }

@@ -61,9 +61,9 @@ pub(super) fn supervise(
         return Ok(0);
     }
     let exit = containers.supervise(&created)?;
-    if !keep {
-        if let Removed::Whole(warnings) = containers.delete(&order.id, true)? {
-            warnings.iter().for_each(|warning| log.warning(warning));
+    if !keep && let Removed::Whole(warnings) = containers.delete(&order.id, true)? {
+        for warning in warnings {
+            log.warning(&warning);
         }
     }
     Ok(exit.code())

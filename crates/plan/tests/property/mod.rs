@@ -145,8 +145,7 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     let end: &[Step] =
         if request.gated { &[Step::Ready, Step::Gate, Step::Execute] } else { &[Step::Ready, Step::Execute] };
     // The hooks of startContainer apart, which come last of all.
-    let bare: Vec<Step> =
-        steps.iter().filter(|step| !matches!(step, Step::StartHook(_))).cloned().collect();
+    let bare: Vec<Step> = steps.iter().filter(|step| !matches!(step, Step::StartHook(_))).cloned().collect();
     assert!(bare.ends_with(end), "{steps:#?}");
     keeps_hooks(spec, plan);
 
@@ -166,10 +165,14 @@ fn keeps_hooks(spec: &Spec, plan: &Plan) {
         (0..count).map(|at| format!("hooks.{kind}[{at}]")).collect()
     };
     let fields = |hooks: &[Hook]| -> Vec<String> { hooks.iter().map(|hook| hook.field.clone()).collect() };
-    let outside: Vec<Hook> = plan.acts.iter().filter_map(|act| match act {
-        Act::Hook(hook) => Some(hook.clone()),
-        _ => None,
-    }).collect();
+    let outside: Vec<Hook> = plan
+        .acts
+        .iter()
+        .filter_map(|act| match act {
+            Act::Hook(hook) => Some(hook.clone()),
+            _ => None,
+        })
+        .collect();
     let mut both = named("prestart", hooks.prestart.len());
     both.extend(named("createRuntime", hooks.create_runtime.len()));
     assert_eq!(fields(&outside), both);
