@@ -362,6 +362,7 @@ impl Seen {
             }
             // Their effect is what `state` and `start` live on, and a file that no plan here asks for.
             Act::Claim | Act::Intend | Act::Listen | Act::Complete | Act::Tell(_) => {}
+            Act::Console(_) | Act::Introduce(_) => unreachable!("the documents here ask for no terminal"),
         }
     }
 
@@ -512,6 +513,7 @@ impl Seen {
             Step::JoinCgroupNamespace | Step::Inside => {
                 unreachable!("steps of exec: no plan of create has them")
             }
+            Step::Console(_) => unreachable!("the documents here ask for no terminal"),
             // The groups were compared one by one.
             Step::JoinGroups => assert!(plan.acts.iter().any(|act| matches!(act, Act::Group(_)))),
             Step::AllCpus => {

@@ -7,7 +7,7 @@ use spec::{CAPABILITIES, Flag, MountOption, option};
 
 use crate::compile::Plan;
 use crate::mount::{Mount, Propagation, PropagationKind, Source};
-use crate::step::{Act, Step};
+use crate::step::{Act, Console, Master, Step};
 
 impl fmt::Display for Plan {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,6 +69,9 @@ impl Plan {
                 format!("clone   into new namespaces: {}", kinds.join(" "))
             }
             Act::Complete => "record  init".to_owned(),
+            Act::Console(Master::Socket(path)) => format!("connect the console socket {path}"),
+            Act::Console(Master::Us) => "take    the caller's terminal".to_owned(),
+            Act::Introduce(path) => format!("send    a pidfd of init to {path}"),
             Act::Tell(path) => format!("write   the pid to {path}"),
         }
     }
@@ -82,7 +85,13 @@ impl Act {
             Self::Group(_) => "kill what is in it, remove it",
             Self::Clone(_) => "kill and reap init",
             Self::Tell(_) => "remove the file",
-            Self::Intend | Self::Listen | Self::Enter(_) | Self::Complete => "",
+            Self::Console(Master::Us) => "set it as it was",
+            Self::Intend
+            | Self::Listen
+            | Self::Enter(_)
+            | Self::Console(_)
+            | Self::Introduce(_)
+            | Self::Complete => "",
         }
     }
 }
@@ -123,6 +132,7 @@ impl fmt::Display for Step {
                 if (node.uid, node.gid) == (0, 0) { Ok(()) } else { write!(to, " {}:{}", node.uid, node.gid) }
             }
             Self::Link { path, target, .. } => write!(to, "link    {path} -> {target}"),
+            Self::Console(console) => console.fmt(to),
             Self::Pivot => write!(to, "pivot   into the root"),
             Self::MoveRoot => write!(to, "move    the root to /"),
             Self::Propagate(how) => write!(to, "make    / {how}"),
@@ -164,6 +174,16 @@ impl fmt::Display for Step {
             Self::Gate => write!(to, "wait    for start"),
             Self::Execute => write!(to, "exec    the program"),
         }
+    }
+}
+
+impl fmt::Display for Console {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "open    a terminal")?;
+        if let Some((rows, columns)) = self.size {
+            write!(to, " of {rows} rows and {columns} columns")?;
+        }
+        to.write_str(if self.mounted { ", also on /dev/console" } else { "" })
     }
 }
 
