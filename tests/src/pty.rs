@@ -56,8 +56,8 @@ impl Screen {
     }
 
     /// How it edits lines, echoes and the like.
-    pub fn modes(&self) -> Termios {
-        tcgetattr(&self.master).expect("modes")
+    pub fn modes(&self) -> Modes {
+        Modes::from(&tcgetattr(&self.master).expect("modes"))
     }
 
     /// Types.
@@ -109,6 +109,17 @@ impl Screen {
                 true
             }
         }
+    }
+}
+
+/// The modes of a terminal: input, output, control, local.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modes([u32; 4]);
+
+impl From<&Termios> for Modes {
+    fn from(termios: &Termios) -> Self {
+        let Termios { input_modes, output_modes, control_modes, local_modes, .. } = termios;
+        Self([input_modes.bits(), output_modes.bits(), control_modes.bits(), local_modes.bits()])
     }
 }
 
