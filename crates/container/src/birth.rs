@@ -60,11 +60,7 @@ impl Birthplace<'_> {
 
 impl Born {
     /// Waits until its mounts are made and it waits for us.
-    pub(crate) fn meet(
-        &self,
-        signals: Option<&SignalFd>,
-        died: impl FnOnce() -> Error,
-    ) -> Result<(), Error> {
+    pub(crate) fn meet(&self, signals: Option<&SignalFd>, died: impl FnOnce() -> Error) -> Result<(), Error> {
         match self.listen(signals)? {
             Word::Met => Ok(()),
             Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
@@ -76,14 +72,13 @@ impl Born {
     /// Its next word. With `signals` it may be running hooks, for which nobody has to wait: who is tired of it ends us.
     fn listen(&self, signals: Option<&SignalFd>) -> Result<Word, Failed> {
         if let Some(signals) = signals {
-            let mut fds =
-                [PollFd::new(&self.line, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+            let mut fds = [PollFd::new(&self.line, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
             loop {
                 match poll(&mut fds, None) {
                     Err(Errno::INTR) => {}
-                    polled => break polled.called(|| "poll(report)")?,
+                    polled => break polled.map(drop).called(|| "poll(report)")?,
                 }
-            };
+            }
             let [line, _] = &fds;
             if line.revents().is_empty() {
                 return Err(Failed::refused(format!("ended by signal {}", signals.next_signal()?)));
@@ -118,9 +113,7 @@ impl Born {
         match self.listen(signals)? {
             Word::Closed => Ok(()),
             Word::Failed(why) => Err(Error::new(Kind::Program, why)),
-            Word::Met | Word::Ready(_) => {
-                Err(Failed::refused("the process was ready twice").into())
-            }
+            Word::Met | Word::Ready(_) => Err(Failed::refused("the process was ready twice").into()),
         }
     }
 }

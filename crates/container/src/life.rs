@@ -86,7 +86,7 @@ fn poststart(known: &Known) -> Result<(), Error> {
         let kill = || {
             let groups = known.groups()?;
             delete::kill(&groups, known)?;
-            Ok::<_, Error>(if !known.record.own_pids { groups.kill_all()? })
+            if known.record.own_pids { Ok(()) } else { Ok::<_, Error>(groups.kill_all()?) }
         };
         match kill() {
             Ok(()) => error,

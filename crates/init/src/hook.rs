@@ -12,13 +12,9 @@ use plan::Hook;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{
-    Pid, Signal, fchdir, kill_process_group, set_parent_process_death_signal, setpgid,
-};
+use rustix::process::{Pid, Signal, fchdir, kill_process_group, set_parent_process_death_signal, setpgid};
 use spec::State;
-use sys::{
-    Called, Doing, Errno, Exit, Failed, Mask, Newborn, Pidfd, Side, SignalFd, Strings, restore_mask,
-};
+use sys::{Called, Doing, Errno, Exit, Failed, Mask, Newborn, Pidfd, Side, SignalFd, Strings, restore_mask};
 
 /// What a hook is run with, beside what its document says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,9 +91,7 @@ impl Running {
             Side::Child(newborn) => {
                 let streams = [input.as_fd(), to_output.as_fd(), to_output.as_fd()];
                 let failed = match settle(&newborn, streams, &to_refusal, manner) {
-                    Ok(()) => {
-                        Failed::call("execve()", sys::execute(&program, &arguments, environment))
-                    }
+                    Ok(()) => Failed::call("execve()", sys::execute(&program, &arguments, environment)),
                     Err(failed) => failed,
                 };
                 // Nobody may be left to hear it.

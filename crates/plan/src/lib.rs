@@ -7,6 +7,7 @@
 pub mod cgroup;
 mod clean;
 mod compile;
+mod console;
 mod device;
 mod exec;
 mod hook;
@@ -23,4 +24,4 @@ pub use hook::{Hook, Later};
 pub use host::{Host, Request};
 pub use mount::{Mount, Propagation, PropagationKind, Source};
 pub use refuse::Refused;
-pub use step::{Act, Capabilities, Node, Program, Step, Walk};
+pub use step::{Act, Capabilities, Console, Master, Node, Program, Step, Walk};

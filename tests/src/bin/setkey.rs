@@ -24,7 +24,8 @@ fn set_key() -> Result<(), String> {
     if name != "libnetwork-setkey" {
         return Err(format!("called as {name}"));
     }
-    let state: Value = serde_json::from_reader(std::io::stdin()).map_err(|error| format!("state: {error}"))?;
+    let state: Value =
+        serde_json::from_reader(std::io::stdin()).map_err(|error| format!("state: {error}"))?;
     let pid = state["pid"].as_i64().ok_or_else(|| format!("no pid in {state}"))?;
     let key = format!("/proc/{pid}/ns/net");
     let mut engine = UnixStream::connect(socket).map_err(|error| format!("{socket}: {error}"))?;

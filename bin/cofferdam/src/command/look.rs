@@ -128,7 +128,9 @@ pub(super) fn delete(containers: &Containers, id: &str, force: bool, log: &mut L
         }
         Ok(Removed::Whole(warnings)) => {
             // As the specification asks: told, and no failure.
-            warnings.iter().for_each(|warning| log.warning(&format!("delete {id}: {warning}")));
+            for warning in warnings {
+                log.warning(&format!("delete {id}: {warning}"));
+            }
             Ok(0)
         }
         // As runc has it: there was no container, only what a create that was killed left of one.
