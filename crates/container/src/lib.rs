@@ -9,13 +9,17 @@
 
 mod birth;
 mod bundle;
+mod console;
 mod create;
 mod delete;
 mod error;
 mod exec;
+mod guard;
+mod hooks;
 mod join;
 mod life;
 mod supervise;
+mod terminal;
 mod undo;
 
 use state::{Entry, Record, Store};

@@ -7,8 +7,10 @@
 pub mod cgroup;
 mod clean;
 mod compile;
+mod console;
 mod device;
 mod exec;
+mod hook;
 mod host;
 mod mount;
 mod refuse;
@@ -18,7 +20,8 @@ mod tell;
 
 pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
+pub use hook::{Hook, Later};
 pub use host::{Host, Request};
 pub use mount::{Mount, Propagation, PropagationKind, Source};
 pub use refuse::Refused;
-pub use step::{Act, Capabilities, Node, Program, Step, Walk};
+pub use step::{Act, Capabilities, Console, Master, Node, Program, Step, Walk};
