@@ -134,6 +134,7 @@ impl Making<'_> {
             own_pids: plan.own_pids,
             keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring(_))),
             cgroup: Paths::survey(&plan.cgroup)?,
+            limits: plan.cgroup.limits.clone(),
             warnings: plan.warnings.clone(),
         };
         self.entry()?.write(&record)?;
