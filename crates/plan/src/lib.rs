@@ -9,6 +9,7 @@ mod clean;
 mod compile;
 mod device;
 mod exec;
+mod hook;
 mod host;
 mod mount;
 mod refuse;
@@ -19,6 +20,7 @@ mod update;
 
 pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
+pub use hook::{Hook, Later};
 pub use host::{Host, Request};
 pub use mount::{Mount, Propagation, PropagationKind, Source};
 pub use refuse::Refused;
