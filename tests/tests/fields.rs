@@ -187,10 +187,21 @@ fn disk() -> Option<(u64, u64, String)> {
 }
 
 fn entries() -> Vec<Entry> {
-    [process(), capabilities(), files(), isolation(), devices(), cpu(), memory(), block(), other_resources()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        process(),
+        ids(),
+        capabilities(),
+        files(),
+        isolation(),
+        devices(),
+        cpu(),
+        memory(),
+        block(),
+        other_resources(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn process() -> Vec<Entry> {
@@ -258,6 +269,42 @@ fn process() -> Vec<Entry> {
             "Max pending signals 77 88 signals",
         ),
     ]
+}
+
+fn ids() -> Vec<Entry> {
+    let map = |which: &'static str| {
+        let fields: [&'static [&'static str]; 2] = [
+            &[
+                "linux.uidMappings",
+                "linux.uidMappings.containerID",
+                "linux.uidMappings.hostID",
+                "linux.uidMappings.size",
+            ],
+            &[
+                "linux.gidMappings",
+                "linux.gidMappings.containerID",
+                "linux.gidMappings.hostID",
+                "linux.gidMappings.size",
+            ],
+        ];
+        let edit: fn(&mut Value, &Bundle) = |config, _| {
+            push(&mut config["linux"]["namespaces"], json!({"type": "user"}));
+            config["linux"]["uidMappings"] = json!([
+                {"containerID": 0, "hostID": 200_000, "size": 10}, {"containerID": 50, "hostID": 300_000, "size": 5},
+            ]);
+            config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 400_000, "size": 7}]);
+        };
+        match which {
+            "users" => entry(
+                fields[0],
+                edit,
+                Look::Inside("xargs -n3 < /proc/self/uid_map"),
+                "0 200000 10\n50 300000 5",
+            ),
+            _ => entry(fields[1], edit, Look::Inside("xargs -n3 < /proc/self/gid_map"), "0 400000 7"),
+        }
+    };
+    vec![map("users"), map("groups")]
 }
 
 fn capabilities() -> Vec<Entry> {

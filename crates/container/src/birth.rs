@@ -64,6 +64,21 @@ impl Born {
         match self.line.listen()? {
             Word::Ready(ways) => Ok(ways.into_iter().map(|way| format!("done by {way}")).collect()),
             Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
+            Word::Waits => Err(Failed::refused("the process waits for what was not planned").into()),
+            Word::Closed => Err(died()),
+        }
+    }
+
+    /// Waits until it asks for what we alone can do, and hands over what that was.
+    pub(crate) fn provide(
+        &self,
+        provide: impl FnOnce() -> Result<Vec<OwnedFd>, Failed>,
+        died: impl FnOnce() -> Error,
+    ) -> Result<(), Error> {
+        match self.line.listen()? {
+            Word::Waits => Ok(self.line.hand(&provide()?)?),
+            Word::Ready(_) => Err(Failed::refused("the process does not wait as planned").into()),
+            Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
             Word::Closed => Err(died()),
         }
     }
@@ -79,7 +94,7 @@ impl Born {
         match self.line.listen()? {
             Word::Closed => Ok(()),
             Word::Failed(why) => Err(Error::new(Kind::Program, why)),
-            Word::Ready(_) => Err(Failed::refused("the process was ready twice").into()),
+            Word::Ready(_) | Word::Waits => Err(Failed::refused("the process was ready twice").into()),
         }
     }
 }

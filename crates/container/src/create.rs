@@ -4,17 +4,17 @@ use std::os::fd::BorrowedFd;
 
 use cgroup::{Cgroup, Paths};
 use init::{Inherited, Report};
-use plan::{Act, Plan, Step};
+use plan::{Act, Maps, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use spec::NamespaceKind;
 use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
 use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, Strings, block_signals, namespace, restore_mask};
 
-use crate::birth::Birthplace;
+use crate::birth::{Birthplace, Born};
 use crate::life::start_time;
 use crate::undo::Undo;
-use crate::{Containers, Error, Kind, Written};
+use crate::{Containers, Error, Kind, Written, map};
 
 /// A container whose init was born, and its parent: us.
 #[derive(Debug)]
@@ -83,6 +83,9 @@ impl Making<'_> {
                 Act::Listen => self.gate = Some(Gate::bind(self.entry()?)?),
                 Act::Enter(path) => init::enter_pids(path)?,
                 Act::Clone(kinds) => self.clone(kinds)?,
+                Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
+                Act::Score(score) => map::score(&self.born()?.pid.to_string(), *score)?,
+                Act::Map(maps) => self.map(maps)?,
                 Act::Complete => self.complete(record.as_mut())?,
                 Act::Tell(path) => self.tell(path)?,
             }
@@ -132,7 +135,7 @@ impl Making<'_> {
             annotations: plan.annotations.clone(),
             init: None,
             own_pids: plan.own_pids,
-            keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring(_))),
+            keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring { .. })),
             cgroup: Paths::survey(&plan.cgroup)?,
             warnings: plan.warnings.clone(),
         };
@@ -167,6 +170,19 @@ impl Making<'_> {
         let place = Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()? };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
         Ok(())
+    }
+
+    fn born(&self) -> Result<&Born, Error> {
+        self.undo.init.as_ref().ok_or_else(|| Failed::refused("the plan has no clone before this").into())
+    }
+
+    fn map(&self, maps: &Maps) -> Result<(), Error> {
+        let born = self.born()?;
+        let provide = || {
+            map::write(born.pid, maps)?;
+            map::open_inside(born.pid, &self.plan.handles)
+        };
+        born.provide(provide, || self.died())
     }
 
     fn complete(&mut self, record: Option<&mut Written>) -> Result<(), Error> {

@@ -15,6 +15,7 @@ mod error;
 mod exec;
 mod join;
 mod life;
+mod map;
 mod supervise;
 mod undo;
 
