@@ -145,6 +145,29 @@ pub fn fork_into(birth: &Birth<'_>) -> Result<Side, Failed> {
     }
 }
 
+/// Asks to be born into a cgroup that is not there: the error tells whether the kernel knows what that means.
+pub(crate) fn ask_into_cgroup() -> Errno {
+    let mut args = Args {
+        flags: CLONE_INTO_CGROUP,
+        exit_signal: libc::SIGCHLD as u64,
+        // No descriptor has this number: the kernel gives none above its nr_open, which is smaller.
+        cgroup: i32::MAX as u64,
+        ..Args::default()
+    };
+    // SAFETY: `args` lives on this frame until the call returns and the size passed is its own. A kernel without any
+    // cgroups would overlook the flag and make a child, which works on a copy of everything and leaves at once.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<Args>()) } {
+        -1 => last_errno(),
+        // SAFETY: _exit(2) runs nothing of ours on its way.
+        0 => unsafe { libc::_exit(0) },
+        child => {
+            // SAFETY: no status is asked for; the child is ours, and nobody else knows its number.
+            unsafe { libc::waitpid(i32::try_from(child).unwrap_or(-1), std::ptr::null_mut(), 0) };
+            Errno::NOSYS
+        }
+    }
+}
+
 fn told(birth: &Birth<'_>) -> String {
     let into = if birth.cgroup.is_some() { ", CLONE_INTO_CGROUP" } else { "" };
     format!("clone3({:#x}{into})", birth.namespaces)
