@@ -304,7 +304,18 @@ fn ids() -> Vec<Entry> {
             _ => entry(fields[1], edit, Look::Inside("xargs -n3 < /proc/self/gid_map"), "0 400000 7"),
         }
     };
-    vec![map("users"), map("groups")]
+    let clocks = entry(
+        &["linux.timeOffsets", "linux.timeOffsets.secs", "linux.timeOffsets.nanosecs"],
+        |config, _| {
+            push(&mut config["linux"]["namespaces"], json!({"type": "time"}));
+            config["linux"]["timeOffsets"] = json!({
+                "monotonic": {"secs": 7200, "nanosecs": 5}, "boottime": {"secs": -3, "nanosecs": 0},
+            });
+        },
+        Look::Inside("tr -s ' ' < /proc/self/timens_offsets"),
+        "monotonic 7200 5\nboottime -3 0",
+    );
+    vec![map("users"), map("groups"), clocks]
 }
 
 fn capabilities() -> Vec<Entry> {

@@ -435,12 +435,15 @@ impl Seen {
             NamespaceKind::Mount,
             NamespaceKind::Network,
             NamespaceKind::Pid,
+            NamespaceKind::Time,
             NamespaceKind::User,
             NamespaceKind::Uts,
         ];
         for kind in all {
             let is_new = plan.namespaces.contains(&kind)
-                || kind == NamespaceKind::Cgroup && plan.steps.contains(&Step::CgroupNamespace);
+                || kind == NamespaceKind::Cgroup && plan.steps.contains(&Step::CgroupNamespace)
+                || kind == NamespaceKind::Time
+                    && plan.steps.iter().any(|step| matches!(step, Step::Clocks(_)));
             let is_joined =
                 plan.steps.iter().any(|step| matches!(step, Step::Join { kind: of, .. } if *of == kind))
                     || kind == NamespaceKind::Pid && plan.acts.iter().any(|act| matches!(act, Act::Enter(_)));
@@ -616,6 +619,15 @@ impl Seen {
             Step::CgroupNamespace => {
                 let ours = Self::own_namespace(NamespaceKind::Cgroup);
                 assert_ne!(self.namespace(NamespaceKind::Cgroup), ours);
+            }
+            Step::Clocks(offsets) => {
+                let shown = fs::read_to_string(format!("/proc/{}/timens_offsets", self.pid)).expect("clocks");
+                let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+                let shown: Vec<_> = shown.lines().map(words).collect();
+                assert!(
+                    offsets.iter().all(|offset| shown.contains(&words(offset))),
+                    "{offsets:?}: {shown:?}"
+                );
             }
             Step::Loopback => {
                 // Its address is a local one only while the interface is up.

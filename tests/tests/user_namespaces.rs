@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tests::{Bundle, Runtime, needs};
@@ -180,4 +181,41 @@ fn root_a_life_in_a_user_namespace() {
     container.kill("KILL").success();
     assert!(container.ended());
     container.delete().success();
+}
+
+/// Clocks run ahead for the program, for its children, and for who joins it later; also where its own root made them.
+#[test]
+fn root_clocks_are_the_containers_own() {
+    needs!(Root, Busybox);
+    for bundle in [Bundle::new("clocks"), mapped("mapped-clocks")] {
+        let bundle = bundle.namespace("time").args(&["/bin/sleep", "1000"]).edit(|config| {
+            config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1_000_000_000, "nanosecs": 0}});
+        });
+        let container = bundle.container(&Runtime::under_test());
+        container.call(&["run", "--detach", "--bundle", "BUNDLE", "ID"]).success();
+        let pid = container.pid().expect("it runs");
+        let output = container.call(&[
+            "exec",
+            "ID",
+            "/bin/sh",
+            "-c",
+            "cut -d. -f1 /proc/uptime; readlink /proc/self/ns/time",
+        ]);
+        let shown = lines(&output.success().stdout);
+        let uptime: u64 = shown[0].parse().expect("a number");
+        assert!(uptime > 1_000_000_000, "{output}");
+        let namespace = fs::read_link(format!("/proc/{pid}/ns/time")).expect("it runs");
+        assert_eq!(Path::new(&shown[1]), namespace);
+        assert_ne!(namespace, fs::read_link("/proc/self/ns/time").expect("ours"));
+        assert_eq!(namespace, fs::read_link(format!("/proc/{pid}/ns/time_for_children")).expect("it runs"));
+        // Another container may join it.
+        let path = format!("/proc/{pid}/ns/time");
+        let other = Bundle::new("joins-clocks").shell("cut -d. -f1 /proc/uptime").edit(|config| {
+            let list = config["linux"]["namespaces"].as_array_mut().expect("a list");
+            list.push(json!({"type": "time", "path": path}));
+        });
+        let output = other.container(&Runtime::under_test()).run();
+        let uptime: u64 = output.success().stdout.trim().parse().expect("a number");
+        assert!(uptime > 1_000_000_000, "{output}");
+    }
 }

@@ -134,6 +134,7 @@ impl Child<'_> {
             Step::JoinCgroupNamespace => self.join_cgroup_namespace(),
             Step::Inside => self.look_inside(),
             Step::CgroupNamespace => sys::unshare_cgroup(),
+            Step::Clocks(offsets) => self.set_clocks(offsets).doing(|| "make a time namespace"),
             Step::Loopback => sys::loopback_up().doing(|| "bring lo up"),
             Step::Sysctl { path, value } => {
                 confine::tune(self.proc()?, path, value).doing(|| format!("set sysctl {path}"))
@@ -219,6 +220,17 @@ impl Child<'_> {
     fn pivot(&mut self) -> Result<(), Failed> {
         let shared = self.shared;
         self.rootfs()?.pivot(shared).doing(|| "pivot into the root")
+    }
+
+    /// The kernel takes offsets as long as nobody lives in the namespace, and lets its maker move in afterwards.
+    fn set_clocks(&mut self, offsets: &[String]) -> Result<(), Failed> {
+        sys::unshare_time()?;
+        if !offsets.is_empty() {
+            self.proc()?.write("self/timens_offsets", &offsets.join("\n"))?;
+        }
+        let path = "/proc/self/ns/time_for_children";
+        let namespace = path::open_host(path, OFlags::RDONLY)?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Time)).called(|| "setns(time)")
     }
 
     fn join_cgroup_namespace(&mut self) -> Result<(), Failed> {

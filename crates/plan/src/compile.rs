@@ -121,6 +121,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
 struct Namespaces<'a> {
     born: Vec<NamespaceKind>,
     cgroup: bool,
+    time: bool,
     joined: Vec<(NamespaceKind, &'a str)>,
     /// Whether there is a user namespace among them.
     users: bool,
@@ -128,13 +129,20 @@ struct Namespaces<'a> {
 
 impl<'a> Namespaces<'a> {
     fn sort(linux: &'a Linux) -> Result<Self, Refused> {
-        let mut sorted =
-            Self { born: Vec::new(), cgroup: false, joined: Vec::new(), users: map::has_users(linux) };
+        let mut sorted = Self {
+            born: Vec::new(),
+            cgroup: false,
+            time: false,
+            joined: Vec::new(),
+            users: map::has_users(linux),
+        };
         for namespace in &linux.namespaces {
             match (&namespace.path, namespace.kind) {
                 (Some(path), kind) if !path.is_empty() => sorted.joined.push((kind, path)),
                 // Its roots are the cgroups that a process is in, so it comes after joining them.
                 (_, NamespaceKind::Cgroup) => sorted.cgroup = true,
+                // Its clocks are set by whoever makes it, before anybody lives in it: no clone(2) could.
+                (_, NamespaceKind::Time) => sorted.time = true,
                 (_, kind) => sorted.born.push(kind),
             }
         }
@@ -245,6 +253,12 @@ impl Plan {
         steps.extend(joined.map(|&(kind, path)| Step::Join { kind, path: path.to_owned() }));
         if namespaces.cgroup {
             steps.push(Step::CgroupNamespace);
+        }
+        if namespaces.time {
+            let line = |(clock, offset): (&String, &spec::TimeOffset)| {
+                format!("{clock} {} {}", offset.secs, offset.nanosecs)
+            };
+            steps.push(Step::Clocks(linux.time_offsets.iter().map(line).collect()));
         }
         if namespaces.fresh(NamespaceKind::Network) {
             steps.push(Step::Loopback);

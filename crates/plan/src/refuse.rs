@@ -79,7 +79,6 @@ fn first_unbuilt(spec: &Spec) -> Option<String> {
             (linux.intel_rdt.is_some(), "linux.intelRdt"),
             (linux.memory_policy.is_some(), "linux.memoryPolicy"),
             (linux.personality.is_some(), "linux.personality"),
-            (!linux.time_offsets.is_empty(), "linux.timeOffsets"),
         ]
     });
     let domainname = [(spec.domainname.as_deref().is_some_and(|s| !s.is_empty()), "domainname")];
@@ -90,7 +89,6 @@ fn first_unbuilt(spec: &Spec) -> Option<String> {
 fn unbuilt_namespace(spec: &Spec) -> Option<String> {
     let namespaces = spec.linux.iter().flat_map(|linux| linux.namespaces.iter());
     namespaces.enumerate().find_map(|(at, namespace)| match namespace.kind {
-        NamespaceKind::Time => Some(format!("linux.namespaces[{at}]")),
         NamespaceKind::User | NamespaceKind::Mount if namespace.path.is_some() => {
             Some(format!("linux.namespaces[{at}].path"))
         }

@@ -74,6 +74,8 @@ pub enum Step {
     Inside,
     /// Makes the cgroups that it is in the roots of a new cgroup namespace.
     CgroupNamespace,
+    /// Makes a time namespace, sets its clocks, each by a line of /proc/PID/timens_offsets, and enters it.
+    Clocks(Vec<String>),
     /// Brings the loopback interface up.
     Loopback,
     /// Writes a kernel parameter of its namespaces.

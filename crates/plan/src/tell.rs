@@ -135,6 +135,10 @@ impl fmt::Display for Step {
             Self::JoinCgroupNamespace => write!(to, "join    cgroup namespace"),
             Self::Inside => write!(to, "root    / as it is"),
             Self::CgroupNamespace => write!(to, "unshare cgroup"),
+            Self::Clocks(offsets) => {
+                write!(to, "enter   a time namespace")?;
+                offsets.iter().try_for_each(|offset| write!(to, ", {offset}"))
+            }
             Self::Loopback => write!(to, "up      lo"),
             Self::Sysctl { path, value } => write!(to, "write   /proc/sys/{path} {value:?}"),
             Self::Detach(how) => write!(to, "make    the host's mounts {how}"),

@@ -115,17 +115,9 @@ fn unbuilt() -> Vec<(Value, &'static str)> {
         ),
         (json!({"linux": {"personality": {"domain": "LINUX32", "flags": ["X"]}}}), "linux.personality"),
         (
-            json!({"linux": {
-                "timeOffsets": {"monotonic": {"secs": 1, "nanosecs": 2}},
-                "namespaces": [{"type": "mount"}, {"type": "time"}],
-            }}),
-            "linux.timeOffsets",
-        ),
-        (
             json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "user", "path": "/proc/1/ns/user"}]}}),
             "linux.namespaces[1].path",
         ),
-        (json!({"linux": {"namespaces": [{"type": "time"}, {"type": "mount"}]}}), "linux.namespaces[0]"),
         (
             json!({"linux": {"namespaces": [{"type": "mount", "path": "/proc/1/ns/mnt"}]}}),
             "linux.namespaces[0].path",
@@ -320,7 +312,7 @@ fn every_field_that_is_called_refused_is_refused_here() {
     }
     let lacking: Vec<_> = refused.difference(&seen).collect();
     assert!(lacking.is_empty(), "called refused in docs/fields.md, and not proven here: {lacking:#?}");
-    assert!(refused.len() > 70, "only {} rows were found", refused.len());
+    assert!(refused.len() > 60, "only {} rows were found", refused.len());
     for (_, path) in unbuilt() {
         let path = plain(path);
         assert!(

@@ -35,6 +35,16 @@ pub fn unshare_cgroup() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Gives the children of this process a time namespace of their own, which this process may enter afterwards.
+pub fn unshare_time() -> Result<(), Failed> {
+    const CLONE_NEWTIME: i32 = 0x80;
+    // SAFETY: CLONE_NEWTIME changes only which clocks children of this process see.
+    if unsafe { libc::unshare(CLONE_NEWTIME) } == -1 {
+        return Err(Failed::call("unshare(CLONE_NEWTIME)", last_errno()));
+    }
+    Ok(())
+}
+
 /// Leaves the mount table that this process shares with others for a copy of its own. What the host mounts later still
 /// arrives in it, and nothing that is mounted in it leaves.
 pub fn unshare_mounts() -> Result<(), Failed> {

@@ -178,6 +178,7 @@ fn place(step: &Step) -> Place {
         | Step::Join { .. }
         | Step::OomScore(_)
         | Step::CgroupNamespace
+        | Step::Clocks(_)
         | Step::JoinCgroupNamespace
         | Step::Sysctl { .. }
         | Step::Detach(_)
