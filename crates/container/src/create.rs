@@ -169,6 +169,7 @@ impl Making<'_> {
             hooks_begun: false,
             keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring(_))),
             cgroup: Paths::survey(&plan.cgroup)?,
+            limits: plan.cgroup.limits.clone(),
             warnings: plan.warnings.clone(),
         };
         self.entry()?.write(&record)?;

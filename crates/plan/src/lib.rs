@@ -17,6 +17,7 @@ mod refuse;
 pub mod resources;
 mod step;
 mod tell;
+mod update;
 
 pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
@@ -25,3 +26,4 @@ pub use host::{Host, Request};
 pub use mount::{Mount, Propagation, PropagationKind, Source};
 pub use refuse::Refused;
 pub use step::{Act, Capabilities, Console, Master, Node, Program, Step, Walk};
+pub use update::{Hierarchy, Update, compile_update};
