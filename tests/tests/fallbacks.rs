@@ -2,7 +2,7 @@
 //! the same one, or be refused with one clear error.
 //!
 //! The filter is inherited by the container, which minds none of these calls. `CLONE_INTO_CGROUP` is a flag of clone3(2)
-//! behind a pointer, where no filter sees it: its second way is not walked here.
+//! behind a pointer, where no filter sees it: its second way is walked in `exec_cgroup.rs`.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;

@@ -164,7 +164,8 @@ impl Making<'_> {
             arguments: Strings::new(&program.args).map_err(nul)?,
             environment: Strings::new(&program.env).map_err(nul)?,
         };
-        let place = Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()? };
+        let place =
+            Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()?, init: None };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
         Ok(())
     }
