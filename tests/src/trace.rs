@@ -33,7 +33,7 @@ const LAUNCHER: &[&str] = &["/bin/sh", "-c", r#"kill -STOP $$; exec "$@""#, "sh"
 /// Runs the command and kills it, and it alone, as it returns from its `count`-th system call. Those of its first
 /// thread count, across an exec of itself; children run free.
 pub fn kill_after(command: Invocation<'_>, count: usize) -> Fate {
-    let mut process = command.launched_by(LAUNCHER).spawn();
+    let mut process = command.then_launched_by(LAUNCHER).spawn();
     let fate = by_the_clock(&process, || follow(&process, count));
     process.reaped();
     fate
@@ -134,7 +134,7 @@ fn number(pid: Pid) -> u64 {
 /// behind a pointer.
 #[cfg(target_arch = "x86_64")]
 pub fn answer(command: Invocation<'_>, call: libc::c_long, errno: i32) -> Output {
-    let process = command.launched_by(LAUNCHER).spawn();
+    let process = command.then_launched_by(LAUNCHER).spawn();
     by_the_clock(&process, || {
         let pid = seize(&process, Options::empty());
         let mut stops = Stops::default();
@@ -204,7 +204,7 @@ impl Standing {
 /// `look` is called each time. The runtime itself runs free.
 #[cfg(target_arch = "x86_64")]
 pub fn look_at_child(command: Invocation<'_>, mut look: impl FnMut(&Standing)) -> Output {
-    let process = command.launched_by(LAUNCHER).spawn();
+    let process = command.then_launched_by(LAUNCHER).spawn();
     by_the_clock(&process, || {
         let pid = seize(&process, Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACECLONE);
         let mut stops = Stops::default();

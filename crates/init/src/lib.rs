@@ -125,6 +125,7 @@ impl Child<'_> {
             Step::JoinGroups => self.join_groups(),
             Step::AllCpus => allow_all(),
             Step::Join { kind, path } => join(*kind, path),
+            Step::Conceal => confine::conceal(),
             Step::OomScore(score) => confine::score(self.proc()?, *score).doing(|| "set oom_score_adj"),
             Step::Session => setsid().map(drop).called(|| "setsid()"),
             Step::Keyring(name) => join_keyring(name),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use spec::Process;
 
-use crate::compile::{UNBLOCKED, confine_process, program};
+use crate::compile::{UNBLOCKED, conceal_again, confine_process, program};
 use crate::step::{Program, Step, Walk};
 use crate::{Host, Refused, refuse};
 
@@ -53,6 +53,7 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     steps.push(Step::Inside);
     let (confining, warnings) = confine_process(process, host, &program, process.user.umask);
     steps.extend(confining);
+    conceal_again(&mut steps);
     steps.extend([Step::Ready, Step::Execute]);
     Ok(ExecPlan {
         steps,

@@ -195,6 +195,7 @@ fn place(step: &Step) -> Place {
         | Step::Gate
         | Step::Execute => Place::Inside,
         Step::AllCpus
+        | Step::Conceal
         | Step::Session
         | Step::Keyring(_)
         | Step::Loopback
