@@ -1,8 +1,8 @@
 //! A runtime that is killed after any of its system calls leaves nothing that `delete --force` does not remove.
 //!
 //! For every N until the command comes to its end: the command runs under ptrace and gets SIGKILL as it returns from
-//! its N-th system call; then `delete --force`; then nothing may be there that carries the container's name. Two
-//! workers share the points of a command.
+//! its N-th system call; then `delete --force`; then nothing may be there that carries the container's name. A container
+//! that the command only visited goes on before that. Two workers share the points of a command.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Mutex;
@@ -23,29 +23,84 @@ struct Victim {
     words: &'static [&'static str],
     program: &'static [&'static str],
     before: fn(&Container<'_>),
+    /// What the container must be like afterwards, before it is deleted: what is not so.
+    after: fn(&Container<'_>, &Snapshot) -> Vec<String>,
 }
 
 const SLEEP: &[&str] = &["/bin/sleep", "1000"];
 
 const VICTIMS: &[Victim] = &[
-    Victim { told: "create", words: &["create", "--bundle", "BUNDLE", "ID"], program: SLEEP, before: |_| {} },
-    Victim { told: "start", words: &["start", "ID"], program: SLEEP, before: created },
+    Victim {
+        told: "create",
+        words: &["create", "--bundle", "BUNDLE", "ID"],
+        program: SLEEP,
+        before: |_| {},
+        after: nothing,
+    },
+    Victim { told: "start", words: &["start", "ID"], program: SLEEP, before: created, after: nothing },
     Victim {
         told: "run",
         words: &["run", "--bundle", "BUNDLE", "ID"],
         program: &["/bin/true"],
         before: |_| {},
+        after: nothing,
     },
     Victim {
         told: "run --detach",
         words: &["run", "--detach", "--bundle", "BUNDLE", "ID"],
         program: SLEEP,
         before: |_| {},
+        after: nothing,
     },
-    Victim { told: "kill", words: &["kill", "ID", "KILL"], program: SLEEP, before: running },
-    Victim { told: "delete", words: &["delete", "ID"], program: &["/bin/true"], before: stopped },
-    Victim { told: "delete --force", words: &["delete", "--force", "ID"], program: SLEEP, before: running },
+    Victim { told: "kill", words: &["kill", "ID", "KILL"], program: SLEEP, before: running, after: nothing },
+    Victim {
+        told: "delete",
+        words: &["delete", "ID"],
+        program: &["/bin/true"],
+        before: stopped,
+        after: nothing,
+    },
+    Victim {
+        told: "delete --force",
+        words: &["delete", "--force", "ID"],
+        program: SLEEP,
+        before: running,
+        after: nothing,
+    },
+    Victim {
+        told: "exec",
+        words: &["exec", "ID", "/bin/true"],
+        program: SLEEP,
+        before: running,
+        after: goes_on,
+    },
+    Victim {
+        told: "exec --detach",
+        words: &["exec", "--detach", "ID", "/bin/true"],
+        program: SLEEP,
+        before: running,
+        after: goes_on,
+    },
 ];
+
+fn nothing(_: &Container<'_>, _: &Snapshot) -> Vec<String> {
+    Vec::new()
+}
+
+/// The container is what it was, with nobody new in it, and another process can be run in it.
+fn goes_on(container: &Container<'_>, before: &Snapshot) -> Vec<String> {
+    // Whoever is on its way out is waited for: a process that only half joined would stay.
+    let mut wrong = before.changes();
+    let status = container.status();
+    if !matches!(status.as_deref(), Some("created" | "running")) {
+        wrong.push(format!("the container is {status:?}"));
+    }
+    let again = container.call(&["exec", "ID", "/bin/echo", "again"]);
+    if again.code != 0 || again.stdout != "again\n" {
+        wrong.push(format!("no other process can be run in it: {again}"));
+    }
+    wrong
+}
 
 fn created(container: &Container<'_>) {
     container.create().success();
@@ -135,9 +190,11 @@ fn point(victim: &Victim, bundle: &Bundle, count: usize) -> (Fate, Vec<String>) 
     let container = bundle.container(&Runtime::under_test());
     let host = Snapshot::take(bundle);
     (victim.before)(&container);
+    let alive = Snapshot::take(bundle);
     let fate = kill_after(container.command(victim.words), count);
+    let mut left = (victim.after)(&container, &alive);
     let deleted = container.delete_force();
-    let mut left = host.changes();
+    left.extend(host.changes());
     if deleted.code != 0 {
         left.push(format!("delete --force: {deleted}"));
     }
