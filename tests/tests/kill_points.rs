@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use serde_json::json;
 use tests::trace::{Fate, kill_after};
 use tests::{Bundle, Container, Runtime, Snapshot, figure, needs};
 
@@ -23,8 +24,7 @@ struct Victim {
     words: &'static [&'static str],
     program: &'static [&'static str],
     before: fn(&Container<'_>),
-    /// What the container must be like afterwards, before it is deleted: what is not so.
-    after: fn(&Container<'_>, &Snapshot) -> Vec<String>,
+    hooks: bool,
 }
 
 const SLEEP: &[&str] = &["/bin/sleep", "1000"];
@@ -35,56 +35,95 @@ const VICTIMS: &[Victim] = &[
         words: &["create", "--bundle", "BUNDLE", "ID"],
         program: SLEEP,
         before: |_| {},
-        after: nothing,
+        hooks: false,
     },
-    Victim { told: "start", words: &["start", "ID"], program: SLEEP, before: created, after: nothing },
+    Victim { told: "start", words: &["start", "ID"], program: SLEEP, before: created, hooks: false },
     Victim {
         told: "run",
         words: &["run", "--bundle", "BUNDLE", "ID"],
         program: &["/bin/true"],
         before: |_| {},
-        after: nothing,
+        hooks: false,
     },
     Victim {
         told: "run --detach",
         words: &["run", "--detach", "--bundle", "BUNDLE", "ID"],
         program: SLEEP,
         before: |_| {},
-        after: nothing,
+        hooks: false,
     },
-    Victim { told: "kill", words: &["kill", "ID", "KILL"], program: SLEEP, before: running, after: nothing },
+    Victim { told: "kill", words: &["kill", "ID", "KILL"], program: SLEEP, before: running, hooks: false },
     Victim {
         told: "delete",
         words: &["delete", "ID"],
         program: &["/bin/true"],
         before: stopped,
-        after: nothing,
+        hooks: false,
     },
     Victim {
         told: "delete --force",
         words: &["delete", "--force", "ID"],
         program: SLEEP,
         before: running,
-        after: nothing,
+        hooks: false,
     },
     Victim {
         told: "exec",
         words: &["exec", "ID", "/bin/true"],
         program: SLEEP,
         before: running,
-        after: goes_on,
+        hooks: false,
     },
     Victim {
         told: "exec --detach",
         words: &["exec", "--detach", "ID", "/bin/true"],
         program: SLEEP,
         before: running,
-        after: goes_on,
+        hooks: false,
+    },
+    Victim {
+        told: "create with hooks",
+        words: &["create", "--bundle", "BUNDLE", "ID"],
+        program: SLEEP,
+        before: |_| {},
+        hooks: true,
+    },
+    Victim {
+        told: "start with hooks",
+        words: &["start", "ID"],
+        program: SLEEP,
+        before: created,
+        hooks: true,
+    },
+    Victim {
+        told: "delete with hooks",
+        words: &["delete", "ID"],
+        program: SLEEP,
+        before: created,
+        hooks: true,
     },
 ];
 
-fn nothing(_: &Container<'_>, _: &Snapshot) -> Vec<String> {
-    Vec::new()
+impl Victim {
+    /// Whether the command only visits the container, which goes on whatever becomes of it.
+    fn is_visit(&self) -> bool {
+        self.words.first() == Some(&"exec")
+    }
+
+    fn bundle(&self) -> Bundle {
+        let bundle = Bundle::new("point").args(self.program).may_leave();
+        if !self.hooks {
+            return bundle;
+        }
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "read line; true"], "timeout": 20}]);
+        bundle.edit(|config| {
+            for kind in
+                ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
+            {
+                config["hooks"][kind] = hook.clone();
+            }
+        })
+    }
 }
 
 /// The container is what it was, with nobody new in it, and another process can be run in it.
@@ -92,7 +131,7 @@ fn goes_on(container: &Container<'_>, before: &Snapshot) -> Vec<String> {
     // Whoever is on its way out is waited for: a process that only half joined would stay.
     let mut wrong = before.changes();
     let status = container.status();
-    if !matches!(status.as_deref(), Some("created" | "running")) {
+    if status.as_deref() != Some("running") {
         wrong.push(format!("the container is {status:?}"));
     }
     let again = container.call(&["exec", "ID", "/bin/echo", "again"]);
@@ -144,7 +183,7 @@ impl Report {
         let (next, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (points, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let work = || {
-            let mut bundle = Bundle::new("point").args(victim.program).may_leave();
+            let mut bundle = victim.bundle();
             while !ended.load(Ordering::Relaxed) {
                 let count = next.fetch_add(1, Ordering::Relaxed);
                 let (fate, left) = point(victim, &bundle, count);
@@ -169,7 +208,7 @@ impl Report {
                 ));
                 ended.fetch_or(failures.len() >= ENOUGH, Ordering::Relaxed);
                 // What was left must not disturb the next point: this bundle sweeps as it goes.
-                bundle = Bundle::new("point").args(victim.program).may_leave();
+                bundle = victim.bundle();
             }
         };
         thread::scope(|scope| {
@@ -192,7 +231,7 @@ fn point(victim: &Victim, bundle: &Bundle, count: usize) -> (Fate, Vec<String>) 
     (victim.before)(&container);
     let alive = Snapshot::take(bundle);
     let fate = kill_after(container.command(victim.words), count);
-    let mut left = (victim.after)(&container, &alive);
+    let mut left = if victim.is_visit() { goes_on(&container, &alive) } else { Vec::new() };
     let deleted = container.delete_force();
     left.extend(host.changes());
     if deleted.code != 0 {

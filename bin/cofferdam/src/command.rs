@@ -5,6 +5,7 @@ mod create;
 mod documents;
 mod exec;
 mod look;
+mod update;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -63,6 +64,9 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
     match command {
         Command::Help(text) => print(&text),
         Command::Version => print(&flags::version()),
+        Command::Check { format } => look::check(format),
+        Command::Completion { shell, words: None } => print(shell.script()),
+        Command::Completion { shell, words: Some(words) } => look::complete(shell, &words),
         Command::Spec { bundle, rootless } => documents::write_template(bundle.as_deref(), rootless),
         Command::Features => documents::features(),
         Command::Plan { bundle, id, json } => documents::plan(&bundle, id, json),
@@ -77,6 +81,7 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
         Command::Resume { id } => told("resume", &id, containers(global)?.resume(&id)),
         Command::State { id } => look::state(&containers(global)?, &id),
         Command::List { format, quiet } => look::list(&containers(global)?, format, quiet, log),
+        Command::Update(update) => update::update(&containers(global)?, &update, log),
         Command::Ps { arguments, format, id } => look::ps(&containers(global)?, &id, format, &arguments),
     }
 }

@@ -4,24 +4,28 @@
 //! Never:   decides anything, logs, panics, takes a lock, starts another thread; what fails is reported and it exits.
 //! Begin with [`run`].
 
+mod hook;
 mod program;
 mod report;
 mod stdio;
+mod terminal;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use path::{Procfs, Root};
-use plan::{Propagation, PropagationKind, Step, Walk};
+use plan::{Console, Hook, Propagation, PropagationKind, Step, Walk};
 use rootfs::Rootfs;
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
+use rustix::process::{Signal, getpid, set_parent_process_death_signal, setsid, umask};
 use rustix::system::sethostname;
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
-use spec::NamespaceKind;
+use spec::{NamespaceKind, State, Status};
 use state::Gate;
 use sys::{Called, Doing, Failed, Mask, Newborn, Strings};
 
+pub use hook::{IMPATIENCE, Manner, run_hook, run_hooks};
 pub use report::{Parent, Report, Word};
+use terminal::Terminal;
 
 /// What the child was born with. The parent made all of it before, so that little is left to allocate.
 #[derive(Debug)]
@@ -32,10 +36,14 @@ pub struct Inherited {
     pub doors: Vec<cgroup::Join>,
     /// Where to wait for `start`.
     pub gate: Option<Gate>,
+    /// Where the master end of its terminal goes.
+    pub console: Option<OwnedFd>,
     /// The host's /proc, for a child that is born where it cannot be opened any more.
     pub proc: Option<Procfs>,
     /// The cgroup namespace to join.
     pub cgroup_namespace: Option<OwnedFd>,
+    /// What hooks are told of the container, where the plan has some for the child.
+    pub state: Option<State>,
     /// The signal mask that the program gets.
     pub mask: Mask,
     /// The program's arguments.
@@ -52,7 +60,8 @@ impl Inherited {
         let doors = self.doors.iter().map(|door| door.as_fd().as_raw_fd());
         let gate = self.gate.iter().map(|gate| gate.as_fd().as_raw_fd());
         let proc = self.proc.iter().map(|proc| proc.as_fd().as_raw_fd());
-        let others = proc.chain(self.cgroup_namespace.iter().map(AsRawFd::as_raw_fd));
+        let lines = self.console.iter().chain(&self.cgroup_namespace).map(AsRawFd::as_raw_fd);
+        let others = proc.chain(lines);
         let mut kept: Vec<u32> = doors
             .chain(gate)
             .chain(others)
@@ -68,7 +77,8 @@ impl Inherited {
     pub fn into_handles(self) -> impl Iterator<Item = OwnedFd> {
         let doors = self.doors.into_iter().map(OwnedFd::from);
         let others = self.gate.map(OwnedFd::from).into_iter().chain(self.proc.map(OwnedFd::from));
-        doors.chain(others).chain(self.cgroup_namespace).chain([OwnedFd::from(self.report)])
+        let others = others.chain(self.console).chain(self.cgroup_namespace);
+        doors.chain(others).chain([OwnedFd::from(self.report)])
     }
 }
 
@@ -146,6 +156,10 @@ impl Child<'_> {
             Step::SealRoot => self.rootfs()?.seal_root(),
             Step::ReadOnly(path) => self.rootfs()?.protect(path),
             Step::Mask(path) => self.rootfs()?.mask(path),
+            Step::Meet => self.meet(),
+            Step::CreateHook(hook) => self.hook(hook, Status::Creating),
+            Step::StartHook(hook) => self.hook(hook, Status::Created),
+            Step::Console(console) => self.open_terminal(console).doing(|| "open a terminal"),
             Step::Pivot => self.pivot(),
             Step::MoveRoot => self.rootfs()?.move_root(),
             Step::Propagate(how) => self.rootfs()?.propagate(*how),
@@ -190,6 +204,46 @@ impl Child<'_> {
         let rootfs = Rootfs::take(path, self.shared).doing(|| format!("take {path} as the root"))?;
         self.rootfs = Some(rootfs);
         Ok(())
+    }
+
+    fn meet(&mut self) -> Result<(), Failed> {
+        self.inherited.report.meet()?;
+        self.rootfs()?.look_again();
+        Ok(())
+    }
+
+    /// Runs a hook as what we are by now, and in the root as long as that is not ours yet.
+    fn hook(&mut self, hook: &Hook, status: Status) -> Result<(), Failed> {
+        let state = self.inherited.state.as_ref();
+        let state = state.ok_or_else(|| Failed::refused("the plan has hooks that are told nothing"))?;
+        let mask = self.inherited.mask.without(self.plan.unblocked_signals);
+        let manner = Manner {
+            cwd: self.rootfs.as_ref().map(|rootfs| rootfs.root().as_fd()),
+            mask: Some(&mask),
+            environment: Some(&self.inherited.environment),
+            signals: None,
+        };
+        let state = State { status, pid: getpid().as_raw_pid(), ..state.clone() };
+        run_hook(hook, &state, manner)?;
+        if let Some(rootfs) = &mut self.rootfs {
+            rootfs.look_again();
+        }
+        Ok(())
+    }
+
+    /// The line is closed behind the master end: nothing more is said over it.
+    fn open_terminal(&mut self, console: &Console) -> Result<(), Failed> {
+        let line = self.inherited.console.take();
+        let line =
+            line.ok_or_else(|| Failed::refused("the plan has a terminal, and nobody to give it to"))?;
+        let terminal = Terminal::open(self.root()?)?;
+        if let Some((rows, columns)) = console.size {
+            terminal.resize(rows, columns)?;
+        }
+        if console.mounted {
+            self.rootfs()?.mount_console(&terminal.slave)?;
+        }
+        terminal.settle(&line)
     }
 
     fn pivot(&mut self) -> Result<(), Failed> {

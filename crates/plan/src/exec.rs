@@ -4,8 +4,8 @@ use serde::Serialize;
 use spec::Process;
 
 use crate::compile::{UNBLOCKED, conceal_again, confine_process, program};
-use crate::step::{Program, Step, Walk};
-use crate::{Host, Refused, refuse};
+use crate::step::{Master, Program, Step, Walk};
+use crate::{Host, Refused, console, refuse};
 
 /// What is asked beside the process itself.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,10 @@ pub struct ExecRequest {
     pub other_cgroup_namespace: bool,
     /// Descriptors from 3 on that the program keeps.
     pub preserve_fds: u32,
+    /// Whether nobody of ours stays with the process.
+    pub detached: bool,
+    /// `--console-socket`: who gets the master end of the process's terminal.
+    pub console_socket: Option<String>,
 }
 
 /// What the new process does. Its parent has joined the namespaces before it was born.
@@ -25,6 +29,8 @@ pub struct ExecRequest {
 pub struct ExecPlan {
     /// The child's steps, in order.
     pub steps: Vec<Step>,
+    /// Who gets the master end of its terminal; none where it has none.
+    pub master: Option<Master>,
     /// What is executed at the end.
     pub program: Program,
     /// Descriptors from 3 on that the program keeps.
@@ -40,6 +46,7 @@ pub struct ExecPlan {
 /// The order is the kernel's: a cgroup namespace comes after the cgroups, and all that needs privilege before it goes.
 pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Result<ExecPlan, Refused> {
     refuse::unbuilt_process(process)?;
+    let master = console::master(process, request.detached, request.console_socket.as_ref())?;
     let program = program(process);
     let mut steps = vec![Step::JoinGroups, Step::AllCpus];
     steps.extend(process.oom_score_adj.map(Step::OomScore));
@@ -51,12 +58,14 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
         steps.push(Step::JoinCgroupNamespace);
     }
     steps.push(Step::Inside);
+    steps.extend(console::step(process, false));
     let (confining, warnings) = confine_process(process, host, &program, process.user.umask);
     steps.extend(confining);
     conceal_again(&mut steps);
     steps.extend([Step::Ready, Step::Execute]);
     Ok(ExecPlan {
         steps,
+        master,
         program,
         preserve_fds: request.preserve_fds,
         default_signals: host.ignored_signals,

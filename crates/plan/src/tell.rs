@@ -6,8 +6,9 @@ use std::fmt;
 use spec::{CAPABILITIES, Flag, MountOption, option};
 
 use crate::compile::Plan;
+use crate::hook::Hook;
 use crate::mount::{Mount, Propagation, PropagationKind, Source};
-use crate::step::{Act, Step};
+use crate::step::{Act, Console, Master, Step};
 
 impl fmt::Display for Plan {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,10 +31,16 @@ impl fmt::Display for Plan {
         for step in &self.steps {
             line(to, &step.to_string(), "")?;
         }
-        let Self { program, warnings, .. } = self;
+        let Self { program, later, warnings, .. } = self;
         writeln!(to, "\nthe program\n     {:?} in {}", program.args, plain(&program.cwd))?;
         for pair in &program.env {
             writeln!(to, "     {}", plain(pair))?;
+        }
+        if !later.poststart.is_empty() || !later.poststop.is_empty() {
+            writeln!(to, "\nafterwards")?;
+        }
+        for hook in later.poststart.iter().chain(&later.poststop) {
+            writeln!(to, "     {}", plain(&hook.to_string()))?;
         }
         for warning in warnings {
             writeln!(to, "\nwarning: {}", plain(warning))?;
@@ -68,7 +75,13 @@ impl Plan {
                     kinds.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
                 format!("clone   into new namespaces: {}", kinds.join(" "))
             }
+            Act::Meet => "meet    init with its mounts made, record it".to_owned(),
+            Act::Hook(hook) => hook.to_string(),
+            Act::Part => "part    from init".to_owned(),
             Act::Complete => "record  init".to_owned(),
+            Act::Console(Master::Socket(path)) => format!("connect the console socket {path}"),
+            Act::Console(Master::Us) => "take    the caller's terminal".to_owned(),
+            Act::Introduce(path) => format!("send    a pidfd of init to {path}"),
             Act::Tell(path) => format!("write   the pid to {path}"),
         }
     }
@@ -82,7 +95,16 @@ impl Act {
             Self::Group(_) => "kill what is in it, remove it",
             Self::Clone(_) => "kill and reap init",
             Self::Tell(_) => "remove the file",
-            Self::Intend | Self::Listen | Self::Enter(_) | Self::Complete => "",
+            Self::Meet => "run the hooks of poststop",
+            Self::Console(Master::Us) => "set it as it was",
+            Self::Intend
+            | Self::Listen
+            | Self::Enter(_)
+            | Self::Hook(_)
+            | Self::Part
+            | Self::Console(_)
+            | Self::Introduce(_)
+            | Self::Complete => "",
         }
     }
 }
@@ -124,6 +146,7 @@ impl fmt::Display for Step {
                 if (node.uid, node.gid) == (0, 0) { Ok(()) } else { write!(to, " {}:{}", node.uid, node.gid) }
             }
             Self::Link { path, target, .. } => write!(to, "link    {path} -> {target}"),
+            Self::Console(console) => console.fmt(to),
             Self::Pivot => write!(to, "pivot   into the root"),
             Self::MoveRoot => write!(to, "move    the root to /"),
             Self::Propagate(how) => write!(to, "make    / {how}"),
@@ -163,8 +186,30 @@ impl fmt::Display for Step {
             Self::Go(path) => write!(to, "go      to {path}"),
             Self::Ready => write!(to, "find    the program, report ready"),
             Self::Gate => write!(to, "wait    for start"),
+            Self::Meet => write!(to, "meet    the parent, wait for its hooks"),
+            Self::CreateHook(hook) | Self::StartHook(hook) => hook.fmt(to),
             Self::Execute => write!(to, "exec    the program"),
         }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "hook    {} {} {:?}", self.field, self.path, self.args)?;
+        match self.timeout {
+            Some(seconds) => write!(to, " for {seconds} s at most"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Console {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "open    a terminal")?;
+        if let Some((rows, columns)) = self.size {
+            write!(to, " of {rows} rows and {columns} columns")?;
+        }
+        to.write_str(if self.mounted { ", also on /dev/console" } else { "" })
     }
 }
 

@@ -5,6 +5,7 @@
 //! Begin with [`Rootfs::take`].
 
 mod attach;
+mod console;
 mod device;
 mod enter;
 mod mask;
@@ -138,6 +139,11 @@ impl Rootfs {
         if self.near.as_ref().is_some_and(|(near, _)| is_covered(near)) {
             self.spent.extend(self.near.take().map(|(_, fd)| fd));
         }
+    }
+
+    /// Forgets what was found below the root: others have been there, and may have mounted over it.
+    pub fn look_again(&mut self) {
+        self.spent.extend(self.near.take().map(|(_, fd)| fd));
     }
 
     /// The root, for reading files of the container's.

@@ -8,20 +8,23 @@
 //! somebody must own, and no safe interface exists for those that stand here.
 #![allow(unsafe_code)]
 
+mod answer;
 mod bpf;
 mod clone;
 mod error;
 mod exec;
 mod misc;
 mod mount;
+mod pass;
 mod pidfd;
 mod read;
 mod signal;
 mod spent;
 mod usage;
 
+pub use answer::{Answer, Call};
 pub use bpf::DeviceFilter;
-pub use clone::{Birth, Newborn, Side, fork_into, namespace};
+pub use clone::{Birth, Newborn, Side, fork, fork_into, namespace};
 pub use error::{Called, Doing, Failed};
 pub use exec::{Strings, environment, execute, execute_fd, seal};
 pub use misc::{
@@ -29,6 +32,7 @@ pub use misc::{
     unshare_mounts,
 };
 pub use mount::{change_mount, propagate_mount};
+pub use pass::{receive_fd, send_fd};
 pub use pidfd::{Exit, Pidfd, Reaped, reap_any};
 pub use read::read_whole;
 pub use rustix::io::Errno;

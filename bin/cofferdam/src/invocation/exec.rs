@@ -40,6 +40,12 @@ pub struct Exec {
     pub cgroups: Vec<String>,
     /// Also in a paused container.
     pub ignore_paused: bool,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Who is sent the terminal's master end.
+    pub console_socket: Option<PathBuf>,
+    /// Who is sent a pidfd of the process.
+    pub pidfd_socket: Option<PathBuf>,
 }
 
 impl Exec {
@@ -65,6 +71,9 @@ impl Exec {
             preserve_fds: preserved(given)?,
             cgroups: given.texts("cgroup").map(str::to_owned).collect(),
             ignore_paused: given.is_on("ignore-paused"),
+            tty: given.is_on("tty"),
+            console_socket: given.path("console-socket"),
+            pidfd_socket: given.path("pidfd-socket"),
         };
         if exec.process.is_none() && exec.command.is_empty() {
             return Err(Misuse::new("exec: process args cannot be empty"));
