@@ -601,6 +601,11 @@ impl Seen {
             Step::Join { kind, path } => {
                 assert_eq!(self.namespace(*kind), fs::read_link(path).expect("a namespace"), "{step:?}");
             }
+            Step::Conceal => {
+                // The program itself is anybody's again: its files in /proc are its user's.
+                let owner = fs::metadata(format!("/proc/{}/status", self.pid)).expect("a process").uid();
+                assert_eq!(owner.to_string(), status("Uid").split_whitespace().next().expect("a user"));
+            }
             Step::OomScore(score) => {
                 let shown = fs::read_to_string(format!("/proc/{}/oom_score_adj", self.pid)).expect("a score");
                 assert_eq!(shown.trim(), score.to_string());

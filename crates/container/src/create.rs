@@ -207,7 +207,8 @@ impl Making<'_> {
             arguments: Strings::new(&program.args).map_err(nul)?,
             environment: Strings::new(&program.env).map_err(nul)?,
         };
-        let place = Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()? };
+        let place =
+            Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()?, init: None };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
         if self.plan.has_hooks() {
             self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);

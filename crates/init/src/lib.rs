@@ -136,6 +136,7 @@ impl Child<'_> {
             Step::JoinGroups => self.join_groups(),
             Step::AllCpus => allow_all(),
             Step::Join { kind, path } => join(*kind, path),
+            Step::Conceal => confine::conceal(),
             Step::OomScore(score) => confine::score(self.proc()?, *score).doing(|| "set oom_score_adj"),
             Step::Session => setsid().map(drop).called(|| "setsid()"),
             Step::Await => self.wait_for_parent(),

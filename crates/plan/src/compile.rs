@@ -110,6 +110,9 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     let (steps, warnings) = confine_process(process, bounding, &plan.program, Some(umask));
     plan.steps.extend(steps);
     plan.warnings.extend(warnings);
+    if namespaces.has_neighbours() {
+        conceal(&mut plan.steps);
+    }
     plan.steps.push(Step::Ready);
     if request.gated {
         plan.steps.push(Step::Gate);
@@ -163,6 +166,11 @@ impl<'a> Namespaces<'a> {
         }
     }
 
+    /// Whether processes that are none of ours may see the child before it is the program.
+    fn has_neighbours(&self) -> bool {
+        !self.joined.is_empty() || !self.fresh(NamespaceKind::Pid)
+    }
+
     fn fresh(&self, kind: NamespaceKind) -> bool {
         self.born.contains(&kind)
     }
@@ -206,6 +214,24 @@ fn acts(
     acts.extend(request.pidfd_socket.clone().map(Act::Introduce));
     acts.extend(request.pid_file.clone().map(Act::Tell));
     acts
+}
+
+/// From before it joins anything on, nobody beside it looks into the child, which is ours still: its memory, and what it
+/// has open (CVE-2016-9962). Its `oom_score_adj` is written before that, since its files in /proc are the host's then.
+fn conceal(steps: &mut Vec<Step>) {
+    let join = steps.iter().position(|step| matches!(step, Step::Join { .. }));
+    let score = steps.iter().position(|step| matches!(step, Step::OomScore(_))).map(|at| at + 1);
+    steps.insert(join.or(score).unwrap_or(0), Step::Conceal);
+    conceal_again(steps);
+}
+
+/// Where ids change, the kernel makes of a process what `fs.suid_dumpable` says, and that may be "to be traced".
+pub(crate) fn conceal_again(steps: &mut Vec<Step>) {
+    let changes =
+        |step: &Step| matches!(step, Step::Become { .. } | Step::Join { kind: NamespaceKind::User, .. });
+    for at in (0..steps.len()).rev().filter(|&at| steps.get(at).is_some_and(changes)).collect::<Vec<_>>() {
+        steps.insert(at + 1, Step::Conceal);
+    }
 }
 
 pub(crate) fn program(process: &Process) -> Program {

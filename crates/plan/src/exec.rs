@@ -3,7 +3,7 @@
 use serde::Serialize;
 use spec::Process;
 
-use crate::compile::{EVERY, UNBLOCKED, confine_process, program};
+use crate::compile::{EVERY, UNBLOCKED, conceal_again, confine_process, program};
 use crate::step::{Act, Master, Program, Step, Walk};
 use crate::{Host, Refused, console, refuse};
 
@@ -77,6 +77,7 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     let bounding = if request.other_user_namespace { host.bounding | EVERY } else { host.bounding };
     let (confining, warnings) = confine_process(process, bounding, &program, process.user.umask);
     steps.extend(confining);
+    conceal_again(&mut steps);
     steps.extend([Step::Ready, Step::Execute]);
     Ok(ExecPlan {
         before,

@@ -4,6 +4,7 @@
 //! Never:   opens a file, reads a clock, asks the kernel; what it must know of the host is in [`Host`].
 //! Begin with [`compile()`].
 
+mod below;
 pub mod cgroup;
 mod clean;
 mod compile;
@@ -20,6 +21,7 @@ mod step;
 mod tell;
 mod update;
 
+pub use below::Below;
 pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
 pub use hook::{Hook, Later};

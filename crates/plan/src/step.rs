@@ -73,6 +73,8 @@ pub enum Step {
         /// As the document writes it, a path on the host.
         path: String,
     },
+    /// Is not to be traced or looked into by others, until it is the program (`PR_SET_DUMPABLE`).
+    Conceal,
     /// Writes its `oom_score_adj`.
     OomScore(i32),
     /// Leads a session of its own.

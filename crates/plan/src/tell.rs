@@ -143,6 +143,7 @@ impl fmt::Display for Step {
             Self::Join { kind, path } => {
                 write!(to, "join    {} namespace {path}", format!("{kind:?}").to_lowercase())
             }
+            Self::Conceal => write!(to, "hide    from its neighbours"),
             Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
             Self::Session => write!(to, "lead    a session"),
             Self::Await => write!(to, "await   the maps of its user namespace, and paths of the host"),

@@ -264,6 +264,7 @@ fn place(step: &Step) -> Place {
         | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus
+        | Step::Conceal
         | Step::Session
         | Step::Rule
         | Step::Keyring { .. }
