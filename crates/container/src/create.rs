@@ -132,6 +132,7 @@ impl Making<'_> {
             annotations: plan.annotations.clone(),
             init: None,
             own_pids: plan.own_pids,
+            manner: plan.manner.clone(),
             keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring(_))),
             cgroup: Paths::survey(&plan.cgroup)?,
             warnings: plan.warnings.clone(),

@@ -185,6 +185,7 @@ fn prepare(
         keep_keyring: known.record.keeps_keyring,
         other_cgroup_namespace: others.cgroup.is_some(),
         preserve_fds: order.preserve_fds,
+        manner: known.record.manner.clone(),
     };
     let plan = compile_exec(&process, &host, &request)
         .map_err(|refused| told(origin, &refused.path, &refused.reason))?;
@@ -247,6 +248,9 @@ impl Prepared {
         let arguments = Strings::new(&plan.program.args).map_err(nul)?;
         let environment = Strings::new(&plan.program.env).map_err(nul)?;
         let (report, line) = Report::pair()?;
+        if let Some(cpus) = &plan.cpus {
+            confine::stay_on(cpus)?;
+        }
         self.others.join(init)?;
         let Self { groups, unified, doors, others, proc, pid_file } = self;
         let inherited = Inherited {

@@ -3,9 +3,9 @@
 use serde::Serialize;
 use spec::Process;
 
-use crate::compile::{UNBLOCKED, confine_process, program};
-use crate::step::{Program, Step, Walk};
-use crate::{Host, Refused, refuse};
+use crate::compile::{Confined, UNBLOCKED, program};
+use crate::step::{Numbers, Program, Step, Walk};
+use crate::{Host, Manner, Refused, refuse};
 
 /// What is asked beside the process itself.
 #[derive(Clone, Debug, Default)]
@@ -18,11 +18,15 @@ pub struct ExecRequest {
     pub other_cgroup_namespace: bool,
     /// Descriptors from 3 on that the program keeps.
     pub preserve_fds: u32,
+    /// How the container's processes run, where this one's document is silent.
+    pub manner: Manner,
 }
 
 /// What the new process does. Its parent has joined the namespaces before it was born.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExecPlan {
+    /// CPUs that its parent confines itself to before it is born.
+    pub cpus: Option<Numbers>,
     /// The child's steps, in order.
     pub steps: Vec<Step>,
     /// What is executed at the end.
@@ -41,7 +45,9 @@ pub struct ExecPlan {
 pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Result<ExecPlan, Refused> {
     refuse::unbuilt_process(process)?;
     let program = program(process);
-    let mut steps = vec![Step::JoinGroups, Step::AllCpus];
+    let manner = request.manner.with(process);
+    let (cpus, last) = manner.cpus()?;
+    let mut steps = vec![Step::JoinGroups, last.map_or(Step::AllCpus, Step::Cpus)];
     steps.extend(process.oom_score_adj.map(Step::OomScore));
     steps.push(Step::Session);
     if !request.keep_keyring {
@@ -51,10 +57,12 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
         steps.push(Step::JoinCgroupNamespace);
     }
     steps.push(Step::Inside);
-    let (confining, warnings) = confine_process(process, host, &program, process.user.umask);
+    let Confined { steps: confining, warnings } =
+        Confined::compile(process, host, &program, &manner, process.user.umask)?;
     steps.extend(confining);
     steps.extend([Step::Ready, Step::Execute]);
     Ok(ExecPlan {
+        cpus,
         steps,
         program,
         preserve_fds: request.preserve_fds,

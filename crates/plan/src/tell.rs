@@ -6,8 +6,9 @@ use std::fmt;
 use spec::{CAPABILITIES, Flag, MountOption, option};
 
 use crate::compile::Plan;
+use crate::manner::{IO_CLASSES, MEMORY_MODES, POLICIES};
 use crate::mount::{Mount, Propagation, PropagationKind, Source};
-use crate::step::{Act, Step};
+use crate::step::{Act, Numbers, Scheduling, Step};
 
 impl fmt::Display for Plan {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,6 +93,7 @@ impl fmt::Display for Step {
         match self {
             Self::JoinGroups => write!(to, "join    its cgroups, by tasks"),
             Self::AllCpus => write!(to, "allow   all CPUs of its cpuset"),
+            Self::Cpus(cpus) => write!(to, "allow   CPUs {cpus}"),
             Self::Join { kind, path } => {
                 write!(to, "join    {} namespace {path}", format!("{kind:?}").to_lowercase())
             }
@@ -130,6 +132,7 @@ impl fmt::Display for Step {
             Self::Seal(path) => write!(to, "seal    {path} read-only"),
             Self::SealRoot => write!(to, "seal    / read-only"),
             Self::Hostname(name) => write!(to, "name    the host {name}"),
+            Self::Domainname(name) => write!(to, "name    the NIS domain {name}"),
             Self::ReadOnly(path) => write!(to, "protect {path} from writing"),
             Self::Mask(path) => write!(to, "mask    {path}"),
             Self::Limit { kind, soft, hard } => {
@@ -137,6 +140,21 @@ impl fmt::Display for Step {
             }
             Self::Umask(mask) => write!(to, "umask   {mask:04o}"),
             Self::NoNewPrivileges => write!(to, "lock    no new privileges"),
+            Self::Scheduler(how) => write!(to, "run     {how}"),
+            Self::IoPriority { class, level } => {
+                let class = class.checked_sub(1).and_then(|at| IO_CLASSES.get(usize::from(at)));
+                write!(to, "serve   its disks by {} {level}", class.unwrap_or(&"class 0"))
+            }
+            Self::Personality(domain) => write!(to, "be      of personality {domain:#x}"),
+            Self::MemoryPolicy { mode, nodes } => {
+                let known = usize::try_from(mode & 0x1fff).ok().and_then(|at| MEMORY_MODES.get(at));
+                write!(to, "place   its memory by {}", known.unwrap_or(&"an unknown mode"))?;
+                match mode & !0x1fff {
+                    0 => {}
+                    flags => write!(to, " flags {flags:#x}")?,
+                }
+                if nodes.0.is_empty() { Ok(()) } else { write!(to, " on nodes {nodes}") }
+            }
             Self::Bound(dropped) => write!(to, "drop    from the bounding set: {}", Bits(*dropped)),
             Self::Become { uid, gid, groups } => {
                 write!(to, "become  {uid}:{gid}")?;
@@ -164,6 +182,40 @@ impl fmt::Display for Step {
             Self::Gate => write!(to, "wait    for start"),
             Self::Execute => write!(to, "exec    the program"),
         }
+    }
+}
+
+impl fmt::Display for Numbers {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (first, last)) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            if first == last {
+                write!(to, "{comma}{first}")?;
+            } else {
+                write!(to, "{comma}{first}-{last}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Scheduling {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let policy = usize::try_from(self.policy).ok().and_then(|at| POLICIES.get(at));
+        write!(to, "under {}", policy.unwrap_or(&"an unknown policy"))?;
+        let values = [
+            ("priority", u64::from(self.priority)),
+            ("runtime", self.runtime),
+            ("deadline", self.deadline),
+            ("period", self.period),
+        ];
+        if self.nice != 0 {
+            write!(to, " nice {}", self.nice)?;
+        }
+        for (name, value) in values.into_iter().filter(|(_, value)| *value != 0) {
+            write!(to, " {name} {value}")?;
+        }
+        if self.flags == 0 { Ok(()) } else { write!(to, " flags {:#x}", self.flags) }
     }
 }
 

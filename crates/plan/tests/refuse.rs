@@ -60,22 +60,6 @@ fn unbuilt() -> Vec<(Value, &'static str)> {
         ),
         (json!({"process": {"apparmorProfile": "docker-default"}}), "process.apparmorProfile"),
         (json!({"process": {"selinuxLabel": "system_u:system_r:container_t:s0"}}), "process.selinuxLabel"),
-        (
-            json!({"process": {"scheduler": {
-                "policy": "SCHED_DEADLINE", "nice": 0, "priority": 0, "flags": ["SCHED_FLAG_RESET_ON_FORK"],
-                "runtime": 1, "deadline": 2, "period": 3,
-            }}}),
-            "process.scheduler",
-        ),
-        (
-            json!({"process": {"ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0}}}),
-            "process.ioPriority",
-        ),
-        (json!({"process": {"execCPUAffinity": {"initial": "0", "final": "0"}}}), "process.execCPUAffinity"),
-        (
-            json!({"domainname": "example.org", "linux": {"namespaces": [{"type": "mount"}, {"type": "uts"}]}}),
-            "domainname",
-        ),
         (json!({"hooks": {"prestart": hook}}), "hooks.prestart"),
         (json!({"hooks": {"createRuntime": hook}}), "hooks.createRuntime"),
         (json!({"hooks": {"createContainer": hook}}), "hooks.createContainer"),
@@ -112,13 +96,6 @@ fn unbuilt() -> Vec<(Value, &'static str)> {
             }}}),
             "linux.intelRdt",
         ),
-        (
-            json!({"linux": {"memoryPolicy": {
-                "mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"],
-            }}}),
-            "linux.memoryPolicy",
-        ),
-        (json!({"linux": {"personality": {"domain": "LINUX32", "flags": ["X"]}}}), "linux.personality"),
         (
             json!({"linux": {
                 "timeOffsets": {"monotonic": {"secs": 1, "nanosecs": 2}},
@@ -283,7 +260,7 @@ fn every_field_that_is_called_refused_is_refused_here() {
     }
     let lacking: Vec<_> = refused.difference(&seen).collect();
     assert!(lacking.is_empty(), "called refused in docs/fields.md, and not proven here: {lacking:#?}");
-    assert!(refused.len() > 80, "only {} rows were found", refused.len());
+    assert!(refused.len() > 60, "only {} rows were found", refused.len());
     for (_, path) in unbuilt() {
         let path = plain(path);
         assert!(

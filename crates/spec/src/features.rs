@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{MEMORY_FLAGS, MEMORY_MODES};
 use crate::pretty::pretty;
 use crate::{CAPABILITIES, MountOption, VERSION, options};
 
@@ -181,7 +182,10 @@ impl Features {
                 apparmor: Some(Enabled { enabled: false }),
                 selinux: Some(Enabled { enabled: false }),
                 intel_rdt: Some(RdtFeatures::default()),
-                memory_policy: None,
+                memory_policy: Some(MemoryFeatures {
+                    modes: Some(words(MEMORY_MODES)),
+                    flags: Some(words(MEMORY_FLAGS)),
+                }),
                 mount_extensions: Some(MountExtensions { idmap: Some(Enabled { enabled: false }) }),
                 net_devices: Some(Enabled { enabled: false }),
             }),

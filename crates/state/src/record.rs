@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plan::Manner;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,9 @@ pub struct Record<Groups> {
     /// Whether it kept its caller's session keyring.
     #[serde(default)]
     pub keeps_keyring: bool,
+    /// How init runs, and each later process that does not say otherwise.
+    #[serde(default)]
+    pub manner: Manner,
     /// The cgroups that were or will be made.
     pub cgroup: Groups,
     /// What was not done as asked, or done by a second way.

@@ -138,7 +138,9 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     }
 
     let user = at(|step| matches!(step, Step::Become { .. })).expect("the program has a user");
-    let before_user = |step: &Step| matches!(step, Step::Bound(_) | Step::Limit { .. } | Step::Hostname(_));
+    let before_user = |step: &Step| {
+        matches!(step, Step::Bound(_) | Step::Limit { .. } | Step::Hostname(_) | Step::Scheduler(_))
+    };
     assert!(last(before_user).is_none_or(|before| before < user), "privilege is used before it is given up");
     let kept = at(|step| matches!(step, Step::Capabilities(_)));
     assert!(kept.is_some_and(|keep| user < keep), "capabilities are always decided, by the user");
@@ -195,6 +197,12 @@ fn place(step: &Step) -> Place {
         | Step::Gate
         | Step::Execute => Place::Inside,
         Step::AllCpus
+        | Step::Cpus(_)
+        | Step::Domainname(_)
+        | Step::Scheduler(_)
+        | Step::IoPriority { .. }
+        | Step::Personality(_)
+        | Step::MemoryPolicy { .. }
         | Step::Session
         | Step::Keyring(_)
         | Step::Loopback
