@@ -509,6 +509,11 @@ impl Seen {
         let status = |name: &str| field(&self.status, name);
         match step {
             Step::Mount(_) => unreachable!("compared by its order"),
+            Step::Remount(remount) => {
+                let line = self.top(&remount.target).expect("a mount");
+                let is_read_only = line.options.contains(&"ro".to_owned());
+                assert_eq!(is_read_only, remount.set & spec::MOUNT_ATTR_RDONLY != 0, "{line:?}");
+            }
             Step::JoinCgroupNamespace | Step::Inside | Step::Cpus(_) => {
                 unreachable!("steps of exec: no plan of create has them")
             }

@@ -53,7 +53,8 @@ fn root_exec_takes_the_containers_manner_where_its_own_document_is_silent() {
 #[test]
 fn root_what_the_kernel_does_not_grant_is_told() {
     needs!(Root, Busybox);
-    let edits: [(fn(&mut Value), &str); 5] = [
+    type Edit = fn(&mut Value);
+    let edits: [(Edit, &str); 5] = [
         (
             |config| config["process"]["scheduler"] = json!({"policy": "SCHED_DEADLINE"}),
             "set the scheduler: sched_setattr(policy 6, flags 0x0): invalid argument (os error 22)",

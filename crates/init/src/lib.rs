@@ -139,6 +139,7 @@ impl Child<'_> {
             Step::Detach(how) => self.detach(*how),
             Step::Root(path) => self.take_root(path),
             Step::Mount(mount) => self.rootfs()?.mount(mount),
+            Step::Remount(remount) => self.rootfs()?.remount(remount),
             Step::Node(node) => self.rootfs()?.node(node),
             Step::Link { path, target, replace } => self.rootfs()?.link(path, target, *replace),
             Step::Directory(path) => self.rootfs()?.provide_directory(path),

@@ -21,6 +21,6 @@ pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
 pub use host::{Host, Request};
 pub use manner::Manner;
-pub use mount::{Mount, Propagation, PropagationKind, Source};
+pub use mount::{Links, Mount, Propagation, PropagationKind, Remount, Source};
 pub use refuse::Refused;
 pub use step::{Act, Capabilities, Node, Numbers, Program, Scheduling, Step, Walk};

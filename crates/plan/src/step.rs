@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, RlimitKind};
 
-use crate::mount::{Mount, Propagation};
+use crate::mount::{Mount, Propagation, Remount};
 
 /// What the parent does, in order. Each act that leaves something behind knows its undoing.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -69,6 +69,8 @@ pub enum Step {
     Root(String),
     /// Mounts something below the root.
     Mount(Mount),
+    /// Changes what is mounted below the root.
+    Remount(Remount),
     /// Makes a device node below the root.
     Node(Node),
     /// Makes a symbolic link below the root.

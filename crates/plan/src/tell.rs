@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use spec::{CAPABILITIES, Flag, MountOption, option};
+use spec::{CAPABILITIES, Flag, MOUNT_ATTR__ATIME, MountOption, option};
 
 use crate::compile::Plan;
 use crate::manner::{IO_CLASSES, MEMORY_MODES, POLICIES};
-use crate::mount::{Mount, Propagation, PropagationKind, Source};
+use crate::mount::{Mount, Propagation, PropagationKind, Remount, Source};
 use crate::step::{Act, Numbers, Scheduling, Step};
 
 impl fmt::Display for Plan {
@@ -108,6 +108,7 @@ impl fmt::Display for Step {
             Self::Detach(how) => write!(to, "make    the host's mounts {how}"),
             Self::Root(path) => write!(to, "root    {path}"),
             Self::Mount(mount) => mount.fmt(to),
+            Self::Remount(remount) => remount.fmt(to),
             Self::Node(node) => {
                 let kind = match node.mode & 0o170_000 {
                     0o060_000 => 'b',
@@ -264,28 +265,61 @@ impl fmt::Display for Mount {
         match &self.source {
             Source::New { kind, data, flags, .. } => {
                 write!(to, "mount   {kind} on {}", self.target)?;
-                for flag in flags {
-                    write!(to, " {flag}")?;
-                }
-                for (key, value) in data {
-                    match value {
-                        Some(value) => write!(to, " {key}={value}")?,
-                        None => write!(to, " {key}")?,
-                    }
-                }
+                of_superblock(to, flags, data)?;
             }
             Source::Bind { path, recursive } => {
                 write!(to, "{:<7} {path} on {}", if *recursive { "rbind" } else { "bind" }, self.target)?;
             }
         }
-        for (set, clear) in ATTRIBUTES {
-            let Some(MountOption::Flag(Flag { attr_set: bit, .. })) = option(set) else { continue };
-            if self.set & bit != 0 {
-                write!(to, " {set}")?;
-            } else if self.clear & bit == bit && !clear.is_empty() {
-                write!(to, " {clear}")?;
-            }
+        attributes(to, "", self.set, self.clear)?;
+        attributes(to, "r", self.all.0, self.all.1)?;
+        let words = [
+            (self.copies_up, "tmpcopyup"),
+            (self.links.copied, "copy-symlink"),
+            (self.links.source, "src-nofollow"),
+            (self.links.target, "dest-nofollow"),
+        ];
+        for (_, word) in words.into_iter().filter(|(asked, _)| *asked) {
+            write!(to, " {word}")?;
         }
         self.propagation.iter().try_for_each(|how| write!(to, " {how}"))
     }
+}
+
+impl fmt::Display for Remount {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "change  {}", self.target)?;
+        of_superblock(to, &self.flags, &self.data)?;
+        attributes(to, "", self.set, self.clear)?;
+        attributes(to, "r", self.all.0, self.all.1)?;
+        self.propagation.iter().try_for_each(|how| write!(to, " {how}"))
+    }
+}
+
+fn of_superblock(
+    to: &mut fmt::Formatter<'_>,
+    flags: &[String],
+    data: &[(String, Option<String>)],
+) -> fmt::Result {
+    for flag in flags {
+        write!(to, " {flag}")?;
+    }
+    data.iter().try_for_each(|(key, value)| match value {
+        Some(value) => write!(to, " {key}={value}"),
+        None => write!(to, " {key}"),
+    })
+}
+
+/// `prefix` is `r` for those of all mounts below.
+fn attributes(to: &mut fmt::Formatter<'_>, prefix: &str, set: u64, clear: u64) -> fmt::Result {
+    for (word, opposite) in ATTRIBUTES {
+        let Some(MountOption::Flag(Flag { attr_set: bit, .. })) = option(word) else { continue };
+        if set & bit != 0 {
+            write!(to, " {prefix}{word}")?;
+        } else if clear & bit == bit && !opposite.is_empty() {
+            write!(to, " {prefix}{opposite}")?;
+        }
+    }
+    let keeps_times = clear & MOUNT_ATTR__ATIME == MOUNT_ATTR__ATIME && set & MOUNT_ATTR__ATIME == 0;
+    if keeps_times && !prefix.is_empty() { write!(to, " {prefix}relatime") } else { Ok(()) }
 }

@@ -5,10 +5,12 @@
 //! Begin with [`Rootfs::take`].
 
 mod attach;
+mod copy;
 mod device;
 mod enter;
 mod mask;
 mod mount;
+mod remount;
 
 pub use mask::is_null;
 

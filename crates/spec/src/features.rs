@@ -207,8 +207,11 @@ fn honoured(meaning: MountOption) -> bool {
         | MountOption::Flag(_)
         | MountOption::Propagation { .. }
         | MountOption::Bind { .. }
-        | MountOption::Remount => true,
-        MountOption::Recursive { .. } | MountOption::Idmap { .. } | MountOption::CopyUp => false,
+        | MountOption::Remount
+        | MountOption::Recursive { .. }
+        | MountOption::CopyUp
+        | MountOption::Link(_) => true,
+        MountOption::Idmap { .. } => false,
     }
 }
 
@@ -237,10 +240,10 @@ mod tests {
         let own = Features::own();
         let announced = own.mount_options.expect("they are known");
         assert!(announced.is_sorted());
-        for name in ["rro", "idmap", "tmpcopyup"] {
+        for name in ["idmap", "ridmap"] {
             assert!(!announced.iter().any(|known| known == name), "{name}");
         }
-        for name in ["ro", "rbind", "rslave", "nosymfollow"] {
+        for name in ["ro", "rbind", "rslave", "nosymfollow", "rro", "tmpcopyup", "copy-symlink"] {
             assert!(announced.iter().any(|known| known == name), "{name}");
         }
     }

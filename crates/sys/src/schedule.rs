@@ -38,11 +38,13 @@ struct Attributes {
     util_max: u32,
 }
 
+/// `SCHED_ATTR_SIZE_VER1`.
+const SIZE: u32 = 56;
+const _: () = assert!(size_of::<Attributes>() == SIZE as usize);
+
 /// `sched_setattr(2)` of this thread.
 pub fn set_scheduler(scheduling: &Scheduling) -> Result<(), Failed> {
     let Scheduling { policy, flags, nice, priority, runtime, deadline, period } = *scheduling;
-    const SIZE: u32 = 56;
-    const { assert!(size_of::<Attributes>() == SIZE as usize, "SCHED_ATTR_SIZE_VER1") };
     let attributes = Attributes {
         size: SIZE,
         policy,

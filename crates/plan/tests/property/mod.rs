@@ -121,6 +121,7 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     }
     let made = steps.iter().filter_map(|step| match step {
         Step::Mount(mount) => Some(mount.target.as_str()),
+        Step::Remount(remount) => Some(remount.target.as_str()),
         _ => None,
     });
     let mut made = made.inspect(|target| {
@@ -182,7 +183,8 @@ fn place(step: &Step) -> Place {
         Step::Mount(mount) => match &mount.source {
             Source::New { .. } | Source::Bind { .. } => Place::Root,
         },
-        Step::Node(_)
+        Step::Remount(_)
+        | Step::Node(_)
         | Step::Link { .. }
         | Step::Directory(_)
         | Step::Seal(_)
