@@ -32,6 +32,14 @@ pub enum Need {
     Runc,
     /// The cached Debian root file system, or what it takes to make it.
     Debian,
+    /// bash(1), whose completion is driven.
+    Bash,
+    /// fish(1), likewise.
+    Fish,
+    /// zsh(1), likewise.
+    Zsh,
+    /// mandoc(1), the stricter reader of man pages.
+    Mandoc,
     /// A freezer: version 1's controller, or version 2.
     Freezer,
 }
@@ -44,6 +52,10 @@ impl Need {
             Self::Busybox => missing("/bin/busybox", "busybox-static"),
             Self::Runc => crate::Runtime::find("runc").is_none().then(|| "no runc in PATH".into()),
             Self::Debian => debian::lacking(),
+            Self::Bash => in_path("bash"),
+            Self::Fish => in_path("fish"),
+            Self::Zsh => in_path("zsh"),
+            Self::Mandoc => in_path("mandoc"),
             Self::Freezer => {
                 let found = ["freezer/cgroup.procs", "cgroup.controllers"]
                     .iter()
@@ -52,6 +64,10 @@ impl Need {
             }
         }
     }
+}
+
+fn in_path(name: &str) -> Option<String> {
+    crate::Runtime::find(name).is_none().then(|| format!("no {name} in PATH (package {name})"))
 }
 
 fn missing(path: &str, package: &str) -> Option<String> {

@@ -314,7 +314,7 @@ fn furnish(root: &Path) {
     node("pipe", rustix::fs::FileType::Fifo, 0o604, 0);
     node("socket", rustix::fs::FileType::Socket, 0o640, 0);
     let value = b"\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
-    let none = rustix::fs::XattrFlags::empty();
+    let anew = rustix::fs::XattrFlags::empty();
     for (name, owner, mode) in [
         ("plain", (7, 8), 0o6755),
         ("deep", (9, 10), 0o2751),
@@ -325,8 +325,8 @@ fn furnish(root: &Path) {
         fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).expect("set its mode");
     }
     lchown(root.join("absolute"), Some(11), Some(12)).expect("give it away");
-    rustix::fs::setxattr(root.join("deep/er/program"), "security.capability", value, none).expect("set it");
-    rustix::fs::setxattr(root.join("deep"), "trusted.mark", b"seen", none).expect("set it");
+    rustix::fs::setxattr(root.join("deep/er/program"), "security.capability", value, anew).expect("set it");
+    rustix::fs::setxattr(root.join("deep"), "trusted.mark", b"seen", anew).expect("set it");
     chown(root, Some(13), Some(14)).expect("give it away");
     fs::set_permissions(root, fs::Permissions::from_mode(0o3751)).expect("set its mode");
     let time = UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);

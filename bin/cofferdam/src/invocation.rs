@@ -9,6 +9,7 @@ use std::path::PathBuf;
 pub use attempt::{Try, User, Volume};
 pub use exec::Exec;
 
+use crate::complete::Shell;
 use crate::flags::{self, GLOBAL, Given, Misuse, Verb, boolean, text};
 
 /// One call of the program.
@@ -62,6 +63,18 @@ pub enum Format {
 /// A command with what it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
+    /// Tell what this host can do.
+    Check {
+        /// As what.
+        format: Format,
+    },
+    /// Print what completes command lines, or what completes this one.
+    Completion {
+        /// For which shell.
+        shell: Shell,
+        /// The command line without the program's name; none for the script.
+        words: Option<Vec<String>>,
+    },
     /// Create a container.
     Create(Create),
     /// Delete a container.
@@ -253,6 +266,8 @@ impl Command {
         // The table has counted them: a command that takes an id has one by now.
         let mut word = || words.next().map(text).transpose().map(Option::unwrap_or_default);
         Ok(match verb.name {
+            "check" => Self::Check { format: format(given)? },
+            "completion" => completion(&word()?, words)?,
             "create" => Self::Create(Create::of(given, word()?)?),
             "delete" => Self::Delete { force: given.is_on("force"), id: word()? },
             "exec" => Self::Exec(Exec::of(given, word()?, words)?),
@@ -307,6 +322,21 @@ impl Create {
             pid_file: given.path("pid-file"),
             preserve_fds: preserved(given)?,
         })
+    }
+}
+
+fn completion(shell: &str, mut words: impl Iterator<Item = OsString>) -> Result<Command, Misuse> {
+    let shell = Shell::named(shell).ok_or_else(|| {
+        Misuse::new(format!("completion: {shell:?} is none of {}", Shell::NAMES.join(", ")))
+    })?;
+    // A word that is not UTF-8 is none of the table's, and may be shown as it can be.
+    let lossy = |word: OsString| word.to_string_lossy().into_owned();
+    match words.next() {
+        None => Ok(Command::Completion { shell, words: None }),
+        Some(end) if end == "--" => {
+            Ok(Command::Completion { shell, words: Some(words.map(lossy).collect()) })
+        }
+        Some(word) => Err(Misuse::new(format!("completion: {:?}: the words stand after --", lossy(word)))),
     }
 }
 

@@ -6,7 +6,9 @@
 //!
 //! A library beside its program, so that what writes man pages and completions reads the table that parses.
 
+pub mod check;
 pub mod command;
+pub mod complete;
 pub mod flags;
 pub mod invocation;
 pub mod list;

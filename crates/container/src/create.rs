@@ -1,5 +1,7 @@
 //! Create: from a plan to a process that waits to become the program, or has become it.
 
+mod meeting;
+
 use std::os::fd::BorrowedFd;
 
 use cgroup::{Cgroup, Paths};
@@ -7,11 +9,14 @@ use init::{Inherited, Report};
 use plan::{Act, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
-use spec::NamespaceKind;
+use spec::{NamespaceKind, Status};
 use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
-use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, Strings, block_signals, namespace, restore_mask};
+use sys::{
+    Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, namespace, restore_mask,
+};
 
-use crate::birth::Birthplace;
+use crate::birth::{Birthplace, Born};
+use crate::hooks::{Aftermath, Blocked, state_of};
 use crate::life::start_time;
 use crate::undo::Undo;
 use crate::{Containers, Error, Kind, Written};
@@ -82,7 +87,10 @@ impl Making<'_> {
                 Act::Group(_) => {}
                 Act::Listen => self.gate = Some(Gate::bind(self.entry()?)?),
                 Act::Enter(path) => init::enter_pids(path)?,
-                Act::Clone(kinds) => self.clone(kinds)?,
+                Act::Clone(kinds) => self.clone(kinds, record.as_ref())?,
+                Act::Meet => self.meet(record.as_mut())?,
+                Act::Hook(hook) => self.hook(hook, record.as_ref())?,
+                Act::Part => self.born()?.release()?,
                 Act::Complete => self.complete(record.as_mut())?,
                 Act::Tell(path) => self.tell(path)?,
             }
@@ -92,11 +100,12 @@ impl Making<'_> {
 
     /// The child may go on: its record is complete.
     fn finish(&mut self, record: Written) -> Result<Created, Error> {
-        let born = self.undo.init.as_ref().ok_or_else(|| Failed::refused("the plan has no clone"))?;
+        let born = self.born()?;
         if self.plan.acts.contains(&Act::Listen) {
             born.release()?;
         } else {
-            born.execute()?;
+            born.execute(self.signals())?;
+            self.poststart(&record)?;
         }
         let init = self.undo.init.take().ok_or_else(|| Failed::refused("init is gone"))?;
         self.undo = Undo::default();
@@ -133,6 +142,8 @@ impl Making<'_> {
             init: None,
             own_pids: plan.own_pids,
             manner: plan.manner.clone(),
+            hooks: plan.later.clone(),
+            hooks_begun: false,
             keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring(_))),
             cgroup: Paths::survey(&plan.cgroup)?,
             warnings: plan.warnings.clone(),
@@ -150,7 +161,7 @@ impl Making<'_> {
         Ok(())
     }
 
-    fn clone(&mut self, kinds: &[NamespaceKind]) -> Result<(), Error> {
+    fn clone(&mut self, kinds: &[NamespaceKind], record: Option<&Written>) -> Result<(), Error> {
         let groups = self.undo.cgroup.as_ref().ok_or_else(|| Failed::refused("the plan has no cgroups"))?;
         let program = &self.plan.program;
         let nul = |_| Failed::refused("an argument holds a NUL byte");
@@ -161,29 +172,46 @@ impl Making<'_> {
             gate: self.gate.take(),
             proc: None,
             cgroup_namespace: None,
+            state: record
+                .filter(|_| self.plan.has_hooks())
+                .map(|record| state_of(record, Status::Creating, 0)),
             mask: self.mask,
             arguments: Strings::new(&program.args).map_err(nul)?,
             environment: Strings::new(&program.env).map_err(nul)?,
         };
         let place = Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()? };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
+        if self.plan.has_hooks() {
+            self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);
+            // Hooks of ours are born where we were.
+            if self.plan.acts.iter().any(|act| matches!(act, Act::Enter(_))) {
+                init::enter_pids("/proc/self/ns/pid")?;
+            }
+        }
         Ok(())
+    }
+
+    fn born(&self) -> Result<&Born, Failed> {
+        self.undo.init.as_ref().ok_or_else(|| Failed::refused("the plan has no clone before this"))
+    }
+
+    fn signals(&self) -> Option<&SignalFd> {
+        self.undo.blocked.as_ref().map(|blocked| &blocked.signals)
     }
 
     fn complete(&mut self, record: Option<&mut Written>) -> Result<(), Error> {
         let (Some(record), Some(born)) = (record, &self.undo.init) else {
             return Err(Failed::refused("the plan completes a record before it has one").into());
         };
-        record.warnings.extend(born.ready(|| self.died())?);
-        let birthmark = born.process.birthmark()?;
-        record.init = Some(Init {
-            pid: born.pid,
-            birthmark,
-            start_time: if birthmark.is_none() { start_time(born.pid)? } else { None },
-        });
+        record.warnings.extend(born.ready(self.signals(), || self.died())?);
+        if record.init.is_none() {
+            record.init = Some(written(born)?);
+        }
         record.phase = Phase::Complete;
         record.created = Moment::now().rfc3339_nano();
-        Ok(self.entry()?.write(record)?)
+        self.entry()?.write(record)?;
+        self.undo.aftermath = Aftermath::of(record);
+        Ok(())
     }
 
     /// The child said nothing and is gone: somebody killed it, and the kernel tells if it was for memory.
@@ -204,6 +232,13 @@ impl Making<'_> {
         self.undo.pid_file = Some(path.to_owned());
         Ok(())
     }
+}
+
+/// Init, as it is written down.
+fn written(born: &Born) -> Result<Init, Failed> {
+    let birthmark = born.process.birthmark()?;
+    let start_time = if birthmark.is_none() { start_time(born.pid)? } else { None };
+    Ok(Init { pid: born.pid, birthmark, start_time })
 }
 
 /// The number alone, without a line's end, put in place by rename: whoever sees the file sees the number.

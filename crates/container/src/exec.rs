@@ -259,6 +259,7 @@ impl Prepared {
             gate: None,
             proc,
             cgroup_namespace: others.cgroup,
+            state: None,
             mask,
             arguments,
             environment,
@@ -293,7 +294,7 @@ impl Joined {
             restore_mask(&mask)?;
         }
         let killed = || Error::new(Kind::Kernel(None), "the process was killed before it was ready");
-        let ready = self.born.ready(killed);
+        let ready = self.born.ready(None, killed);
         if status == Status::Paused {
             block_signals()?;
         }
@@ -302,7 +303,7 @@ impl Joined {
             write_pid(file.directory.as_fd(), &file.name, self.born.pid).doing(|| "write the pid file")?;
             self.has_written = true;
         }
-        self.born.execute()
+        self.born.execute(None)
     }
 
     /// Takes everything back; what could not be is told too.

@@ -4,6 +4,7 @@
 //! Never:   decides anything, logs, panics, takes a lock, starts another thread; what fails is reported and it exits.
 //! Begin with [`run`].
 
+mod hook;
 mod program;
 mod report;
 mod stdio;
@@ -11,16 +12,17 @@ mod stdio;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use path::{Procfs, Root};
-use plan::{Propagation, PropagationKind, Step, Walk};
+use plan::{Hook, Propagation, PropagationKind, Step, Walk};
 use rootfs::Rootfs;
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
+use rustix::process::{Signal, getpid, set_parent_process_death_signal, setsid, umask};
 use rustix::system::{setdomainname, sethostname};
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
-use spec::NamespaceKind;
+use spec::{NamespaceKind, State, Status};
 use state::Gate;
 use sys::{Called, Doing, Failed, Mask, Newborn, Strings};
 
+pub use hook::{IMPATIENCE, Manner, run_hook, run_hooks};
 pub use report::{Parent, Report, Word};
 
 /// What the child was born with. The parent made all of it before, so that little is left to allocate.
@@ -36,6 +38,8 @@ pub struct Inherited {
     pub proc: Option<Procfs>,
     /// The cgroup namespace to join.
     pub cgroup_namespace: Option<OwnedFd>,
+    /// What hooks are told of the container, where the plan has some for the child.
+    pub state: Option<State>,
     /// The signal mask that the program gets.
     pub mask: Mask,
     /// The program's arguments.
@@ -147,6 +151,9 @@ impl Child<'_> {
             Step::SealRoot => self.rootfs()?.seal_root(),
             Step::ReadOnly(path) => self.rootfs()?.protect(path),
             Step::Mask(path) => self.rootfs()?.mask(path),
+            Step::Meet => self.meet(),
+            Step::CreateHook(hook) => self.hook(hook, Status::Creating),
+            Step::StartHook(hook) => self.hook(hook, Status::Created),
             Step::Pivot => self.pivot(),
             Step::MoveRoot => self.rootfs()?.move_root(),
             Step::Propagate(how) => self.rootfs()?.propagate(*how),
@@ -197,6 +204,31 @@ impl Child<'_> {
         umask(Mode::empty());
         let rootfs = Rootfs::take(path, self.shared).doing(|| format!("take {path} as the root"))?;
         self.rootfs = Some(rootfs);
+        Ok(())
+    }
+
+    fn meet(&mut self) -> Result<(), Failed> {
+        self.inherited.report.meet()?;
+        self.rootfs()?.look_again();
+        Ok(())
+    }
+
+    /// Runs a hook as what we are by now, and in the root as long as that is not ours yet.
+    fn hook(&mut self, hook: &Hook, status: Status) -> Result<(), Failed> {
+        let state = self.inherited.state.as_ref();
+        let state = state.ok_or_else(|| Failed::refused("the plan has hooks that are told nothing"))?;
+        let mask = self.inherited.mask.without(self.plan.unblocked_signals);
+        let manner = Manner {
+            cwd: self.rootfs.as_ref().map(|rootfs| rootfs.root().as_fd()),
+            mask: Some(&mask),
+            environment: Some(&self.inherited.environment),
+            signals: None,
+        };
+        let state = State { status, pid: getpid().as_raw_pid(), ..state.clone() };
+        run_hook(hook, &state, manner)?;
+        if let Some(rootfs) = &mut self.rootfs {
+            rootfs.look_again();
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The line between the child and its parent: one report up, one word down.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::{read, write};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
@@ -22,6 +22,12 @@ impl AsRawFd for Report {
     }
 }
 
+impl AsFd for Parent {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.line.as_fd()
+    }
+}
+
 impl From<Report> for OwnedFd {
     fn from(report: Report) -> Self {
         report.0
@@ -31,6 +37,8 @@ impl From<Report> for OwnedFd {
 /// What the child says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Word {
+    /// The mounts are made; it waits for what its parent has to do with them.
+    Met,
     /// All is in place; what was done by a second way.
     Ready(Vec<String>),
     /// A step failed: why.
@@ -39,6 +47,7 @@ pub enum Word {
     Closed,
 }
 
+const MET: u8 = b'm';
 const READY: u8 = b'r';
 const FAILED: u8 = b'f';
 const GO: &[u8] = b"g";
@@ -65,11 +74,20 @@ impl Report {
         }
     }
 
+    /// Says that the mounts are made and waits for the parent's word; fails if the parent is gone.
+    pub(crate) fn meet(&self) -> Result<(), Failed> {
+        self.say_and_wait(&[MET])
+    }
+
     /// Says that all is in place and waits for the parent's word; fails if the parent is gone.
     pub(crate) fn ready(&self, fallbacks: &[&'static str]) -> Result<(), Failed> {
         let mut words = vec![READY];
         words.extend_from_slice(fallbacks.join("\n").as_bytes());
-        write(&self.0, &words).called(|| "write(report)")?;
+        self.say_and_wait(&words)
+    }
+
+    fn say_and_wait(&self, words: &[u8]) -> Result<(), Failed> {
+        write(&self.0, words).called(|| "write(report)")?;
         let mut word = [0u8; 1];
         loop {
             match read(&self.0, &mut word) {
@@ -109,6 +127,7 @@ impl Parent {
             |from: usize| String::from_utf8_lossy(words.get(from..length).unwrap_or_default()).into_owned();
         Ok(match words.first() {
             _ if length == 0 => Word::Closed,
+            Some(&MET) => Word::Met,
             Some(&READY) => Word::Ready(text(1).lines().map(str::to_owned).collect()),
             _ => Word::Failed(text(1)),
         })

@@ -6,6 +6,7 @@ use serde::Serialize;
 use spec::{Linux, NamespaceKind, Process, Spec};
 
 use crate::cgroup::{self, CgroupPlan};
+use crate::hook::{Later, Moments};
 use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
 use crate::step::{Act, Capabilities, Program, Step, Walk};
@@ -40,6 +41,8 @@ pub struct Plan {
     pub unblocked_signals: u64,
     /// How init runs, and each later process that does not say otherwise.
     pub manner: Manner,
+    /// Hooks that other commands run, or this one when all else is done.
+    pub later: Later,
     /// Copied into `state`.
     pub annotations: BTreeMap<String, String>,
     /// What is not done as asked, where the specification lets it pass.
@@ -73,6 +76,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     } else {
         format!("{}/{}", request.bundle, root.path)
     };
+    let moments = Moments::of(spec);
     let mut plan = Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -86,13 +90,14 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         default_signals: host.ignored_signals,
         unblocked_signals: UNBLOCKED,
         manner: Manner::of(spec),
+        later: moments.later.clone(),
         annotations: spec.annotations.clone(),
         warnings: cgroup.warnings.clone(),
         cgroup,
     };
-    plan.acts = acts(&plan, &namespaces, request);
+    plan.acts = acts(&plan, &namespaces, &moments, request);
     plan.enter_namespaces(process, linux, &namespaces, request)?;
-    plan.build_root(spec, host, request, root.readonly)?;
+    plan.build_root(spec, host, request, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
     let Confined { steps, warnings } =
         Confined::compile(process, host, &plan.program, &plan.manner, Some(umask))?;
@@ -102,6 +107,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     if request.gated {
         plan.steps.push(Step::Gate);
     }
+    plan.steps.extend(moments.before_program);
     plan.steps.push(Step::Execute);
     Ok(plan)
 }
@@ -143,7 +149,7 @@ impl<'a> Namespaces<'a> {
     }
 }
 
-fn acts(plan: &Plan, namespaces: &Namespaces<'_>, request: &Request) -> Vec<Act> {
+fn acts(plan: &Plan, namespaces: &Namespaces<'_>, moments: &Moments, request: &Request) -> Vec<Act> {
     let mut acts = vec![Act::Claim, Act::Intend];
     acts.extend((0..plan.cgroup.groups.len()).map(Act::Group));
     if request.gated {
@@ -151,6 +157,11 @@ fn acts(plan: &Plan, namespaces: &Namespaces<'_>, request: &Request) -> Vec<Act>
     }
     acts.extend(namespaces.joined(NamespaceKind::Pid).map(|path| Act::Enter(path.to_owned())));
     acts.push(Act::Clone(plan.namespaces.clone()));
+    if moments.meets() {
+        acts.push(Act::Meet);
+        acts.extend(moments.outside.iter().cloned());
+        acts.push(Act::Part);
+    }
     acts.push(Act::Complete);
     acts.extend(request.pid_file.clone().map(Act::Tell));
     acts
@@ -189,6 +200,16 @@ impl Plan {
             default_signals: self.default_signals,
             unblocked_signals: self.unblocked_signals,
         }
+    }
+
+    /// Whether any hook is to be run, now or later.
+    pub fn has_hooks(&self) -> bool {
+        let Later { poststart, poststop } = &self.later;
+        let starts = |step: &Step| matches!(step, Step::StartHook(_));
+        !poststart.is_empty()
+            || !poststop.is_empty()
+            || self.acts.contains(&Act::Meet)
+            || self.steps.iter().any(starts)
     }
 
     /// The order is the kernel's: what needs privilege over the host's files comes first, a cgroup namespace after
@@ -232,7 +253,7 @@ impl Plan {
         spec: &Spec,
         host: &Host,
         request: &Request,
-        read_only: bool,
+        moments: &Moments,
     ) -> Result<(), Refused> {
         let empty = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&empty);
@@ -245,9 +266,14 @@ impl Plan {
         if !mounts.dev_is_bound {
             steps.extend(device::compile(spec, host.has_kcore)?);
         }
+        // Hooks may bind more into the root: it is whole, not sealed yet, and nothing in it is covered.
+        if moments.meets() {
+            steps.push(Step::Meet);
+            steps.extend(moments.before_root.iter().cloned());
+        }
         steps.push(Step::Directory(self.program.cwd.clone()));
         steps.extend(mounts.seals);
-        if read_only {
+        if spec.root.as_ref().is_some_and(|root| root.readonly) {
             steps.push(Step::SealRoot);
         }
         steps.extend(unique(&linux.readonly_paths).map(Step::ReadOnly));

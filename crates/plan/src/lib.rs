@@ -9,6 +9,7 @@ mod clean;
 mod compile;
 mod device;
 mod exec;
+mod hook;
 mod host;
 mod manner;
 mod mount;
@@ -19,6 +20,7 @@ mod tell;
 
 pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
+pub use hook::{Hook, Later};
 pub use host::{Host, Request};
 pub use manner::Manner;
 pub use mount::{Links, Mount, Propagation, PropagationKind, Remount, Source};

@@ -58,16 +58,6 @@ fn process_fields(process: &Process) -> [(bool, &'static str); 3] {
 
 fn first_unbuilt(spec: &Spec) -> Option<String> {
     let process = spec.process.iter().flat_map(process_fields);
-    let hooks = spec.hooks.iter().flat_map(|hooks| {
-        [
-            (!hooks.prestart.is_empty(), "hooks.prestart"),
-            (!hooks.create_runtime.is_empty(), "hooks.createRuntime"),
-            (!hooks.create_container.is_empty(), "hooks.createContainer"),
-            (!hooks.start_container.is_empty(), "hooks.startContainer"),
-            (!hooks.poststart.is_empty(), "hooks.poststart"),
-            (!hooks.poststop.is_empty(), "hooks.poststop"),
-        ]
-    });
     let linux = spec.linux.iter().flat_map(|linux| {
         [
             (!linux.uid_mappings.is_empty(), "linux.uidMappings"),
@@ -79,7 +69,7 @@ fn first_unbuilt(spec: &Spec) -> Option<String> {
             (!linux.time_offsets.is_empty(), "linux.timeOffsets"),
         ]
     });
-    let field = process.chain(hooks).chain(linux).find(|(asked, _)| *asked);
+    let field = process.chain(linux).find(|(asked, _)| *asked);
     field.map(|(_, path)| path.to_owned()).or_else(|| unbuilt_namespace(spec)).or_else(|| unbuilt_mount(spec))
 }
 

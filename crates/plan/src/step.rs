@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, RlimitKind};
 
+use crate::hook::Hook;
 use crate::mount::{Mount, Propagation, Remount};
 
 /// What the parent does, in order. Each act that leaves something behind knows its undoing.
@@ -20,6 +21,12 @@ pub enum Act {
     Enter(String),
     /// Clones init into new namespaces.
     Clone(Vec<NamespaceKind>),
+    /// Waits until init has its mounts, and writes down that it lives and that hooks begin.
+    Meet,
+    /// Runs a hook, in the parent's own namespaces and cgroup.
+    Hook(Hook),
+    /// Lets init go on from where it met its parent.
+    Part,
     /// Completes the record with what the child's birth told, before the child may run.
     Complete,
     /// Writes the number of init to a file.
@@ -82,6 +89,11 @@ pub enum Step {
         /// Whether what is there already is replaced; it is left alone otherwise.
         replace: bool,
     },
+    /// Says that all mounts are made, and waits until the parent has run its hooks.
+    Meet,
+    /// Runs a hook, in the container's namespaces and cgroup, found where the host has it, with the root as its working
+    /// directory.
+    CreateHook(Hook),
     /// Goes into the root and lets go of the host's mounts.
     Pivot,
     /// Moves the root to `/` without pivoting (`--no-pivot`).
@@ -154,6 +166,8 @@ pub enum Step {
     Ready,
     /// Waits for `start`.
     Gate,
+    /// Runs a hook, inside, as what the program will be.
+    StartHook(Hook),
     /// Becomes the program.
     Execute,
 }

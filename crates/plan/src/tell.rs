@@ -6,6 +6,7 @@ use std::fmt;
 use spec::{CAPABILITIES, Flag, MOUNT_ATTR__ATIME, MountOption, option};
 
 use crate::compile::Plan;
+use crate::hook::Hook;
 use crate::manner::{IO_CLASSES, MEMORY_MODES, POLICIES};
 use crate::mount::{Mount, Propagation, PropagationKind, Remount, Source};
 use crate::step::{Act, Numbers, Scheduling, Step};
@@ -31,10 +32,16 @@ impl fmt::Display for Plan {
         for step in &self.steps {
             line(to, &step.to_string(), "")?;
         }
-        let Self { program, warnings, .. } = self;
+        let Self { program, later, warnings, .. } = self;
         writeln!(to, "\nthe program\n     {:?} in {}", program.args, plain(&program.cwd))?;
         for pair in &program.env {
             writeln!(to, "     {}", plain(pair))?;
+        }
+        if !later.poststart.is_empty() || !later.poststop.is_empty() {
+            writeln!(to, "\nafterwards")?;
+        }
+        for hook in later.poststart.iter().chain(&later.poststop) {
+            writeln!(to, "     {}", plain(&hook.to_string()))?;
         }
         for warning in warnings {
             writeln!(to, "\nwarning: {}", plain(warning))?;
@@ -69,6 +76,9 @@ impl Plan {
                     kinds.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
                 format!("clone   into new namespaces: {}", kinds.join(" "))
             }
+            Act::Meet => "meet    init with its mounts made, record it".to_owned(),
+            Act::Hook(hook) => hook.to_string(),
+            Act::Part => "part    from init".to_owned(),
             Act::Complete => "record  init".to_owned(),
             Act::Tell(path) => format!("write   the pid to {path}"),
         }
@@ -83,7 +93,8 @@ impl Act {
             Self::Group(_) => "kill what is in it, remove it",
             Self::Clone(_) => "kill and reap init",
             Self::Tell(_) => "remove the file",
-            Self::Intend | Self::Listen | Self::Enter(_) | Self::Complete => "",
+            Self::Meet => "run the hooks of poststop",
+            Self::Intend | Self::Listen | Self::Enter(_) | Self::Hook(_) | Self::Part | Self::Complete => "",
         }
     }
 }
@@ -181,6 +192,8 @@ impl fmt::Display for Step {
             Self::Go(path) => write!(to, "go      to {path}"),
             Self::Ready => write!(to, "find    the program, report ready"),
             Self::Gate => write!(to, "wait    for start"),
+            Self::Meet => write!(to, "meet    the parent, wait for its hooks"),
+            Self::CreateHook(hook) | Self::StartHook(hook) => hook.fmt(to),
             Self::Execute => write!(to, "exec    the program"),
         }
     }
@@ -217,6 +230,16 @@ impl fmt::Display for Scheduling {
             write!(to, " {name} {value}")?;
         }
         if self.flags == 0 { Ok(()) } else { write!(to, " flags {:#x}", self.flags) }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "hook    {} {} {:?}", self.field, self.path, self.args)?;
+        match self.timeout {
+            Some(seconds) => write!(to, " for {seconds} s at most"),
+            None => Ok(()),
+        }
     }
 }
 

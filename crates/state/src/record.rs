@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plan::Manner;
+use plan::{Later, Manner};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,12 @@ pub struct Record<Groups> {
     /// How init runs, and each later process that does not say otherwise.
     #[serde(default)]
     pub manner: Manner,
+    /// Hooks that are run after `create`.
+    #[serde(default)]
+    pub hooks: Later,
+    /// Whether any hook has been or is about to be run: those of poststop are owed from then on.
+    #[serde(default)]
+    pub hooks_begun: bool,
     /// The cgroups that were or will be made.
     pub cgroup: Groups,
     /// What was not done as asked, or done by a second way.

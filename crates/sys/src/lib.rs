@@ -8,6 +8,7 @@
 //! somebody must own, and no safe interface exists for those that stand here.
 #![allow(unsafe_code)]
 
+mod answer;
 mod bpf;
 mod clone;
 mod error;
@@ -21,8 +22,9 @@ mod signal;
 mod spent;
 mod usage;
 
+pub use answer::{Answer, Call};
 pub use bpf::DeviceFilter;
-pub use clone::{Birth, Newborn, Side, fork_into, namespace};
+pub use clone::{Birth, Newborn, Side, fork, fork_into, namespace};
 pub use error::{Called, Doing, Failed};
 pub use exec::{Strings, environment, execute, execute_fd, seal};
 pub use misc::{

@@ -6,12 +6,15 @@ use super::{Flag, Verb};
 pub static GLOBAL: &[Flag] = &[
     Flag::switch("debug", "log more"),
     Flag::path("log", "PATH", "also append errors and warnings to this file"),
-    Flag::text("log-format", "FORMAT", "how the log is written: text or json").default("text"),
+    Flag::text("log-format", "FORMAT", "how the log is written: text or json")
+        .default("text")
+        .words(&["json", "text"]),
     Flag::path("root", "DIR", "where the state of containers is kept").default("/run/cofferdam"),
     Flag::path("criu", "PATH", "ignored").hidden(),
     Flag::switch("systemd-cgroup", "let systemd make the control groups"),
     Flag::text("rootless", "WHEN", "ignore missing rights on control groups: true, false or auto")
-        .default("auto"),
+        .default("auto")
+        .words(&["auto", "false", "true"]),
     super::HELP,
     Flag::switch("version", "print the version").short('v'),
 ];
@@ -136,7 +139,7 @@ a signal ended it), and 255 where there was none.",
             Flag::text("process-label", "LABEL", "the SELinux label").unbuilt(),
             Flag::text("apparmor", "PROFILE", "the AppArmor profile").unbuilt(),
             Flag::switch("no-new-privs", "no gain of privileges"),
-            Flag::text("cap", "NAME", "one more capability").short('c').repeated(),
+            Flag::text("cap", "NAME", "one more capability").short('c').repeated().words(spec::CAPABILITIES),
             PRESERVE_FDS,
             Flag::text("cgroup", "[CONTROLLERS:]PATH", "a control group below the container's")
                 .repeated()
@@ -230,6 +233,26 @@ a signal ended it), and 255 where there was none.",
         ..Verb::new("restore", "ID", 1, "bring a container back from a checkpoint")
     },
     Verb {
+        long: "\
+What is missing is told with what to do about it, what is degraded with what happens instead. The
+exit status is 0 where containers can run for this caller, and 1 where they cannot. Nothing is changed.",
+        flags: &[FORMAT],
+        ..Verb::new("check", "", 0, "tell what this host can do for containers")
+    },
+    Verb {
+        long: "\
+The script goes where the shell looks for such; \"make install\" puts it there. It asks this program
+what may be typed next: with WORDS, those after the program's name, that is what is printed.",
+        most: None,
+        stops: true,
+        ..Verb::new(
+            "completion",
+            "SHELL [-- WORDS]",
+            1,
+            "print what completes command lines in bash, fish or zsh",
+        )
+    },
+    Verb {
         least: 0,
         most: None,
         ..Verb::new("help", "[COMMAND]", 0, "print the commands, or the flags of one")
@@ -248,7 +271,8 @@ const PRESERVE_FDS: Flag =
     Flag::number("preserve-fds", "N", "hand on N descriptors after stdio and $LISTEN_FDS").default("0");
 const DETACH: Flag = Flag::switch("detach", "do not wait for the process").short('d');
 const NO_SUBREAPER: Flag = Flag::switch("no-subreaper", "leave orphans of the container to the host's init");
-const FORMAT: Flag = Flag::text("format", "FORMAT", "table or json").short('f').default("table");
+const FORMAT: Flag =
+    Flag::text("format", "FORMAT", "table or json").short('f').default("table").words(&["json", "table"]);
 const IMAGE_PATH: Flag = Flag::path("image-path", "DIR", "where the images are").default("./checkpoint");
 const WORK_PATH: Flag = Flag::path("work-path", "DIR", "where criu keeps its files and logs");
 const TCP_ESTABLISHED: Flag = Flag::switch("tcp-established", "keep open TCP connections");
@@ -256,7 +280,8 @@ const EXT_UNIX_SK: Flag = Flag::switch("ext-unix-sk", "allow sockets to outside 
 const SHELL_JOB: Flag = Flag::switch("shell-job", "allow a job of a shell outside");
 const LAZY_PAGES: Flag = Flag::switch("lazy-pages", "bring memory over when it is touched");
 const FILE_LOCKS: Flag = Flag::switch("file-locks", "keep file locks");
-const CGROUPS_MODE: Flag =
-    Flag::text("manage-cgroups-mode", "MODE", "soft, full, strict or ignore").default("soft");
+const CGROUPS_MODE: Flag = Flag::text("manage-cgroups-mode", "MODE", "soft, full, strict or ignore")
+    .default("soft")
+    .words(&["full", "ignore", "soft", "strict"]);
 const EMPTY_NS: Flag = Flag::text("empty-ns", "NAME", "leave the content of this namespace out").repeated();
 const AUTO_DEDUP: Flag = Flag::switch("auto-dedup", "keep no page twice");

@@ -89,9 +89,24 @@ fn what_is_not_built_is_refused_by_name() {
 fn every_command_of_the_table_is_typed() {
     for verb in flags::VERBS.iter().filter(|verb| !verb.unbuilt) {
         // One more where words of others follow: the least that `exec` takes is the id, and that alone runs nothing.
-        let words = vec!["word"; verb.least + usize::from(verb.stops)];
+        let words = match verb.name {
+            "completion" => vec!["bash"],
+            _ => vec!["word"; verb.least + usize::from(verb.stops)],
+        };
         let command = read(&[&[verb.name][..], &words].concat()).command;
         assert!(command.is_ok(), "{}: {command:?}", verb.name);
+    }
+}
+
+#[test]
+fn words_to_be_completed_are_nobodys_flags() {
+    let words = Some(["--debug", "kill", "--help", ""].map(str::to_owned).to_vec());
+    let line = ["completion", "fish", "--", "--debug", "kill", "--help", ""];
+    assert_eq!(read(&line).command, Ok(Command::Completion { shell: Shell::Fish, words }));
+    let script = Ok(Command::Completion { shell: Shell::Zsh, words: None });
+    assert_eq!(read(&["completion", "zsh"]).command, script);
+    for line in [&["completion", "tcsh"][..], &["completion", "bash", "kill"]] {
+        assert!(read(line).command.is_err(), "{line:?}");
     }
 }
 
