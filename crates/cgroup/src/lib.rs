@@ -6,6 +6,7 @@
 //! Begin with [`Cgroup::create`].
 
 mod create;
+mod delegate;
 mod end;
 mod freeze;
 mod join;
