@@ -361,8 +361,15 @@ impl Seen {
                 assert_eq!(self.namespace(NamespaceKind::Pid), joined);
             }
             // Their effect is what `state` and `start` live on, files and hooks that no plan here asks for.
-            Act::Meet | Act::Hook(_) | Act::Part => {}
-            Act::Claim | Act::Intend | Act::Listen | Act::Complete | Act::Tell(_) => {}
+            Act::Meet
+            | Act::Hook(_)
+            | Act::Part
+            | Act::Claim
+            | Act::Intend
+            | Act::Listen
+            | Act::Complete
+            | Act::Tell(_) => {}
+            Act::Console(_) | Act::Introduce(_) => unreachable!("the documents here ask for no terminal"),
         }
     }
 
@@ -520,6 +527,7 @@ impl Seen {
             }
             // What hooks do shows elsewhere: tests/tests/hooks.rs.
             Step::Meet | Step::CreateHook(_) | Step::StartHook(_) => {}
+            Step::Console(_) => unreachable!("the documents here ask for no terminal"),
             // The groups were compared one by one.
             Step::JoinGroups => assert!(plan.acts.iter().any(|act| matches!(act, Act::Group(_)))),
             Step::AllCpus => {

@@ -2,7 +2,7 @@
 
 mod meeting;
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use cgroup::{Cgroup, Paths};
 use init::{Inherited, Report};
@@ -16,8 +16,10 @@ use sys::{
 };
 
 use crate::birth::{Birthplace, Born};
+use crate::console::{Console, Front, Introduced};
 use crate::hooks::{Aftermath, Blocked, state_of};
 use crate::life::start_time;
+use crate::terminal::Terminal;
 use crate::undo::Undo;
 use crate::{Containers, Error, Kind, Written};
 
@@ -30,6 +32,8 @@ pub struct Created {
     pub pid: i32,
     pub(crate) init: Pidfd,
     pub(crate) mask: Mask,
+    /// The program's terminal, where it came to us.
+    pub(crate) terminal: Option<Terminal>,
     /// What was not done as asked.
     pub warnings: Vec<String>,
 }
@@ -49,7 +53,16 @@ impl Containers {
 
     /// The same for a caller who has blocked all signals already, and keeps them so: `mask` is what the program gets.
     pub fn create_blocked(&self, plan: &Plan, mask: Mask) -> Result<Created, Error> {
-        let mut made = Making { containers: self, plan, mask, undo: Undo::default(), gate: None };
+        let mut made = Making {
+            containers: self,
+            plan,
+            mask,
+            undo: Undo::default(),
+            gate: None,
+            line: None,
+            front: None,
+            terminal: None,
+        };
         let outcome = made.carry_out();
         let created = match outcome {
             Ok(record) => made.finish(record),
@@ -73,6 +86,11 @@ struct Making<'a> {
     mask: Mask,
     undo: Undo,
     gate: Option<Gate>,
+    /// The child's end of the line that its terminal's master end goes over.
+    line: Option<OwnedFd>,
+    /// Ours, if it comes to us.
+    front: Option<Front>,
+    terminal: Option<Terminal>,
 }
 
 impl Making<'_> {
@@ -86,12 +104,17 @@ impl Making<'_> {
                 Act::Group(0) => self.make_groups(record.as_mut())?,
                 Act::Group(_) => {}
                 Act::Listen => self.gate = Some(Gate::bind(self.entry()?)?),
+                Act::Console(master) => {
+                    let Console { line, front } = Console::reach(master)?;
+                    (self.line, self.front) = (Some(line), front);
+                }
                 Act::Enter(path) => init::enter_pids(path)?,
                 Act::Clone(kinds) => self.clone(kinds, record.as_ref())?,
                 Act::Meet => self.meet(record.as_mut())?,
                 Act::Hook(hook) => self.hook(hook, record.as_ref())?,
                 Act::Part => self.born()?.release()?,
                 Act::Complete => self.complete(record.as_mut())?,
+                Act::Introduce(path) => self.introduce(path)?,
                 Act::Tell(path) => self.tell(path)?,
             }
         }
@@ -114,6 +137,7 @@ impl Making<'_> {
             init: init.process,
             id: self.plan.id.clone(),
             mask: self.mask,
+            terminal: self.terminal.take(),
             warnings: record.warnings,
         })
     }
@@ -146,6 +170,7 @@ impl Making<'_> {
             hooks_begun: false,
             keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring(_))),
             cgroup: Paths::survey(&plan.cgroup)?,
+            limits: plan.cgroup.limits.clone(),
             warnings: plan.warnings.clone(),
         };
         self.entry()?.write(&record)?;
@@ -170,6 +195,7 @@ impl Making<'_> {
             report,
             doors: groups.join_handles()?,
             gate: self.gate.take(),
+            console: self.line.take(),
             proc: None,
             cgroup_namespace: None,
             state: record
@@ -207,6 +233,7 @@ impl Making<'_> {
         if record.init.is_none() {
             record.init = Some(written(born)?);
         }
+        self.terminal = self.front.take().map(Front::take).transpose()?;
         record.phase = Phase::Complete;
         record.created = Moment::now().rfc3339_nano();
         self.entry()?.write(record)?;
@@ -222,6 +249,13 @@ impl Making<'_> {
             return Error::new(Kind::Kernel(Some(Errno::NOMEM)), why);
         }
         Error::new(Kind::Kernel(None), "container init was killed before it was ready")
+    }
+
+    fn introduce(&self, path: &str) -> Result<(), Error> {
+        let Some(born) = &self.undo.init else {
+            return Err(Failed::refused("the plan sends a pidfd before there is one").into());
+        };
+        Ok(Introduced::to(path)?.send("standard", &born.process)?)
     }
 
     fn tell(&mut self, path: &str) -> Result<(), Error> {

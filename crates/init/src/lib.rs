@@ -8,11 +8,12 @@ mod hook;
 mod program;
 mod report;
 mod stdio;
+mod terminal;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use path::{Procfs, Root};
-use plan::{Hook, Propagation, PropagationKind, Step, Walk};
+use plan::{Console, Hook, Propagation, PropagationKind, Step, Walk};
 use rootfs::Rootfs;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Signal, getpid, set_parent_process_death_signal, setsid, umask};
@@ -24,6 +25,7 @@ use sys::{Called, Doing, Failed, Mask, Newborn, Strings};
 
 pub use hook::{IMPATIENCE, Manner, run_hook, run_hooks};
 pub use report::{Parent, Report, Word};
+use terminal::Terminal;
 
 /// What the child was born with. The parent made all of it before, so that little is left to allocate.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Inherited {
     pub doors: Vec<cgroup::Join>,
     /// Where to wait for `start`.
     pub gate: Option<Gate>,
+    /// Where the master end of its terminal goes.
+    pub console: Option<OwnedFd>,
     /// The host's /proc, for a child that is born where it cannot be opened any more.
     pub proc: Option<Procfs>,
     /// The cgroup namespace to join.
@@ -56,7 +60,8 @@ impl Inherited {
         let doors = self.doors.iter().map(|door| door.as_fd().as_raw_fd());
         let gate = self.gate.iter().map(|gate| gate.as_fd().as_raw_fd());
         let proc = self.proc.iter().map(|proc| proc.as_fd().as_raw_fd());
-        let others = proc.chain(self.cgroup_namespace.iter().map(AsRawFd::as_raw_fd));
+        let lines = self.console.iter().chain(&self.cgroup_namespace).map(AsRawFd::as_raw_fd);
+        let others = proc.chain(lines);
         let mut kept: Vec<u32> = doors
             .chain(gate)
             .chain(others)
@@ -72,7 +77,8 @@ impl Inherited {
     pub fn into_handles(self) -> impl Iterator<Item = OwnedFd> {
         let doors = self.doors.into_iter().map(OwnedFd::from);
         let others = self.gate.map(OwnedFd::from).into_iter().chain(self.proc.map(OwnedFd::from));
-        doors.chain(others).chain(self.cgroup_namespace).chain([OwnedFd::from(self.report)])
+        let others = others.chain(self.console).chain(self.cgroup_namespace);
+        doors.chain(others).chain([OwnedFd::from(self.report)])
     }
 }
 
@@ -154,6 +160,7 @@ impl Child<'_> {
             Step::Meet => self.meet(),
             Step::CreateHook(hook) => self.hook(hook, Status::Creating),
             Step::StartHook(hook) => self.hook(hook, Status::Created),
+            Step::Console(console) => self.open_terminal(console).doing(|| "open a terminal"),
             Step::Pivot => self.pivot(),
             Step::MoveRoot => self.rootfs()?.move_root(),
             Step::Propagate(how) => self.rootfs()?.propagate(*how),
@@ -230,6 +237,21 @@ impl Child<'_> {
             rootfs.look_again();
         }
         Ok(())
+    }
+
+    /// The line is closed behind the master end: nothing more is said over it.
+    fn open_terminal(&mut self, console: &Console) -> Result<(), Failed> {
+        let line = self.inherited.console.take();
+        let line =
+            line.ok_or_else(|| Failed::refused("the plan has a terminal, and nobody to give it to"))?;
+        let terminal = Terminal::open(self.root()?)?;
+        if let Some((rows, columns)) = console.size {
+            terminal.resize(rows, columns)?;
+        }
+        if console.mounted {
+            self.rootfs()?.mount_console(&terminal.slave)?;
+        }
+        terminal.settle(&line)
     }
 
     fn pivot(&mut self) -> Result<(), Failed> {

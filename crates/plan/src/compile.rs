@@ -9,8 +9,8 @@ use crate::cgroup::{self, CgroupPlan};
 use crate::hook::{Later, Moments};
 use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
-use crate::step::{Act, Capabilities, Program, Step, Walk};
-use crate::{Host, Manner, Refused, Request, clean, device};
+use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
+use crate::{Host, Manner, Refused, Request, clean, console, device};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -95,7 +95,8 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         warnings: cgroup.warnings.clone(),
         cgroup,
     };
-    plan.acts = acts(&plan, &namespaces, &moments, request);
+    let master = console::master(process, request.detached, request.console_socket.as_ref())?;
+    plan.acts = acts(&plan, &namespaces, &moments, master, request);
     plan.enter_namespaces(process, linux, &namespaces, request)?;
     plan.build_root(spec, host, request, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
@@ -149,12 +150,19 @@ impl<'a> Namespaces<'a> {
     }
 }
 
-fn acts(plan: &Plan, namespaces: &Namespaces<'_>, moments: &Moments, request: &Request) -> Vec<Act> {
+fn acts(
+    plan: &Plan,
+    namespaces: &Namespaces<'_>,
+    moments: &Moments,
+    master: Option<Master>,
+    request: &Request,
+) -> Vec<Act> {
     let mut acts = vec![Act::Claim, Act::Intend];
     acts.extend((0..plan.cgroup.groups.len()).map(Act::Group));
     if request.gated {
         acts.push(Act::Listen);
     }
+    acts.extend(master.map(Act::Console));
     acts.extend(namespaces.joined(NamespaceKind::Pid).map(|path| Act::Enter(path.to_owned())));
     acts.push(Act::Clone(plan.namespaces.clone()));
     if moments.meets() {
@@ -163,6 +171,7 @@ fn acts(plan: &Plan, namespaces: &Namespaces<'_>, moments: &Moments, request: &R
         acts.push(Act::Part);
     }
     acts.push(Act::Complete);
+    acts.extend(request.pidfd_socket.clone().map(Act::Introduce));
     acts.extend(request.pid_file.clone().map(Act::Tell));
     acts
 }
@@ -271,6 +280,7 @@ impl Plan {
             steps.push(Step::Meet);
             steps.extend(moments.before_root.iter().cloned());
         }
+        steps.extend(spec.process.as_ref().and_then(|process| console::step(process, true)));
         steps.push(Step::Directory(self.program.cwd.clone()));
         steps.extend(mounts.seals);
         if spec.root.as_ref().is_some_and(|root| root.readonly) {

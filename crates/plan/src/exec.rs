@@ -4,8 +4,8 @@ use serde::Serialize;
 use spec::Process;
 
 use crate::compile::{Confined, UNBLOCKED, program};
-use crate::step::{Numbers, Program, Step, Walk};
-use crate::{Host, Manner, Refused, refuse};
+use crate::step::{Master, Numbers, Program, Step, Walk};
+use crate::{Host, Manner, Refused, console, refuse};
 
 /// What is asked beside the process itself.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,10 @@ pub struct ExecRequest {
     pub preserve_fds: u32,
     /// How the container's processes run, where this one's document is silent.
     pub manner: Manner,
+    /// Whether nobody of ours stays with the process.
+    pub detached: bool,
+    /// `--console-socket`: who gets the master end of the process's terminal.
+    pub console_socket: Option<String>,
 }
 
 /// What the new process does. Its parent has joined the namespaces before it was born.
@@ -29,6 +33,8 @@ pub struct ExecPlan {
     pub cpus: Option<Numbers>,
     /// The child's steps, in order.
     pub steps: Vec<Step>,
+    /// Who gets the master end of its terminal; none where it has none.
+    pub master: Option<Master>,
     /// What is executed at the end.
     pub program: Program,
     /// Descriptors from 3 on that the program keeps.
@@ -44,6 +50,7 @@ pub struct ExecPlan {
 /// The order is the kernel's: a cgroup namespace comes after the cgroups, and all that needs privilege before it goes.
 pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Result<ExecPlan, Refused> {
     refuse::unbuilt_process(process)?;
+    let master = console::master(process, request.detached, request.console_socket.as_ref())?;
     let program = program(process);
     let manner = request.manner.with(process);
     let (cpus, last) = manner.cpus()?;
@@ -57,6 +64,7 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
         steps.push(Step::JoinCgroupNamespace);
     }
     steps.push(Step::Inside);
+    steps.extend(console::step(process, false));
     let Confined { steps: confining, warnings } =
         Confined::compile(process, host, &program, &manner, process.user.umask)?;
     steps.extend(confining);
@@ -64,6 +72,7 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     Ok(ExecPlan {
         cpus,
         steps,
+        master,
         program,
         preserve_fds: request.preserve_fds,
         default_signals: host.ignored_signals,

@@ -7,6 +7,7 @@
 pub mod cgroup;
 mod clean;
 mod compile;
+mod console;
 mod device;
 mod exec;
 mod hook;
@@ -17,6 +18,7 @@ mod refuse;
 pub mod resources;
 mod step;
 mod tell;
+mod update;
 
 pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
@@ -25,4 +27,5 @@ pub use host::{Host, Request};
 pub use manner::Manner;
 pub use mount::{Links, Mount, Propagation, PropagationKind, Remount, Source};
 pub use refuse::Refused;
-pub use step::{Act, Capabilities, Node, Numbers, Program, Scheduling, Step, Walk};
+pub use step::{Act, Capabilities, Console, Master, Node, Numbers, Program, Scheduling, Step, Walk};
+pub use update::{Hierarchy, Update, compile_update};

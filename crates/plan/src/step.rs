@@ -19,6 +19,8 @@ pub enum Act {
     Listen,
     /// Enters a pid namespace: children are born in it.
     Enter(String),
+    /// Makes the line that the master end of the program's terminal goes over.
+    Console(Master),
     /// Clones init into new namespaces.
     Clone(Vec<NamespaceKind>),
     /// Waits until init has its mounts, and writes down that it lives and that hooks begin.
@@ -29,8 +31,19 @@ pub enum Act {
     Part,
     /// Completes the record with what the child's birth told, before the child may run.
     Complete,
+    /// Sends a pidfd of init to whoever listens at a socket.
+    Introduce(String),
     /// Writes the number of init to a file.
     Tell(String),
+}
+
+/// Where the master end of a terminal goes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Master {
+    /// To whoever listens at this socket of the host.
+    Socket(String),
+    /// To us, who stay, and copy between it and our caller's terminal.
+    Us,
 }
 
 /// What the child does, in order, until it is the program.
@@ -94,6 +107,9 @@ pub enum Step {
     /// Runs a hook, in the container's namespaces and cgroup, found where the host has it, with the root as its working
     /// directory.
     CreateHook(Hook),
+    /// Opens a terminal in the container's devpts, hands its master end over, and makes the other end the standard streams
+    /// and the session's own.
+    Console(Console),
     /// Goes into the root and lets go of the host's mounts.
     Pivot,
     /// Moves the root to `/` without pivoting (`--no-pivot`).
@@ -215,6 +231,15 @@ pub struct Scheduling {
     pub deadline: u64,
     /// How often.
     pub period: u64,
+}
+
+/// The terminal of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Console {
+    /// Rows and columns; without, they are zero until somebody says how many there are.
+    pub size: Option<(u16, u16)>,
+    /// Whether it is mounted on /dev/console too.
+    pub mounted: bool,
 }
 
 /// Four capability sets; bit n for capability n.

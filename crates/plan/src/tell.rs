@@ -9,7 +9,7 @@ use crate::compile::Plan;
 use crate::hook::Hook;
 use crate::manner::{IO_CLASSES, MEMORY_MODES, POLICIES};
 use crate::mount::{Mount, Propagation, PropagationKind, Remount, Source};
-use crate::step::{Act, Numbers, Scheduling, Step};
+use crate::step::{Act, Console, Master, Numbers, Scheduling, Step};
 
 impl fmt::Display for Plan {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,6 +80,9 @@ impl Plan {
             Act::Hook(hook) => hook.to_string(),
             Act::Part => "part    from init".to_owned(),
             Act::Complete => "record  init".to_owned(),
+            Act::Console(Master::Socket(path)) => format!("connect the console socket {path}"),
+            Act::Console(Master::Us) => "take    the caller's terminal".to_owned(),
+            Act::Introduce(path) => format!("send    a pidfd of init to {path}"),
             Act::Tell(path) => format!("write   the pid to {path}"),
         }
     }
@@ -94,7 +97,15 @@ impl Act {
             Self::Clone(_) => "kill and reap init",
             Self::Tell(_) => "remove the file",
             Self::Meet => "run the hooks of poststop",
-            Self::Intend | Self::Listen | Self::Enter(_) | Self::Hook(_) | Self::Part | Self::Complete => "",
+            Self::Console(Master::Us) => "set it as it was",
+            Self::Intend
+            | Self::Listen
+            | Self::Enter(_)
+            | Self::Hook(_)
+            | Self::Part
+            | Self::Console(_)
+            | Self::Introduce(_)
+            | Self::Complete => "",
         }
     }
 }
@@ -137,6 +148,7 @@ impl fmt::Display for Step {
                 if (node.uid, node.gid) == (0, 0) { Ok(()) } else { write!(to, " {}:{}", node.uid, node.gid) }
             }
             Self::Link { path, target, .. } => write!(to, "link    {path} -> {target}"),
+            Self::Console(console) => console.fmt(to),
             Self::Pivot => write!(to, "pivot   into the root"),
             Self::MoveRoot => write!(to, "move    the root to /"),
             Self::Propagate(how) => write!(to, "make    / {how}"),
@@ -240,6 +252,16 @@ impl fmt::Display for Hook {
             Some(seconds) => write!(to, " for {seconds} s at most"),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for Console {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "open    a terminal")?;
+        if let Some((rows, columns)) = self.size {
+            write!(to, " of {rows} rows and {columns} columns")?;
+        }
+        to.write_str(if self.mounted { ", also on /dev/console" } else { "" })
     }
 }
 

@@ -15,6 +15,7 @@ mod error;
 mod exec;
 mod misc;
 mod mount;
+mod pass;
 mod pidfd;
 mod read;
 mod schedule;
@@ -32,6 +33,7 @@ pub use misc::{
     unshare_mounts,
 };
 pub use mount::{change_mount, propagate_mount};
+pub use pass::{receive_fd, send_fd};
 pub use pidfd::{Exit, Pidfd, Reaped, reap_any};
 pub use read::read_whole;
 pub use rustix::io::Errno;
