@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use cgroup::Cgroup;
 use init::{Inherited, Report};
 use path::Procfs;
-use plan::{Below, ExecPlan, ExecRequest, Step, compile_exec};
+use plan::{Act, Below, ExecPlan, ExecRequest, Step, compile_exec};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use spec::{Capabilities, Invalid, Process, Spec, Status};
 use sys::{Called, Doing, Errno, Exit, Failed, Mask, Pidfd, Strings, block_signals, restore_mask};
@@ -18,7 +18,7 @@ use crate::join::Others;
 use crate::supervise::follow;
 use crate::terminal::Terminal;
 use crate::undo::end;
-use crate::{Containers, Error, Kind, Known};
+use crate::{Containers, Error, Kind, Known, map};
 
 /// What is asked of `exec`: a process, and what is changed in it.
 #[derive(Clone, Debug, Default)]
@@ -197,6 +197,7 @@ fn prepare(
     let request = ExecRequest {
         id: known.record.id.clone(),
         keep_keyring: known.record.keeps_keyring,
+        other_user_namespace: others.has_users(),
         other_cgroup_namespace: others.cgroup.is_some(),
         preserve_fds: order.preserve_fds,
         detached: order.detached,
@@ -275,6 +276,14 @@ impl Prepared {
         let arguments = Strings::new(&plan.program.args).map_err(nul)?;
         let environment = Strings::new(&plan.program.env).map_err(nul)?;
         let (report, line) = Report::pair()?;
+        for act in &plan.before {
+            match act {
+                Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
+                // Its own, which its child is born with.
+                Act::Score(score) => map::score("self", *score)?,
+                _ => return Err(Failed::refused("exec plans what is for create alone").into()),
+            }
+        }
         self.others.join(init)?;
         let Self { groups, refuge, unified, doors, others, proc, pid_file, introduced, console } = self;
         let (console, front) = console.map_or((None, None), |Console { line, front }| (Some(line), front));

@@ -18,6 +18,7 @@ mod guard;
 mod hooks;
 mod join;
 mod life;
+mod map;
 mod supervise;
 mod terminal;
 mod undo;
