@@ -115,7 +115,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     plan.steps.extend(steps);
     plan.warnings.extend(warnings);
     if namespaces.has_neighbours() {
-        conceal(&mut plan.steps);
+        conceal(&mut plan.steps, !(namespaces.users && host.cgroups.rootless));
     }
     plan.steps.push(Step::Ready);
     if request.gated {
@@ -220,19 +220,21 @@ fn acts(
     acts
 }
 
-/// From before it joins anything on, nobody beside it looks into the child, which is ours still: its memory, and what it
-/// has open (CVE-2016-9962). Its `oom_score_adj` is written before that, since its files in /proc are the host's then.
-fn conceal(steps: &mut Vec<Step>) {
-    let join = steps.iter().position(|step| matches!(step, Step::Join { .. }));
-    let score = steps.iter().position(|step| matches!(step, Step::OomScore(_))).map(|at| at + 1);
-    steps.insert(join.or(score).unwrap_or(0), Step::Conceal);
+/// From its first step on, nobody beside it looks into the child, which is ours still: its memory, and what it has open
+/// (CVE-2016-9962). The maps of an ordinary user's child are written by that user, who may not write into the files in
+/// /proc of one that hides: it hides once it rules.
+fn conceal(steps: &mut Vec<Step>, maps_are_ours: bool) {
+    if maps_are_ours {
+        steps.insert(0, Step::Conceal);
+    }
     conceal_again(steps);
 }
 
 /// Where ids change, the kernel makes of a process what `fs.suid_dumpable` says, and that may be "to be traced".
 pub(crate) fn conceal_again(steps: &mut Vec<Step>) {
-    let changes =
-        |step: &Step| matches!(step, Step::Become { .. } | Step::Join { kind: NamespaceKind::User, .. });
+    let changes = |step: &Step| {
+        matches!(step, Step::Become { .. } | Step::Rule | Step::Join { kind: NamespaceKind::User, .. })
+    };
     for at in (0..steps.len()).rev().filter(|&at| steps.get(at).is_some_and(changes)).collect::<Vec<_>>() {
         steps.insert(at + 1, Step::Conceal);
     }
