@@ -42,6 +42,11 @@ fn misuse_is_told_in_runcs_words() {
         (&["exec", "-p"], "flag needs an argument: -p", 1),
         (&["list", "--format", "xml"], "invalid format option", 1),
         (&["ps", "--format", "xml", "a"], "invalid format option", 1),
+        (&["events"], "\"events\" requires exactly 1 argument(s)", 1),
+        (&["events", "--interval", "0s", "a"], "duration interval must be greater than 0", 1),
+        (&["events", "--interval", "x", "a"], "invalid value \"x\" for flag -interval: parse error", 1),
+        (&["update"], "\"update\" requires exactly 1 argument(s)", 1),
+        (&["update", "--memory", "x", "a"], "invalid value for memory: invalid size: 'x'", 1),
         (&["nonsense"], "No help topic for 'nonsense'", 3),
         (&["help", "nope"], "No help topic for 'nope'", 3),
         (&["version"], "No help topic for 'version'", 3),
@@ -69,7 +74,6 @@ fn a_value_is_not_looked_for_before_its_flag() {
 fn what_is_not_built_is_refused_by_name() {
     for (line, words, status) in [
         (&["exec", "-t", "a", "b"][..], "exec: --tty: not built yet, see docs/roadmap.md", 255),
-        (&["events", "a"], "events: not built yet, see docs/roadmap.md", 1),
         (
             &["update", "--l3-cache-schema", "x", "a"],
             "update: --l3-cache-schema: not built yet, see docs/roadmap.md",
