@@ -174,6 +174,10 @@ pub struct Create {
     pub id: String,
     /// The bundle; the current directory where there is none.
     pub bundle: Option<PathBuf>,
+    /// Who is sent the terminal's master end.
+    pub console_socket: Option<PathBuf>,
+    /// Who is sent a pidfd of init.
+    pub pidfd_socket: Option<PathBuf>,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
     /// Move the root mount instead of `pivot_root`.
@@ -327,6 +331,8 @@ impl Create {
         Ok(Self {
             id,
             bundle: given.path("bundle"),
+            console_socket: given.path("console-socket"),
+            pidfd_socket: given.path("pidfd-socket"),
             no_new_keyring: given.is_on("no-new-keyring"),
             no_pivot: given.is_on("no-pivot"),
             pid_file: given.path("pid-file"),

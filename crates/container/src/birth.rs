@@ -65,7 +65,21 @@ impl Born {
             Word::Met => Ok(()),
             Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
             Word::Closed => Err(died()),
-            Word::Ready(_) => Err(Failed::refused("the process met nobody").into()),
+            Word::Ready(_) | Word::Waits => Err(Failed::refused("the process met nobody").into()),
+        }
+    }
+
+    /// Waits until it asks for what we alone can do, and hands over what that was.
+    pub(crate) fn provide(
+        &self,
+        provide: impl FnOnce() -> Result<Vec<OwnedFd>, Failed>,
+        died: impl FnOnce() -> Error,
+    ) -> Result<(), Error> {
+        match self.line.listen()? {
+            Word::Waits => Ok(self.line.hand(&provide()?)?),
+            Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
+            Word::Closed => Err(died()),
+            Word::Met | Word::Ready(_) => Err(Failed::refused("the process does not wait as planned").into()),
         }
     }
 
@@ -98,7 +112,9 @@ impl Born {
             Word::Ready(ways) => Ok(ways.into_iter().map(|way| format!("done by {way}")).collect()),
             Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
             Word::Closed => Err(died()),
-            Word::Met => Err(Failed::refused("the process met nobody").into()),
+            Word::Met | Word::Waits => {
+                Err(Failed::refused("the process waits for what was not planned").into())
+            }
         }
     }
 
@@ -113,7 +129,9 @@ impl Born {
         match self.listen(signals)? {
             Word::Closed => Ok(()),
             Word::Failed(why) => Err(Error::new(Kind::Program, why)),
-            Word::Met | Word::Ready(_) => Err(Failed::refused("the process was ready twice").into()),
+            Word::Met | Word::Ready(_) | Word::Waits => {
+                Err(Failed::refused("the process was ready twice").into())
+            }
         }
     }
 }

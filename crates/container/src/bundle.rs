@@ -25,6 +25,12 @@ pub struct Order {
     pub pid_file: Option<String>,
     /// Whether the program waits for `start`.
     pub gated: bool,
+    /// Whether nobody of ours stays with the program.
+    pub detached: bool,
+    /// Who gets the master end of the program's terminal.
+    pub console_socket: Option<String>,
+    /// Who gets a pidfd of init.
+    pub pidfd_socket: Option<String>,
 }
 
 /// More is no configuration: it is an accident, or an attack on our memory.
@@ -45,6 +51,9 @@ pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
         no_pivot: order.no_pivot,
         preserve_fds: order.preserve_fds,
         gated: order.gated,
+        detached: order.detached,
+        console_socket: order.console_socket.clone(),
+        pidfd_socket: order.pidfd_socket.clone(),
         pid_file: order.pid_file.clone(),
     };
     Ok(plan::compile(&spec, &host, &request)?)

@@ -2,11 +2,11 @@
 
 mod meeting;
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use cgroup::{Cgroup, Paths};
 use init::{Inherited, Report};
-use plan::{Act, Plan, Step};
+use plan::{Act, Maps, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use spec::{NamespaceKind, Status};
@@ -16,10 +16,12 @@ use sys::{
 };
 
 use crate::birth::{Birthplace, Born};
+use crate::console::{Console, Front, Introduced};
 use crate::hooks::{Aftermath, Blocked, state_of};
 use crate::life::start_time;
+use crate::terminal::Terminal;
 use crate::undo::Undo;
-use crate::{Containers, Error, Kind, Written};
+use crate::{Containers, Error, Kind, Written, map};
 
 /// A container whose init was born, and its parent: us.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub struct Created {
     pub pid: i32,
     pub(crate) init: Pidfd,
     pub(crate) mask: Mask,
+    /// The program's terminal, where it came to us.
+    pub(crate) terminal: Option<Terminal>,
     /// What was not done as asked.
     pub warnings: Vec<String>,
 }
@@ -49,7 +53,16 @@ impl Containers {
 
     /// The same for a caller who has blocked all signals already, and keeps them so: `mask` is what the program gets.
     pub fn create_blocked(&self, plan: &Plan, mask: Mask) -> Result<Created, Error> {
-        let mut made = Making { containers: self, plan, mask, undo: Undo::default(), gate: None };
+        let mut made = Making {
+            containers: self,
+            plan,
+            mask,
+            undo: Undo::default(),
+            gate: None,
+            line: None,
+            front: None,
+            terminal: None,
+        };
         let outcome = made.carry_out();
         let created = match outcome {
             Ok(record) => made.finish(record),
@@ -73,6 +86,11 @@ struct Making<'a> {
     mask: Mask,
     undo: Undo,
     gate: Option<Gate>,
+    /// The child's end of the line that its terminal's master end goes over.
+    line: Option<OwnedFd>,
+    /// Ours, if it comes to us.
+    front: Option<Front>,
+    terminal: Option<Terminal>,
 }
 
 impl Making<'_> {
@@ -86,12 +104,20 @@ impl Making<'_> {
                 Act::Group(0) => self.make_groups(record.as_mut())?,
                 Act::Group(_) => {}
                 Act::Listen => self.gate = Some(Gate::bind(self.entry()?)?),
+                Act::Console(master) => {
+                    let Console { line, front } = Console::reach(master)?;
+                    (self.line, self.front) = (Some(line), front);
+                }
                 Act::Enter(path) => init::enter_pids(path)?,
                 Act::Clone(kinds) => self.clone(kinds, record.as_ref())?,
+                Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
+                Act::Score(score) => map::score(&self.born()?.pid.to_string(), *score)?,
+                Act::Map(maps) => self.map(maps)?,
                 Act::Meet => self.meet(record.as_mut())?,
                 Act::Hook(hook) => self.hook(hook, record.as_ref())?,
                 Act::Part => self.born()?.release()?,
                 Act::Complete => self.complete(record.as_mut())?,
+                Act::Introduce(path) => self.introduce(path)?,
                 Act::Tell(path) => self.tell(path)?,
             }
         }
@@ -114,6 +140,7 @@ impl Making<'_> {
             init: init.process,
             id: self.plan.id.clone(),
             mask: self.mask,
+            terminal: self.terminal.take(),
             warnings: record.warnings,
         })
     }
@@ -143,7 +170,7 @@ impl Making<'_> {
             own_pids: plan.own_pids,
             hooks: plan.later.clone(),
             hooks_begun: false,
-            keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring(_))),
+            keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring { .. })),
             cgroup: Paths::survey(&plan.cgroup)?,
             limits: plan.cgroup.limits.clone(),
             warnings: plan.warnings.clone(),
@@ -170,6 +197,7 @@ impl Making<'_> {
             report,
             doors: groups.join_handles()?,
             gate: self.gate.take(),
+            console: self.line.take(),
             proc: None,
             cgroup_namespace: None,
             state: record
@@ -199,6 +227,15 @@ impl Making<'_> {
         self.undo.blocked.as_ref().map(|blocked| &blocked.signals)
     }
 
+    fn map(&self, maps: &Maps) -> Result<(), Error> {
+        let born = self.born()?;
+        let provide = || {
+            map::write(born.pid, maps)?;
+            map::open_inside(born.pid, &self.plan.handles)
+        };
+        born.provide(provide, || self.died())
+    }
+
     fn complete(&mut self, record: Option<&mut Written>) -> Result<(), Error> {
         let (Some(record), Some(born)) = (record, &self.undo.init) else {
             return Err(Failed::refused("the plan completes a record before it has one").into());
@@ -207,6 +244,7 @@ impl Making<'_> {
         if record.init.is_none() {
             record.init = Some(written(born)?);
         }
+        self.terminal = self.front.take().map(Front::take).transpose()?;
         record.phase = Phase::Complete;
         record.created = Moment::now().rfc3339_nano();
         self.entry()?.write(record)?;
@@ -222,6 +260,13 @@ impl Making<'_> {
             return Error::new(Kind::Kernel(Some(Errno::NOMEM)), why);
         }
         Error::new(Kind::Kernel(None), "container init was killed before it was ready")
+    }
+
+    fn introduce(&self, path: &str) -> Result<(), Error> {
+        let Some(born) = &self.undo.init else {
+            return Err(Failed::refused("the plan sends a pidfd before there is one").into());
+        };
+        Ok(Introduced::to(path)?.send("standard", &born.process)?)
     }
 
     fn tell(&mut self, path: &str) -> Result<(), Error> {

@@ -4,18 +4,20 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use init::{Inherited, Report};
 use path::Procfs;
-use plan::{ExecPlan, ExecRequest, Step, compile_exec};
+use plan::{Act, ExecPlan, ExecRequest, Step, compile_exec};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use spec::{Capabilities, Invalid, Process, Spec, Status};
 use sys::{Called, Doing, Errno, Exit, Failed, Mask, Pidfd, Strings, block_signals, restore_mask};
 
 use crate::birth::{Birthplace, Born};
 use crate::bundle::read_document;
+use crate::console::{Console, Front, Introduced};
 use crate::create::write_pid;
 use crate::join::Others;
 use crate::supervise::follow;
+use crate::terminal::Terminal;
 use crate::undo::end;
-use crate::{Containers, Error, Kind, Known};
+use crate::{Containers, Error, Kind, Known, map};
 
 /// What is asked of `exec`: a process, and what is changed in it.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +48,14 @@ pub struct ExecOrder {
     pub pid_file: Option<String>,
     /// Whether a paused container is entered too.
     pub ignore_paused: bool,
+    /// Whether the process has a terminal; a document of its own may ask for one too.
+    pub terminal: bool,
+    /// Whether nobody of ours stays with the process.
+    pub detached: bool,
+    /// Who gets the master end of its terminal.
+    pub console_socket: Option<String>,
+    /// Who gets a pidfd of it.
+    pub pidfd_socket: Option<String>,
 }
 
 /// A process that runs in a container, and its parent: us. Signals are blocked in the calling thread until it is let
@@ -58,6 +68,8 @@ pub struct Executed {
     pub warnings: Vec<String>,
     process: Pidfd,
     mask: Mask,
+    /// Its terminal, where it came to us.
+    terminal: Option<Terminal>,
 }
 
 impl Executed {
@@ -68,7 +80,7 @@ impl Executed {
 
     /// Waits until it is no more, and forwards every signal that reaches us.
     pub fn supervise(self) -> Result<Exit, Error> {
-        let exit = follow(self.pid, &self.process, &mut Ok)?;
+        let exit = follow(self.pid, &self.process, self.terminal, &mut Ok)?;
         restore_mask(&self.mask)?;
         Ok(exit)
     }
@@ -136,10 +148,7 @@ fn read_process(path: &str) -> Result<Process, Error> {
 fn bundle_process(bundle: &str) -> Result<Process, Error> {
     let text = read_document(&format!("{bundle}/config.json"), "config.json: the bundle has none")?;
     let process = Spec::parse(&text)?.process;
-    let mut process = process.ok_or_else(|| Error::new(Kind::Invalid, "config.json: process: is missing"))?;
-    // A terminal is asked for by flag alone.
-    process.terminal = false;
-    Ok(process)
+    process.ok_or_else(|| Error::new(Kind::Invalid, "config.json: process: is missing"))
 }
 
 fn checked(process: Process, origin: &str) -> Result<Process, Error> {
@@ -169,6 +178,8 @@ fn prepare(
     if let Some(cwd) = &order.cwd {
         process.cwd.clone_from(cwd);
     }
+    // The bundle's word on it is for the container's first process.
+    process.terminal = order.terminal || (order.document.is_some() && process.terminal);
     process.env.extend(order.env.iter().cloned());
     process.user.uid = order.uid.unwrap_or(process.user.uid);
     process.user.gid = order.gid.unwrap_or(process.user.gid);
@@ -183,8 +194,11 @@ fn prepare(
     let request = ExecRequest {
         id: known.record.id.clone(),
         keep_keyring: known.record.keeps_keyring,
+        other_user_namespace: others.has_users(),
         other_cgroup_namespace: others.cgroup.is_some(),
         preserve_fds: order.preserve_fds,
+        detached: order.detached,
+        console_socket: order.console_socket.clone(),
     };
     let plan = compile_exec(&process, &host, &request)
         .map_err(|refused| told(origin, &refused.path, &refused.reason))?;
@@ -210,6 +224,8 @@ struct Prepared {
     others: Others,
     proc: Option<Procfs>,
     pid_file: Option<PidFile>,
+    introduced: Option<Introduced>,
+    console: Option<Console>,
 }
 
 /// Where the number goes, by handle: the container's root will be ours.
@@ -239,6 +255,8 @@ impl Prepared {
             others,
             proc: if scores { Some(Procfs::host()?) } else { None },
             pid_file: order.pid_file.as_deref().map(PidFile::open).transpose()?,
+            introduced: order.pidfd_socket.as_deref().map(Introduced::to).transpose()?,
+            console: plan.master.as_ref().map(Console::reach).transpose()?,
         })
     }
 
@@ -247,12 +265,22 @@ impl Prepared {
         let arguments = Strings::new(&plan.program.args).map_err(nul)?;
         let environment = Strings::new(&plan.program.env).map_err(nul)?;
         let (report, line) = Report::pair()?;
+        for act in &plan.before {
+            match act {
+                Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
+                // Its own, which its child is born with.
+                Act::Score(score) => map::score("self", *score)?,
+                _ => return Err(Failed::refused("exec plans what is for create alone").into()),
+            }
+        }
         self.others.join(init)?;
-        let Self { groups, unified, doors, others, proc, pid_file } = self;
+        let Self { groups, unified, doors, others, proc, pid_file, introduced, console } = self;
+        let (console, front) = console.map_or((None, None), |Console { line, front }| (Some(line), front));
         let inherited = Inherited {
             report,
             doors,
             gate: None,
+            console,
             proc,
             cgroup_namespace: others.cgroup,
             state: None,
@@ -262,7 +290,7 @@ impl Prepared {
         };
         let place = Birthplace { namespaces: 0, groups: &groups, unified };
         let born = place.bear(&plan.walk(), inherited, line)?;
-        Ok(Joined { born, pid_file, has_written: false })
+        Ok(Joined { born, pid_file, has_written: false, introduced, front, terminal: None })
     }
 }
 
@@ -271,6 +299,10 @@ struct Joined {
     born: Born,
     pid_file: Option<PidFile>,
     has_written: bool,
+    introduced: Option<Introduced>,
+    /// Our end of the line that its terminal's master end comes over.
+    front: Option<Front>,
+    terminal: Option<Terminal>,
 }
 
 impl Joined {
@@ -278,7 +310,7 @@ impl Joined {
         match self.see_through(status, mask, &mut warnings) {
             Ok(()) => {
                 let Born { pid, process, .. } = self.born;
-                Ok(Executed { pid, warnings, process, mask })
+                Ok(Executed { pid, warnings, process, mask, terminal: self.terminal })
             }
             Err(error) => Err(self.undo(error)),
         }
@@ -295,6 +327,10 @@ impl Joined {
             block_signals()?;
         }
         warnings.extend(ready?);
+        self.terminal = self.front.take().map(Front::take).transpose()?;
+        if let Some(introduced) = &self.introduced {
+            introduced.send("setns", &self.born.process)?;
+        }
         if let Some(file) = &self.pid_file {
             write_pid(file.directory.as_fd(), &file.name, self.born.pid).doing(|| "write the pid file")?;
             self.has_written = true;

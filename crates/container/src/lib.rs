@@ -9,15 +9,20 @@
 
 mod birth;
 mod bundle;
+mod console;
 mod create;
 mod delete;
 mod error;
 mod events;
 mod exec;
+mod guard;
 mod hooks;
 mod join;
 mod life;
+mod map;
+mod start;
 mod supervise;
+mod terminal;
 mod undo;
 mod update;
 

@@ -7,10 +7,11 @@ use spec::{Linux, NamespaceKind, Process, Spec};
 
 use crate::cgroup::{self, CgroupPlan};
 use crate::hook::{Later, Moments};
+use crate::map::{self, Maps};
 use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
-use crate::step::{Act, Capabilities, Program, Step, Walk};
-use crate::{Host, Refused, Request, clean, device};
+use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
+use crate::{Host, Refused, Request, clean, console, device};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +30,8 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// Namespaces that init is born into, new.
     pub namespaces: Vec<NamespaceKind>,
+    /// Paths of the host that the child needs and may not be able to reach: their handles are the parent's to open.
+    pub handles: Vec<String>,
     /// Whether init is the first process of a pid namespace: its death is then everybody's.
     pub own_pids: bool,
     /// What is executed at the end.
@@ -60,6 +63,9 @@ pub(crate) const UNBLOCKED: u64 = {
     set
 };
 
+/// Whoever comes into a user namespace has every capability there, whatever its maker had: all that we know.
+pub(crate) const EVERY: u64 = (1 << spec::CAPABILITIES.len()) - 1;
+
 /// Compiles a checked document (see `Spec::check`). Pure: no file, no clock, no system call.
 pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refused> {
     let root = spec.root.as_ref().ok_or_else(|| Refused::new("root", "is missing"))?;
@@ -68,6 +74,10 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     let linux = spec.linux.as_ref().unwrap_or(&empty);
     refuse::unbuilt(spec)?;
     let namespaces = Namespaces::sort(linux)?;
+    let maps = Maps::of(linux)?;
+    if let Some(maps) = &maps {
+        maps.check(spec, process)?;
+    }
     let cgroup = cgroup::compile(spec, &host.cgroups, &request.id)?;
     let rootfs = if root.path.starts_with('/') {
         root.path.clone()
@@ -82,6 +92,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         acts: Vec::new(),
         steps: Vec::new(),
         namespaces: namespaces.born.clone(),
+        handles: Vec::new(),
         own_pids: namespaces.fresh(NamespaceKind::Pid),
         program: program(process),
         preserve_fds: request.preserve_fds,
@@ -92,19 +103,24 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         warnings: cgroup.warnings.clone(),
         cgroup,
     };
-    plan.acts = acts(&plan, &namespaces, &moments, request);
     plan.enter_namespaces(process, linux, &namespaces, request)?;
-    plan.build_root(spec, host, request, &moments)?;
+    plan.build_root(spec, host, request, &namespaces, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
-    let (steps, warnings) = confine_process(process, host, &plan.program, Some(umask));
+    let bounding = if namespaces.users { host.bounding | EVERY } else { host.bounding };
+    let (steps, warnings) = confine_process(process, bounding, &plan.program, Some(umask));
     plan.steps.extend(steps);
     plan.warnings.extend(warnings);
     plan.steps.push(Step::Ready);
     if request.gated {
         plan.steps.push(Step::Gate);
     }
-    plan.steps.extend(moments.before_program);
+    plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.push(Step::Execute);
+    if maps.is_some() {
+        plan.handles = handles(&plan);
+    }
+    let master = console::master(process, request.detached, request.console_socket.as_ref())?;
+    plan.acts = acts(&plan, &namespaces, process, maps, &moments, master, request);
     Ok(plan)
 }
 
@@ -112,17 +128,28 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
 struct Namespaces<'a> {
     born: Vec<NamespaceKind>,
     cgroup: bool,
+    time: bool,
     joined: Vec<(NamespaceKind, &'a str)>,
+    /// Whether there is a user namespace among them.
+    users: bool,
 }
 
 impl<'a> Namespaces<'a> {
     fn sort(linux: &'a Linux) -> Result<Self, Refused> {
-        let mut sorted = Self { born: Vec::new(), cgroup: false, joined: Vec::new() };
+        let mut sorted = Self {
+            born: Vec::new(),
+            cgroup: false,
+            time: false,
+            joined: Vec::new(),
+            users: map::has_users(linux),
+        };
         for namespace in &linux.namespaces {
             match (&namespace.path, namespace.kind) {
                 (Some(path), kind) if !path.is_empty() => sorted.joined.push((kind, path)),
                 // Its roots are the cgroups that a process is in, so it comes after joining them.
                 (_, NamespaceKind::Cgroup) => sorted.cgroup = true,
+                // Its clocks are set by whoever makes it, before anybody lives in it: no clone(2) could.
+                (_, NamespaceKind::Time) => sorted.time = true,
                 (_, kind) => sorted.born.push(kind),
             }
         }
@@ -145,20 +172,38 @@ impl<'a> Namespaces<'a> {
     }
 }
 
-fn acts(plan: &Plan, namespaces: &Namespaces<'_>, moments: &Moments, request: &Request) -> Vec<Act> {
+fn acts(
+    plan: &Plan,
+    namespaces: &Namespaces<'_>,
+    process: &Process,
+    maps: Option<Maps>,
+    moments: &Moments,
+    master: Option<Master>,
+    request: &Request,
+) -> Vec<Act> {
     let mut acts = vec![Act::Claim, Act::Intend];
     acts.extend((0..plan.cgroup.groups.len()).map(Act::Group));
     if request.gated {
         acts.push(Act::Listen);
     }
+    acts.extend(master.map(Act::Console));
     acts.extend(namespaces.joined(NamespaceKind::Pid).map(|path| Act::Enter(path.to_owned())));
+    if namespaces.users {
+        let limits = process.rlimits.iter();
+        acts.extend(limits.map(|limit| Act::Ceiling { kind: limit.kind, hard: limit.hard }));
+    }
     acts.push(Act::Clone(plan.namespaces.clone()));
+    if namespaces.users {
+        acts.extend(process.oom_score_adj.map(Act::Score));
+    }
+    acts.extend(maps.map(Act::Map));
     if moments.meets() {
         acts.push(Act::Meet);
         acts.extend(moments.outside.iter().cloned());
         acts.push(Act::Part);
     }
     acts.push(Act::Complete);
+    acts.extend(request.pidfd_socket.clone().map(Act::Introduce));
     acts.extend(request.pid_file.clone().map(Act::Tell));
     acts
 }
@@ -191,6 +236,7 @@ impl Plan {
     pub fn walk(&self) -> Walk<'_> {
         Walk {
             steps: &self.steps,
+            handles: &self.handles,
             cwd: &self.program.cwd,
             preserve_fds: self.preserve_fds,
             default_signals: self.default_signals,
@@ -222,15 +268,23 @@ impl Plan {
             steps.push(Step::JoinGroups);
         }
         steps.push(Step::AllCpus);
-        steps.extend(process.oom_score_adj.map(Step::OomScore));
+        if !namespaces.users {
+            steps.extend(process.oom_score_adj.map(Step::OomScore));
+        }
         steps.push(Step::Session);
-        if !request.keep_keyring {
-            steps.push(Step::Keyring(format!("_ses.{}", request.id)));
+        if !namespaces.users {
+            steps.extend(keyring(request, false));
         }
         let joined = namespaces.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid);
         steps.extend(joined.map(|&(kind, path)| Step::Join { kind, path: path.to_owned() }));
         if namespaces.cgroup {
             steps.push(Step::CgroupNamespace);
+        }
+        if namespaces.time {
+            let line = |(clock, offset): (&String, &spec::TimeOffset)| {
+                format!("{clock} {} {}", offset.secs, offset.nanosecs)
+            };
+            steps.push(Step::Clocks(linux.time_offsets.iter().map(line).collect()));
         }
         if namespaces.fresh(NamespaceKind::Network) {
             steps.push(Step::Loopback);
@@ -249,24 +303,33 @@ impl Plan {
         spec: &Spec,
         host: &Host,
         request: &Request,
+        namespaces: &Namespaces<'_>,
         moments: &Moments,
     ) -> Result<(), Refused> {
         let empty = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&empty);
         let (detach, afterwards) = root_propagation(linux)?;
-        let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup))?;
+        // A new sysfs shows a network namespace, and is for those alone who rule it.
+        let or_bind = namespaces.users && !namespaces.fresh(NamespaceKind::Network);
+        let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup), or_bind)?;
         let steps = &mut self.steps;
         steps.push(Step::Detach(detach));
+        if namespaces.users {
+            // What needs the owner of the host's files has been done: from here on they are somebody else's.
+            steps.extend([Step::Await, Step::Rule]);
+            steps.extend(keyring(request, true));
+        }
         steps.push(Step::Root(self.rootfs.clone()));
         steps.extend(mounts.steps);
         if !mounts.dev_is_bound {
-            steps.extend(device::compile(spec, host.has_kcore)?);
+            steps.extend(device::compile(spec, host.has_kcore, namespaces.users)?);
         }
         // Hooks may bind more into the root: it is whole, not sealed yet, and nothing in it is covered.
         if moments.meets() {
             steps.push(Step::Meet);
             steps.extend(moments.before_root.iter().cloned());
         }
+        steps.extend(spec.process.as_ref().and_then(|process| console::step(process, true)));
         steps.push(Step::Directory(self.program.cwd.clone()));
         steps.extend(mounts.seals);
         if spec.root.as_ref().is_some_and(|root| root.readonly) {
@@ -281,11 +344,11 @@ impl Plan {
     }
 }
 
-/// What the process gives up and becomes, the same for a container's first and for those that join it later. Without
-/// `umask` it keeps its own.
+/// What the process gives up and becomes, the same for a container's first and for those that join it later.
+/// `bounding_now` is what it can give up. Without `umask` it keeps its own.
 pub(crate) fn confine_process(
     process: &Process,
-    host: &Host,
+    bounding_now: u64,
     program: &Program,
     umask: Option<u32>,
 ) -> (Vec<Step>, Vec<String>) {
@@ -338,11 +401,28 @@ pub(crate) fn confine_process(
     if !unknown.is_empty() {
         warnings.push(format!("process.capabilities: ignoring unknown {}", unknown.join(", ")));
     }
-    let dropped = host.bounding & !bounding;
+    let dropped = bounding_now & !bounding;
     steps.extend((dropped != 0).then_some(Step::Bound(dropped)));
     steps.push(identity);
     steps.push(Step::Capabilities(kept));
     (steps, warnings)
+}
+
+/// The host's paths that a child has to reach: its root, what is bound, nodes of devices; each once.
+fn handles(plan: &Plan) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let paths = plan.steps.iter().filter_map(|step| match step {
+        Step::Root(path) => Some(path),
+        Step::Mount(mount) => mount.host_path(),
+        Step::Node(node) if node.is_bound => Some(&node.path),
+        _ => None,
+    });
+    paths.filter(|path| seen.insert(path.as_str())).cloned().collect()
+}
+
+fn keyring(request: &Request, others: bool) -> Option<Step> {
+    let name = || format!("_ses.{}", request.id);
+    (!request.keep_keyring).then(|| Step::Keyring { name: name(), others })
 }
 
 /// What the copied host's mounts become, and what `/` becomes inside.

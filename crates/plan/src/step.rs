@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, RlimitKind};
 
 use crate::hook::Hook;
+use crate::map::Maps;
 use crate::mount::{Mount, Propagation};
 
 /// What the parent does, in order. Each act that leaves something behind knows its undoing.
@@ -19,8 +20,22 @@ pub enum Act {
     Listen,
     /// Enters a pid namespace: children are born in it.
     Enter(String),
+    /// Makes the line that the master end of the program's terminal goes over.
+    Console(Master),
     /// Clones init into new namespaces.
     Clone(Vec<NamespaceKind>),
+    /// Makes sure that its own hard limit is no lower: who is born in a user namespace cannot raise it any more.
+    Ceiling {
+        /// Of this resource.
+        kind: RlimitKind,
+        /// What the kernel will be asked for.
+        hard: u64,
+    },
+    /// Writes the child's `oom_score_adj`, which it could not lower itself.
+    Score(i32),
+    /// Waits until the child asks, writes the maps of its user namespace, and hands it the descriptors of the plan's
+    /// table, opened in its mount namespace with our rights.
+    Map(Maps),
     /// Waits until init has its mounts, and writes down that it lives and that hooks begin.
     Meet,
     /// Runs a hook, in the parent's own namespaces and cgroup.
@@ -29,8 +44,19 @@ pub enum Act {
     Part,
     /// Completes the record with what the child's birth told, before the child may run.
     Complete,
+    /// Sends a pidfd of init to whoever listens at a socket.
+    Introduce(String),
     /// Writes the number of init to a file.
     Tell(String),
+}
+
+/// Where the master end of a terminal goes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Master {
+    /// To whoever listens at this socket of the host.
+    Socket(String),
+    /// To us, who stay, and copy between it and our caller's terminal.
+    Us,
 }
 
 /// What the child does, in order, until it is the program.
@@ -51,14 +77,25 @@ pub enum Step {
     OomScore(i32),
     /// Leads a session of its own.
     Session,
+    /// Asks its parent for the maps of its user namespace, and for the descriptors of the plan's table, and waits.
+    Await,
+    /// Becomes the root of its user namespace, in no other group.
+    Rule,
     /// Joins a new session keyring of this name.
-    Keyring(String),
+    Keyring {
+        /// The name.
+        name: String,
+        /// Whether others than its owner may search it: in a user namespace exec comes as somebody else.
+        others: bool,
+    },
     /// Joins the cgroup namespace that the parent opened, now that it is in its cgroups.
     JoinCgroupNamespace,
     /// Takes `/` as the root: the process was born inside.
     Inside,
     /// Makes the cgroups that it is in the roots of a new cgroup namespace.
     CgroupNamespace,
+    /// Makes a time namespace, sets its clocks, each by a line of /proc/PID/timens_offsets, and enters it.
+    Clocks(Vec<String>),
     /// Brings the loopback interface up.
     Loopback,
     /// Writes a kernel parameter of its namespaces.
@@ -90,6 +127,9 @@ pub enum Step {
     /// Runs a hook, in the container's namespaces and cgroup, found where the host has it, with the root as its working
     /// directory.
     CreateHook(Hook),
+    /// Opens a terminal in the container's devpts, hands its master end over, and makes the other end the standard streams
+    /// and the session's own.
+    Console(Console),
     /// Goes into the root and lets go of the host's mounts.
     Pivot,
     /// Moves the root to `/` without pivoting (`--no-pivot`).
@@ -153,6 +193,8 @@ pub enum Step {
 pub struct Walk<'a> {
     /// The steps, in order.
     pub steps: &'a [Step],
+    /// Paths of the host whose handles the parent hands over.
+    pub handles: &'a [String],
     /// Where the program starts.
     pub cwd: &'a str,
     /// Descriptors from 3 on that the program keeps.
@@ -161,6 +203,15 @@ pub struct Walk<'a> {
     pub default_signals: u64,
     /// Signals that are unblocked.
     pub unblocked_signals: u64,
+}
+
+/// The terminal of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Console {
+    /// Rows and columns; without, they are zero until somebody says how many there are.
+    pub size: Option<(u16, u16)>,
+    /// Whether it is mounted on /dev/console too.
+    pub mounted: bool,
 }
 
 /// Four capability sets; bit n for capability n.
@@ -191,6 +242,8 @@ pub struct Node {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Whether the host's node of that name is bound there: in a user namespace nobody may make one.
+    pub is_bound: bool,
 }
 
 /// What is executed at the end.

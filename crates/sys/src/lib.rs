@@ -15,6 +15,7 @@ mod error;
 mod exec;
 mod misc;
 mod mount;
+mod pass;
 mod pidfd;
 mod read;
 mod signal;
@@ -27,10 +28,11 @@ pub use clone::{Birth, Newborn, Side, fork, fork_into, namespace};
 pub use error::{Called, Doing, Failed};
 pub use exec::{Strings, environment, execute, execute_fd, seal};
 pub use misc::{
-    first_closed, join_keyring, leave, loopback_up, open_streams, set_groups, set_limit, unshare_cgroup,
-    unshare_mounts,
+    first_closed, join_keyring, leave, loopback_up, open_streams, raise_limit, set_groups, set_limit,
+    unshare_cgroup, unshare_mounts, unshare_time,
 };
 pub use mount::{change_mount, propagate_mount};
+pub use pass::{receive_fd, send_fd};
 pub use pidfd::{Exit, Pidfd, Reaped, reap_any};
 pub use read::read_whole;
 pub use rustix::io::Errno;

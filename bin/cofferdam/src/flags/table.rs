@@ -1,4 +1,6 @@
 //! The table: data, and nothing else.
+//!
+//! What the manual says of a command besides stands in `bin/cofferdam/pages`; tests/manual.rs makes the pages of both.
 
 use super::{Flag, Verb};
 
@@ -130,7 +132,7 @@ a signal ended it), and 255 where there was none.",
             PIDFD_SOCKET,
             Flag::text("cwd", "DIR", "the working directory, in the container"),
             Flag::text("env", "NAME=VALUE", "set a variable").short('e').repeated(),
-            Flag::switch("tty", "give the process a terminal").short('t').unbuilt(),
+            Flag::switch("tty", "give the process a terminal").short('t'),
             Flag::text("user", "UID[:GID]", "who runs the process").short('u'),
             Flag::number("additional-gids", "GID", "one more group").short('g').repeated(),
             Flag::path("process", "FILE", "a process.json to take all of it from").short('p'),
@@ -266,9 +268,9 @@ what may be typed next: with WORDS, those after the program's name, that is what
 
 const BUNDLE: Flag = Flag::path("bundle", "DIR", "the bundle").short('b').default("the current directory");
 const CONSOLE_SOCKET: Flag =
-    Flag::path("console-socket", "PATH", "the socket that is sent the terminal's master end").unbuilt();
+    Flag::path("console-socket", "PATH", "the socket that is sent the terminal's master end");
 const PIDFD_SOCKET: Flag =
-    Flag::path("pidfd-socket", "PATH", "the socket that is sent a pidfd of the process").unbuilt();
+    Flag::path("pidfd-socket", "PATH", "the socket that is sent a pidfd of the process");
 const PID_FILE: Flag = Flag::path("pid-file", "PATH", "the file to write the process id to");
 const NO_PIVOT: Flag = Flag::switch("no-pivot", "move the root mount instead of pivot_root, for a ramdisk");
 const NO_NEW_KEYRING: Flag = Flag::switch("no-new-keyring", "keep the caller's session keyring");
