@@ -3,6 +3,7 @@
 mod attempt;
 mod create;
 mod documents;
+mod events;
 mod exec;
 mod look;
 mod update;
@@ -72,6 +73,7 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
         Command::Plan { bundle, id, json } => documents::plan(&bundle, id, json),
         Command::Create(order) => create::create(&containers(global)?, order, log),
         Command::Run(order) => create::run(&containers(global)?, order, log),
+        Command::Events(events) => events::events(&containers(global)?, &events),
         Command::Exec(exec) => exec::exec(&containers(global)?, exec, log),
         Command::Try(attempt) => attempt::run(global, &attempt, log),
         Command::Start { id } => told("start", &id, containers(global)?.start(&id)),

@@ -9,6 +9,7 @@
 pub mod check;
 pub mod command;
 pub mod complete;
+pub mod figures;
 pub mod flags;
 pub mod invocation;
 pub mod list;
