@@ -1,5 +1,5 @@
 //! `deny ERRNO CALL[,CALL…] -- COMMAND…`: executes the command with a filter that answers these system calls with this
-//! error, as an older kernel does (`ENOSYS`), or a sandbox around us (`EPERM`). So every second way is walked in a test.
+//! error, as an older kernel does (`ENOSYS`; `ENOTTY` for an ioctl), or a sandbox around us (`EPERM`). So every second way is walked in a test.
 #![allow(clippy::print_stderr, reason = "it tells its caller what is wrong")]
 
 use std::collections::BTreeMap;
@@ -37,6 +37,7 @@ fn become_denied(errno: &str, calls: &str, command: &[String]) -> String {
 fn filter(errno: &str, calls: &str) -> Result<BpfProgram, String> {
     let errno = match errno {
         "ENOSYS" => libc::ENOSYS,
+        "ENOTTY" => libc::ENOTTY,
         "EPERM" => libc::EPERM,
         other => return Err(format!("{other}: not an error that kernels or sandboxes answer with")),
     };
@@ -58,6 +59,7 @@ fn number(call: &str) -> Option<i64> {
         "faccessat2" => libc::SYS_faccessat2,
         "fsmount" => libc::SYS_fsmount,
         "fsopen" => libc::SYS_fsopen,
+        "ioctl" => libc::SYS_ioctl,
         "keyctl" => libc::SYS_keyctl,
         "memfd_create" => libc::SYS_memfd_create,
         "mknodat" => libc::SYS_mknodat,
