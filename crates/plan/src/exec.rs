@@ -3,9 +3,9 @@
 use serde::Serialize;
 use spec::Process;
 
-use crate::compile::{UNBLOCKED, confine_process, program};
-use crate::step::{Master, Program, Step, Walk};
-use crate::{Host, Refused, console, refuse};
+use crate::compile::{Confined, EVERY, UNBLOCKED, conceal_again, program};
+use crate::step::{Act, Master, Numbers, Program, Step, Walk};
+use crate::{Host, Manner, Refused, console, refuse};
 
 /// What is asked beside the process itself.
 #[derive(Clone, Debug, Default)]
@@ -14,10 +14,14 @@ pub struct ExecRequest {
     pub id: String,
     /// Whether the container kept its caller's session keyring.
     pub keep_keyring: bool,
+    /// Whether the container has a user namespace that is not ours.
+    pub other_user_namespace: bool,
     /// Whether the container has a cgroup namespace that is not ours.
     pub other_cgroup_namespace: bool,
     /// Descriptors from 3 on that the program keeps.
     pub preserve_fds: u32,
+    /// How the container's processes run, where this one's document is silent.
+    pub manner: Manner,
     /// Whether nobody of ours stays with the process.
     pub detached: bool,
     /// `--console-socket`: who gets the master end of the process's terminal.
@@ -27,6 +31,10 @@ pub struct ExecRequest {
 /// What the new process does. Its parent has joined the namespaces before it was born.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExecPlan {
+    /// What the parent does before it joins the namespaces.
+    pub before: Vec<Act>,
+    /// CPUs that its parent confines itself to before it is born.
+    pub cpus: Option<Numbers>,
     /// The child's steps, in order.
     pub steps: Vec<Step>,
     /// Who gets the master end of its terminal; none where it has none.
@@ -48,21 +56,39 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     refuse::unbuilt_process(process)?;
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
     let program = program(process);
-    let mut steps = vec![Step::JoinGroups, Step::AllCpus];
-    steps.extend(process.oom_score_adj.map(Step::OomScore));
+    let manner = request.manner.with(process);
+    let (cpus, last) = manner.cpus()?;
+    let mut steps = vec![Step::JoinGroups, last.map_or(Step::AllCpus, Step::Cpus)];
+    let mut before = Vec::new();
+    if request.other_user_namespace {
+        let limits = process.rlimits.iter();
+        before.extend(limits.map(|limit| Act::Ceiling { kind: limit.kind, hard: limit.hard }));
+        before.extend(process.oom_score_adj.map(Act::Score));
+    } else {
+        steps.extend(process.oom_score_adj.map(Step::OomScore));
+    }
     steps.push(Step::Session);
+    if request.other_user_namespace {
+        steps.push(Step::Rule);
+    }
     if !request.keep_keyring {
-        steps.push(Step::Keyring(format!("_ses.{}", request.id)));
+        let name = format!("_ses.{}", request.id);
+        steps.push(Step::Keyring { name, others: request.other_user_namespace });
     }
     if request.other_cgroup_namespace {
         steps.push(Step::JoinCgroupNamespace);
     }
     steps.push(Step::Inside);
     steps.extend(console::step(process, false));
-    let (confining, warnings) = confine_process(process, host, &program, process.user.umask);
+    let bounding = if request.other_user_namespace { host.bounding | EVERY } else { host.bounding };
+    let Confined { steps: confining, warnings } =
+        Confined::compile(process, bounding, &program, &manner, process.user.umask)?;
     steps.extend(confining);
+    conceal_again(&mut steps);
     steps.extend([Step::Ready, Step::Execute]);
     Ok(ExecPlan {
+        before,
+        cpus,
         steps,
         master,
         program,
@@ -77,6 +103,7 @@ impl ExecPlan {
     pub fn walk(&self) -> Walk<'_> {
         Walk {
             steps: &self.steps,
+            handles: &[],
             cwd: &self.program.cwd,
             preserve_fds: self.preserve_fds,
             default_signals: self.default_signals,

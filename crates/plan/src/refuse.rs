@@ -56,13 +56,10 @@ pub(crate) fn unbuilt_process(process: &Process) -> Result<(), Refused> {
     }
 }
 
-fn process_fields(process: &Process) -> [(bool, &'static str); 5] {
+fn process_fields(process: &Process) -> [(bool, &'static str); 2] {
     [
         (process.apparmor_profile.as_deref().is_some_and(|s| !s.is_empty()), "process.apparmorProfile"),
         (process.selinux_label.as_deref().is_some_and(|s| !s.is_empty()), "process.selinuxLabel"),
-        (process.scheduler.is_some(), "process.scheduler"),
-        (process.io_priority.is_some(), "process.ioPriority"),
-        (process.exec_cpu_affinity.is_some(), "process.execCPUAffinity"),
     ]
 }
 
@@ -70,27 +67,22 @@ fn first_unbuilt(spec: &Spec) -> Option<String> {
     let process = spec.process.iter().flat_map(process_fields);
     let linux = spec.linux.iter().flat_map(|linux| {
         [
-            (!linux.uid_mappings.is_empty(), "linux.uidMappings"),
-            (!linux.gid_mappings.is_empty(), "linux.gidMappings"),
             (!linux.net_devices.is_empty(), "linux.netDevices"),
             (linux.seccomp.is_some(), "linux.seccomp"),
             (linux.mount_label.as_deref().is_some_and(|s| !s.is_empty()), "linux.mountLabel"),
             (linux.intel_rdt.is_some(), "linux.intelRdt"),
-            (linux.memory_policy.is_some(), "linux.memoryPolicy"),
-            (linux.personality.is_some(), "linux.personality"),
-            (!linux.time_offsets.is_empty(), "linux.timeOffsets"),
         ]
     });
-    let domainname = [(spec.domainname.as_deref().is_some_and(|s| !s.is_empty()), "domainname")];
-    let field = process.chain(domainname).chain(linux).find(|(asked, _)| *asked);
+    let field = process.chain(linux).find(|(asked, _)| *asked);
     field.map(|(_, path)| path.to_owned()).or_else(|| unbuilt_namespace(spec)).or_else(|| unbuilt_mount(spec))
 }
 
 fn unbuilt_namespace(spec: &Spec) -> Option<String> {
     let namespaces = spec.linux.iter().flat_map(|linux| linux.namespaces.iter());
     namespaces.enumerate().find_map(|(at, namespace)| match namespace.kind {
-        NamespaceKind::User | NamespaceKind::Time => Some(format!("linux.namespaces[{at}]")),
-        NamespaceKind::Mount if namespace.path.is_some() => Some(format!("linux.namespaces[{at}].path")),
+        NamespaceKind::User | NamespaceKind::Mount if namespace.path.is_some() => {
+            Some(format!("linux.namespaces[{at}].path"))
+        }
         _ => None,
     })
 }

@@ -126,6 +126,7 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     }
     let made = steps.iter().filter_map(|step| match step {
         Step::Mount(mount) => Some(mount.target.as_str()),
+        Step::Remount(remount) => Some(remount.target.as_str()),
         _ => None,
     });
     let mut made = made.inspect(|target| {
@@ -143,7 +144,9 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     }
 
     let user = at(|step| matches!(step, Step::Become { .. })).expect("the program has a user");
-    let before_user = |step: &Step| matches!(step, Step::Bound(_) | Step::Limit { .. } | Step::Hostname(_));
+    let before_user = |step: &Step| {
+        matches!(step, Step::Bound(_) | Step::Limit { .. } | Step::Hostname(_) | Step::Scheduler(_))
+    };
     assert!(last(before_user).is_none_or(|before| before < user), "privilege is used before it is given up");
     let kept = at(|step| matches!(step, Step::Capabilities(_)));
     assert!(kept.is_some_and(|keep| user < keep), "capabilities are always decided, by the user");
@@ -158,6 +161,11 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     assert!(matches!(acts.first(), Some(Act::Claim)) && matches!(acts.get(1), Some(Act::Intend)), "{acts:?}");
     let clone = acts.iter().position(|act| matches!(act, Act::Clone(_))).expect("init is born");
     let complete = acts.iter().position(|act| matches!(act, Act::Complete)).expect("the record is completed");
+    let maps = acts.iter().position(|act| matches!(act, Act::Map(_)));
+    assert!(maps.is_none_or(|maps| clone < maps && maps < complete), "{acts:?}");
+    let awaited = at(|step| matches!(step, Step::Await));
+    assert_eq!(maps.is_some(), awaited.is_some(), "who waits is served, and nobody else");
+    assert!(awaited.is_none_or(|awaited| awaited < root), "the root may be reached by a handle alone");
     let groups = acts.iter().rposition(|act| matches!(act, Act::Group(_)));
     assert!(groups.is_none_or(|group| group < clone) && clone < complete, "{acts:?}");
     assert!(
@@ -231,14 +239,17 @@ fn place(step: &Step) -> Place {
         | Step::Join { .. }
         | Step::OomScore(_)
         | Step::CgroupNamespace
+        | Step::Clocks(_)
         | Step::JoinCgroupNamespace
         | Step::Sysctl { .. }
         | Step::Detach(_)
+        | Step::Await
         | Step::Root(_) => Place::Host,
         Step::Mount(mount) => match &mount.source {
             Source::New { .. } | Source::Bind { .. } => Place::Root,
         },
-        Step::Node(_)
+        Step::Remount(_)
+        | Step::Node(_)
         | Step::Meet
         | Step::CreateHook(_)
         | Step::Link { .. }
@@ -257,8 +268,16 @@ fn place(step: &Step) -> Place {
         | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus
+        | Step::Conceal
+        | Step::Cpus(_)
+        | Step::Domainname(_)
+        | Step::Scheduler(_)
+        | Step::IoPriority { .. }
+        | Step::Personality(_)
+        | Step::MemoryPolicy { .. }
         | Step::Session
-        | Step::Keyring(_)
+        | Step::Rule
+        | Step::Keyring { .. }
         | Step::Loopback
         | Step::Pivot
         | Step::MoveRoot
