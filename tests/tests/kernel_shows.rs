@@ -402,6 +402,7 @@ impl Seen {
             Act::Meet
             | Act::Hook(_)
             | Act::Part
+            | Act::Keep
             | Act::Claim
             | Act::Intend
             | Act::Listen

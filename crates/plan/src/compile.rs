@@ -214,6 +214,9 @@ fn acts(
         acts.extend(moments.outside.iter().cloned());
         acts.push(Act::Part);
     }
+    if request.keep_status {
+        acts.push(Act::Keep);
+    }
     acts.push(Act::Complete);
     acts.extend(request.pidfd_socket.clone().map(Act::Introduce));
     acts.extend(request.pid_file.clone().map(Act::Tell));

@@ -20,6 +20,8 @@ fn order(create: Create, gated: bool, detached: bool) -> Result<Order, Complaint
             .transpose()?,
         pidfd_socket: create.pidfd_socket.as_deref().map(|path| text(path, "--pidfd-socket")).transpose()?,
         id: create.id,
+        // Who creates is init's parent, or knows who is; who runs it detached leaves, and nobody is.
+        keep_status: create.keep_status || (detached && !gated),
         gated,
         detached,
     })
@@ -68,7 +70,9 @@ pub(super) fn supervise(
         return Ok(0);
     }
     let exit = containers.supervise(&mut created)?;
-    if !keep && let Removed::Whole(warnings) = containers.delete(&order.id, true)? {
+    if keep {
+        containers.keep(&order.id, exit)?;
+    } else if let Removed::Whole(warnings) = containers.delete(&order.id, true)? {
         for warning in warnings {
             log.warning(&warning);
         }
