@@ -28,6 +28,8 @@ enum Look {
     Inside(&'static str),
     /// What the program of the configuration prints.
     Printed,
+    /// What hooks wrote into `seen/said` of the bundle by the time that the container is gone.
+    Said,
     /// A line of /proc/PID/status while init waits: all is set, and execve(2) has changed nothing yet.
     Waiting(&'static str),
     /// The first line of a file of its control group: controller and file on v1, file on v2; with what v2 shows.
@@ -129,6 +131,11 @@ fn look(look: &Look, bundle: Bundle, runtime: &Runtime) -> Result<String, String
     match look {
         Look::Inside(line) => Ok(printed(&bundle.shell(line))),
         Look::Printed => Ok(printed(&bundle)),
+        Look::Said => {
+            // Whether it succeeds is part of neither look: a hook whose time is up may be its end.
+            let _ended = bundle.container(runtime).run();
+            Ok(fs::read_to_string(bundle.dir().join("seen/said")).unwrap_or_default().trim().to_owned())
+        }
         Look::Waiting(name) => {
             let container = waiting(&bundle, runtime);
             let pid = container.pid().expect("init waits");
@@ -187,10 +194,74 @@ fn disk() -> Option<(u64, u64, String)> {
 }
 
 fn entries() -> Vec<Entry> {
-    [process(), capabilities(), files(), isolation(), devices(), cpu(), memory(), block(), other_resources()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        process(),
+        ids(),
+        capabilities(),
+        hooks(),
+        files(),
+        isolation(),
+        devices(),
+        cpu(),
+        memory(),
+        block(),
+        other_resources(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What each kind of hook is given, and how long.
+macro_rules! of_each_kind {
+    ($($kind:literal),+) => {
+        vec![$(
+            entry(
+                &[
+                    "hooks",
+                    concat!("hooks.", $kind),
+                    concat!("hooks.", $kind, ".path"),
+                    concat!("hooks.", $kind, ".args"),
+                    concat!("hooks.", $kind, ".env"),
+                ],
+                |config, bundle| config["hooks"][$kind] = hook($kind, bundle, "echo $0 $A > $1"),
+                Look::Said,
+                "zero one two",
+            )
+            .on(provide_seen),
+            entry(
+                &[concat!("hooks.", $kind, ".timeout")],
+                |config, _| config["hooks"][$kind][0]["timeout"] = json!(1),
+                Look::Said,
+                "begun",
+            )
+            .on(|config, bundle| {
+                provide_seen(config, bundle);
+                let line = "echo begun > $1; /bin/busybox sleep 2; echo ended > $1";
+                config["hooks"][$kind] = hook($kind, bundle, line);
+            }),
+        )+]
+    };
+}
+
+fn hooks() -> Vec<Entry> {
+    of_each_kind!("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+}
+
+/// Runs a line for the shell, with the file to write to as `$1`.
+fn hook(kind: &str, bundle: &Bundle, line: &str) -> Value {
+    let place = if kind == "startContainer" { "/seen/said".into() } else { bundle.dir().join("seen/said") };
+    json!([{"path": "/bin/sh", "args": ["sh", "-c", line, "zero", place], "env": ["A=one two"]}])
+}
+
+/// A directory that hooks reach from the host and from within.
+fn provide_seen(config: &mut Value, bundle: &Bundle) {
+    let seen = bundle.dir().join("seen");
+    fs::create_dir_all(&seen).expect("a directory");
+    push(
+        &mut config["mounts"],
+        json!({"destination": "/seen", "type": "none", "source": seen, "options": ["bind"]}),
+    );
 }
 
 fn process() -> Vec<Entry> {
@@ -258,6 +329,53 @@ fn process() -> Vec<Entry> {
             "Max pending signals 77 88 signals",
         ),
     ]
+}
+
+fn ids() -> Vec<Entry> {
+    let map = |which: &'static str| {
+        let fields: [&'static [&'static str]; 2] = [
+            &[
+                "linux.uidMappings",
+                "linux.uidMappings.containerID",
+                "linux.uidMappings.hostID",
+                "linux.uidMappings.size",
+            ],
+            &[
+                "linux.gidMappings",
+                "linux.gidMappings.containerID",
+                "linux.gidMappings.hostID",
+                "linux.gidMappings.size",
+            ],
+        ];
+        let edit: fn(&mut Value, &Bundle) = |config, _| {
+            push(&mut config["linux"]["namespaces"], json!({"type": "user"}));
+            config["linux"]["uidMappings"] = json!([
+                {"containerID": 0, "hostID": 200_000, "size": 10}, {"containerID": 50, "hostID": 300_000, "size": 5},
+            ]);
+            config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 400_000, "size": 7}]);
+        };
+        match which {
+            "users" => entry(
+                fields[0],
+                edit,
+                Look::Inside("xargs -n3 < /proc/self/uid_map"),
+                "0 200000 10\n50 300000 5",
+            ),
+            _ => entry(fields[1], edit, Look::Inside("xargs -n3 < /proc/self/gid_map"), "0 400000 7"),
+        }
+    };
+    let clocks = entry(
+        &["linux.timeOffsets", "linux.timeOffsets.secs", "linux.timeOffsets.nanosecs"],
+        |config, _| {
+            push(&mut config["linux"]["namespaces"], json!({"type": "time"}));
+            config["linux"]["timeOffsets"] = json!({
+                "monotonic": {"secs": 7200, "nanosecs": 5}, "boottime": {"secs": -3, "nanosecs": 0},
+            });
+        },
+        Look::Inside("tr -s ' ' < /proc/self/timens_offsets"),
+        "monotonic 7200 5\nboottime -3 0",
+    );
+    vec![map("users"), map("groups"), clocks]
 }
 
 fn capabilities() -> Vec<Entry> {

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use cgroup::Cgroup;
 use init::{Inherited, Parent, Word};
 use plan::Walk;
-use sys::{Birth, Failed, Pidfd, Side, Spent, fork_into};
+use rustix::event::{PollFd, PollFlags, poll};
+use sys::{Birth, Called, Errno, Failed, Pidfd, Side, SignalFd, Spent, fork_into};
 
 use crate::undo::end;
 use crate::{Error, Kind};
@@ -58,28 +59,79 @@ impl Birthplace<'_> {
 }
 
 impl Born {
-    /// Waits until all is in place but the program; what was not done the first way. Death without a word is the
-    /// caller's to explain.
-    pub(crate) fn ready(&self, died: impl FnOnce() -> Error) -> Result<Vec<String>, Error> {
-        match self.line.listen()? {
-            Word::Ready(ways) => Ok(ways.into_iter().map(|way| format!("done by {way}")).collect()),
+    /// Waits until its mounts are made and it waits for us.
+    pub(crate) fn meet(&self, signals: Option<&SignalFd>, died: impl FnOnce() -> Error) -> Result<(), Error> {
+        match self.listen(signals)? {
+            Word::Met => Ok(()),
             Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
             Word::Closed => Err(died()),
+            Word::Ready(_) | Word::Waits => Err(Failed::refused("the process met nobody").into()),
         }
     }
 
-    /// Lets it go on to the gate.
+    /// Waits until it asks for what we alone can do, and hands over what that was.
+    pub(crate) fn provide(
+        &self,
+        provide: impl FnOnce() -> Result<Vec<OwnedFd>, Failed>,
+        died: impl FnOnce() -> Error,
+    ) -> Result<(), Error> {
+        match self.line.listen()? {
+            Word::Waits => Ok(self.line.hand(&provide()?)?),
+            Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
+            Word::Closed => Err(died()),
+            Word::Met | Word::Ready(_) => Err(Failed::refused("the process does not wait as planned").into()),
+        }
+    }
+
+    /// Its next word. With `signals` it may be running hooks, for which nobody has to wait: who is tired of it ends us.
+    fn listen(&self, signals: Option<&SignalFd>) -> Result<Word, Failed> {
+        if let Some(signals) = signals {
+            let mut fds = [PollFd::new(&self.line, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+            loop {
+                match poll(&mut fds, None) {
+                    Err(Errno::INTR) => {}
+                    polled => break polled.map(drop).called(|| "poll(report)")?,
+                }
+            }
+            let [line, _] = &fds;
+            if line.revents().is_empty() {
+                return Err(Failed::refused(format!("ended by signal {}", signals.next_signal()?)));
+            }
+        }
+        self.line.listen()
+    }
+
+    /// Waits until all is in place but the program; what was not done the first way. Death without a word is the
+    /// caller's to explain.
+    pub(crate) fn ready(
+        &self,
+        signals: Option<&SignalFd>,
+        died: impl FnOnce() -> Error,
+    ) -> Result<Vec<String>, Error> {
+        match self.listen(signals)? {
+            Word::Ready(ways) => Ok(ways.into_iter().map(|way| format!("done by {way}")).collect()),
+            Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
+            Word::Closed => Err(died()),
+            Word::Met | Word::Waits => {
+                Err(Failed::refused("the process waits for what was not planned").into())
+            }
+        }
+    }
+
+    /// Lets it go on, to the gate or from a meeting.
     pub(crate) fn release(&self) -> Result<(), Failed> {
         self.line.go()
     }
 
     /// Lets it become the program: the next word is why it is not, or silence once it is.
-    pub(crate) fn execute(&self) -> Result<(), Error> {
+    pub(crate) fn execute(&self, signals: Option<&SignalFd>) -> Result<(), Error> {
         self.line.go()?;
-        match self.line.listen()? {
+        match self.listen(signals)? {
             Word::Closed => Ok(()),
             Word::Failed(why) => Err(Error::new(Kind::Program, why)),
-            Word::Ready(_) => Err(Failed::refused("the process was ready twice").into()),
+            Word::Met | Word::Ready(_) | Word::Waits => {
+                Err(Failed::refused("the process was ready twice").into())
+            }
         }
     }
 }

@@ -1,22 +1,27 @@
 //! Create: from a plan to a process that waits to become the program, or has become it.
 
+mod meeting;
+
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use cgroup::{Cgroup, Paths};
 use init::{Inherited, Report};
-use plan::{Act, Plan, Step};
+use plan::{Act, Maps, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
-use spec::NamespaceKind;
+use spec::{NamespaceKind, Status};
 use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
-use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, Strings, block_signals, namespace, restore_mask};
+use sys::{
+    Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, namespace, restore_mask,
+};
 
-use crate::birth::Birthplace;
+use crate::birth::{Birthplace, Born};
 use crate::console::{Console, Front, Introduced};
+use crate::hooks::{Aftermath, Blocked, state_of};
 use crate::life::start_time;
 use crate::terminal::Terminal;
 use crate::undo::Undo;
-use crate::{Containers, Error, Kind, Written};
+use crate::{Containers, Error, Kind, Written, map};
 
 /// A container whose init was born, and its parent: us.
 #[derive(Debug)]
@@ -104,7 +109,13 @@ impl Making<'_> {
                     (self.line, self.front) = (Some(line), front);
                 }
                 Act::Enter(path) => init::enter_pids(path)?,
-                Act::Clone(kinds) => self.clone(kinds)?,
+                Act::Clone(kinds) => self.clone(kinds, record.as_ref())?,
+                Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
+                Act::Score(score) => map::score(&self.born()?.pid.to_string(), *score)?,
+                Act::Map(maps) => self.map(maps)?,
+                Act::Meet => self.meet(record.as_mut())?,
+                Act::Hook(hook) => self.hook(hook, record.as_ref())?,
+                Act::Part => self.born()?.release()?,
                 Act::Complete => self.complete(record.as_mut())?,
                 Act::Introduce(path) => self.introduce(path)?,
                 Act::Tell(path) => self.tell(path)?,
@@ -115,11 +126,12 @@ impl Making<'_> {
 
     /// The child may go on: its record is complete.
     fn finish(&mut self, record: Written) -> Result<Created, Error> {
-        let born = self.undo.init.as_ref().ok_or_else(|| Failed::refused("the plan has no clone"))?;
+        let born = self.born()?;
         if self.plan.acts.contains(&Act::Listen) {
             born.release()?;
         } else {
-            born.execute()?;
+            born.execute(self.signals())?;
+            self.poststart(&record)?;
         }
         let init = self.undo.init.take().ok_or_else(|| Failed::refused("init is gone"))?;
         self.undo = Undo::default();
@@ -156,8 +168,11 @@ impl Making<'_> {
             annotations: plan.annotations.clone(),
             init: None,
             own_pids: plan.own_pids,
-            keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring(_))),
+            hooks: plan.later.clone(),
+            hooks_begun: false,
+            keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring { .. })),
             cgroup: Paths::survey(&plan.cgroup)?,
+            limits: plan.cgroup.limits.clone(),
             warnings: plan.warnings.clone(),
         };
         self.entry()?.write(&record)?;
@@ -173,7 +188,7 @@ impl Making<'_> {
         Ok(())
     }
 
-    fn clone(&mut self, kinds: &[NamespaceKind]) -> Result<(), Error> {
+    fn clone(&mut self, kinds: &[NamespaceKind], record: Option<&Written>) -> Result<(), Error> {
         let groups = self.undo.cgroup.as_ref().ok_or_else(|| Failed::refused("the plan has no cgroups"))?;
         let program = &self.plan.program;
         let nul = |_| Failed::refused("an argument holds a NUL byte");
@@ -185,30 +200,56 @@ impl Making<'_> {
             console: self.line.take(),
             proc: None,
             cgroup_namespace: None,
+            state: record
+                .filter(|_| self.plan.has_hooks())
+                .map(|record| state_of(record, Status::Creating, 0)),
             mask: self.mask,
             arguments: Strings::new(&program.args).map_err(nul)?,
             environment: Strings::new(&program.env).map_err(nul)?,
         };
         let place = Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()? };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
+        if self.plan.has_hooks() {
+            self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);
+            // Hooks of ours are born where we were.
+            if self.plan.acts.iter().any(|act| matches!(act, Act::Enter(_))) {
+                init::enter_pids("/proc/self/ns/pid")?;
+            }
+        }
         Ok(())
+    }
+
+    fn born(&self) -> Result<&Born, Failed> {
+        self.undo.init.as_ref().ok_or_else(|| Failed::refused("the plan has no clone before this"))
+    }
+
+    fn signals(&self) -> Option<&SignalFd> {
+        self.undo.blocked.as_ref().map(|blocked| &blocked.signals)
+    }
+
+    fn map(&self, maps: &Maps) -> Result<(), Error> {
+        let born = self.born()?;
+        let provide = || {
+            map::write(born.pid, maps)?;
+            map::open_inside(born.pid, &self.plan.handles)
+        };
+        born.provide(provide, || self.died())
     }
 
     fn complete(&mut self, record: Option<&mut Written>) -> Result<(), Error> {
         let (Some(record), Some(born)) = (record, &self.undo.init) else {
             return Err(Failed::refused("the plan completes a record before it has one").into());
         };
-        record.warnings.extend(born.ready(|| self.died())?);
+        record.warnings.extend(born.ready(self.signals(), || self.died())?);
+        if record.init.is_none() {
+            record.init = Some(written(born)?);
+        }
         self.terminal = self.front.take().map(Front::take).transpose()?;
-        let birthmark = born.process.birthmark()?;
-        record.init = Some(Init {
-            pid: born.pid,
-            birthmark,
-            start_time: if birthmark.is_none() { start_time(born.pid)? } else { None },
-        });
         record.phase = Phase::Complete;
         record.created = Moment::now().rfc3339_nano();
-        Ok(self.entry()?.write(record)?)
+        self.entry()?.write(record)?;
+        self.undo.aftermath = Aftermath::of(record);
+        Ok(())
     }
 
     /// The child said nothing and is gone: somebody killed it, and the kernel tells if it was for memory.
@@ -236,6 +277,13 @@ impl Making<'_> {
         self.undo.pid_file = Some(path.to_owned());
         Ok(())
     }
+}
+
+/// Init, as it is written down.
+fn written(born: &Born) -> Result<Init, Failed> {
+    let birthmark = born.process.birthmark()?;
+    let start_time = if birthmark.is_none() { start_time(born.pid)? } else { None };
+    Ok(Init { pid: born.pid, birthmark, start_time })
 }
 
 /// The number alone, without a line's end, put in place by rename: whoever sees the file sees the number.

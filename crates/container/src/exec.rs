@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use init::{Inherited, Report};
 use path::Procfs;
-use plan::{ExecPlan, ExecRequest, Step, compile_exec};
+use plan::{Act, ExecPlan, ExecRequest, Step, compile_exec};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use spec::{Capabilities, Invalid, Process, Spec, Status};
 use sys::{Called, Doing, Errno, Exit, Failed, Mask, Pidfd, Strings, block_signals, restore_mask};
@@ -17,7 +17,7 @@ use crate::join::Others;
 use crate::supervise::follow;
 use crate::terminal::Terminal;
 use crate::undo::end;
-use crate::{Containers, Error, Kind, Known};
+use crate::{Containers, Error, Kind, Known, map};
 
 /// What is asked of `exec`: a process, and what is changed in it.
 #[derive(Clone, Debug, Default)]
@@ -194,6 +194,7 @@ fn prepare(
     let request = ExecRequest {
         id: known.record.id.clone(),
         keep_keyring: known.record.keeps_keyring,
+        other_user_namespace: others.has_users(),
         other_cgroup_namespace: others.cgroup.is_some(),
         preserve_fds: order.preserve_fds,
         detached: order.detached,
@@ -266,6 +267,14 @@ impl Prepared {
         let arguments = Strings::new(&plan.program.args).map_err(nul)?;
         let environment = Strings::new(&plan.program.env).map_err(nul)?;
         let (report, line) = Report::pair()?;
+        for act in &plan.before {
+            match act {
+                Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
+                // Its own, which its child is born with.
+                Act::Score(score) => map::score("self", *score)?,
+                _ => return Err(Failed::refused("exec plans what is for create alone").into()),
+            }
+        }
         self.others.join(init)?;
         let Self { groups, unified, doors, others, proc, pid_file, introduced, console } = self;
         let (console, front) = console.map_or((None, None), |Console { line, front }| (Some(line), front));
@@ -276,6 +285,7 @@ impl Prepared {
             console,
             proc,
             cgroup_namespace: others.cgroup,
+            state: None,
             mask,
             arguments,
             environment,
@@ -314,7 +324,7 @@ impl Joined {
             restore_mask(&mask)?;
         }
         let killed = || Error::new(Kind::Kernel(None), "the process was killed before it was ready");
-        let ready = self.born.ready(killed);
+        let ready = self.born.ready(None, killed);
         if status == Status::Paused {
             block_signals()?;
         }
@@ -327,7 +337,7 @@ impl Joined {
             write_pid(file.directory.as_fd(), &file.name, self.born.pid).doing(|| "write the pid file")?;
             self.has_written = true;
         }
-        self.born.execute()
+        self.born.execute(None)
     }
 
     /// Takes everything back; what could not be is told too.

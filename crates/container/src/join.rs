@@ -45,6 +45,11 @@ impl Others {
         Ok(Self { pid, kinds, cgroup })
     }
 
+    /// Whether its user namespace is another one.
+    pub(crate) fn has_users(&self) -> bool {
+        self.kinds.iter().any(|kind| kind.0 == "user")
+    }
+
     /// Joins all of them but the cgroup namespace: one call on Linux 5.8, one by one before. Our root and working
     /// directory are the container's afterwards; our children are born in its pid namespace.
     ///

@@ -4,6 +4,7 @@
 //! Never:   decides anything, logs, panics, takes a lock, starts another thread; what fails is reported and it exits.
 //! Begin with [`run`].
 
+mod hook;
 mod program;
 mod report;
 mod stdio;
@@ -12,16 +13,17 @@ mod terminal;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use path::{Procfs, Root};
-use plan::{Console, Propagation, PropagationKind, Step, Walk};
-use rootfs::Rootfs;
+use plan::{Console, Hook, Propagation, PropagationKind, Step, Walk};
+use rootfs::{Handles, Rootfs};
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
+use rustix::process::{Signal, getpid, set_parent_process_death_signal, setsid, umask};
 use rustix::system::sethostname;
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
-use spec::NamespaceKind;
+use spec::{NamespaceKind, State, Status};
 use state::Gate;
 use sys::{Called, Doing, Failed, Mask, Newborn, Strings};
 
+pub use hook::{IMPATIENCE, Manner, run_hook, run_hooks};
 pub use report::{Parent, Report, Word};
 use terminal::Terminal;
 
@@ -40,6 +42,8 @@ pub struct Inherited {
     pub proc: Option<Procfs>,
     /// The cgroup namespace to join.
     pub cgroup_namespace: Option<OwnedFd>,
+    /// What hooks are told of the container, where the plan has some for the child.
+    pub state: Option<State>,
     /// The signal mask that the program gets.
     pub mask: Mask,
     /// The program's arguments.
@@ -85,6 +89,7 @@ pub fn run(plan: &Walk<'_>, newborn: Newborn, inherited: Inherited) -> u8 {
         plan,
         newborn,
         inherited,
+        handles: Handles::default(),
         rootfs: None,
         inside: None,
         shared: false,
@@ -104,6 +109,8 @@ struct Child<'a> {
     plan: &'a Walk<'a>,
     newborn: Newborn,
     inherited: Inherited,
+    /// Paths of the host that the parent opened for us.
+    handles: Handles,
     rootfs: Option<Rootfs>,
     /// The root of a child that was born inside.
     inside: Option<Root>,
@@ -117,9 +124,7 @@ struct Child<'a> {
 
 impl Child<'_> {
     fn walk(&mut self) -> Result<(), Failed> {
-        // Whoever kills our parent now, ends us; if that has happened already, the line is closed.
-        set_parent_process_death_signal(Some(Signal::KILL)).called(|| "prctl(PR_SET_PDEATHSIG)")?;
-        self.inherited.report.parent_lives()?;
+        self.follow_parent()?;
         for step in self.plan.steps {
             self.take(step)?;
         }
@@ -133,10 +138,13 @@ impl Child<'_> {
             Step::Join { kind, path } => join(*kind, path),
             Step::OomScore(score) => confine::score(self.proc()?, *score).doing(|| "set oom_score_adj"),
             Step::Session => setsid().map(drop).called(|| "setsid()"),
-            Step::Keyring(name) => join_keyring(name),
+            Step::Await => self.wait_for_parent(),
+            Step::Rule => self.rule(),
+            Step::Keyring { name, others } => join_keyring(name, *others),
             Step::JoinCgroupNamespace => self.join_cgroup_namespace(),
             Step::Inside => self.look_inside(),
             Step::CgroupNamespace => sys::unshare_cgroup(),
+            Step::Clocks(offsets) => self.set_clocks(offsets).doing(|| "make a time namespace"),
             Step::Loopback => sys::loopback_up().doing(|| "bring lo up"),
             Step::Sysctl { path, value } => {
                 confine::tune(self.proc()?, path, value).doing(|| format!("set sysctl {path}"))
@@ -151,6 +159,9 @@ impl Child<'_> {
             Step::SealRoot => self.rootfs()?.seal_root(),
             Step::ReadOnly(path) => self.rootfs()?.protect(path),
             Step::Mask(path) => self.rootfs()?.mask(path),
+            Step::Meet => self.meet(),
+            Step::CreateHook(hook) => self.hook(hook, Status::Creating),
+            Step::StartHook(hook) => self.hook(hook, Status::Created),
             Step::Console(console) => self.open_terminal(console).doing(|| "open a terminal"),
             Step::Pivot => self.pivot(),
             Step::MoveRoot => self.rootfs()?.move_root(),
@@ -190,11 +201,58 @@ impl Child<'_> {
         Rootfs::detach(how).doing(|| format!("make the host's mounts {how}"))
     }
 
+    fn wait_for_parent(&mut self) -> Result<(), Failed> {
+        let handles = self.inherited.report.wait().doing(|| "wait for the maps")?;
+        if handles.len() != self.plan.handles.len() {
+            return Err(Failed::refused("the parent handed over other descriptors than the plan's"));
+        }
+        self.handles = self.plan.handles.iter().cloned().zip(handles).collect();
+        Ok(())
+    }
+
+    /// The kernel takes the signal of our parent's death back from whoever becomes somebody else.
+    fn rule(&mut self) -> Result<(), Failed> {
+        confine::become_root().doing(|| "become root of the user namespace")?;
+        self.follow_parent()
+    }
+
+    /// Whoever kills our parent now, ends us; if that has happened already, the line is closed.
+    fn follow_parent(&self) -> Result<(), Failed> {
+        set_parent_process_death_signal(Some(Signal::KILL)).called(|| "prctl(PR_SET_PDEATHSIG)")?;
+        self.inherited.report.parent_lives()
+    }
+
     fn take_root(&mut self, path: &str) -> Result<(), Failed> {
         // What is made in it gets the modes that the plan says.
         umask(Mode::empty());
-        let rootfs = Rootfs::take(path, self.shared).doing(|| format!("take {path} as the root"))?;
+        let handles = std::mem::take(&mut self.handles);
+        let rootfs = Rootfs::take(path, handles, self.shared).doing(|| format!("take {path} as the root"))?;
         self.rootfs = Some(rootfs);
+        Ok(())
+    }
+
+    fn meet(&mut self) -> Result<(), Failed> {
+        self.inherited.report.meet()?;
+        self.rootfs()?.look_again();
+        Ok(())
+    }
+
+    /// Runs a hook as what we are by now, and in the root as long as that is not ours yet.
+    fn hook(&mut self, hook: &Hook, status: Status) -> Result<(), Failed> {
+        let state = self.inherited.state.as_ref();
+        let state = state.ok_or_else(|| Failed::refused("the plan has hooks that are told nothing"))?;
+        let mask = self.inherited.mask.without(self.plan.unblocked_signals);
+        let manner = Manner {
+            cwd: self.rootfs.as_ref().map(|rootfs| rootfs.root().as_fd()),
+            mask: Some(&mask),
+            environment: Some(&self.inherited.environment),
+            signals: None,
+        };
+        let state = State { status, pid: getpid().as_raw_pid(), ..state.clone() };
+        run_hook(hook, &state, manner)?;
+        if let Some(rootfs) = &mut self.rootfs {
+            rootfs.look_again();
+        }
         Ok(())
     }
 
@@ -216,6 +274,17 @@ impl Child<'_> {
     fn pivot(&mut self) -> Result<(), Failed> {
         let shared = self.shared;
         self.rootfs()?.pivot(shared).doing(|| "pivot into the root")
+    }
+
+    /// The kernel takes offsets as long as nobody lives in the namespace, and lets its maker move in afterwards.
+    fn set_clocks(&mut self, offsets: &[String]) -> Result<(), Failed> {
+        sys::unshare_time()?;
+        if !offsets.is_empty() {
+            self.proc()?.write("self/timens_offsets", &offsets.join("\n"))?;
+        }
+        let path = "/proc/self/ns/time_for_children";
+        let namespace = path::open_host(path, OFlags::RDONLY)?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Time)).called(|| "setns(time)")
     }
 
     fn join_cgroup_namespace(&mut self) -> Result<(), Failed> {
@@ -336,7 +405,7 @@ pub fn enter_pids(path: &str) -> Result<(), Failed> {
     join(NamespaceKind::Pid, path)
 }
 
-fn join_keyring(name: &str) -> Result<(), Failed> {
+fn join_keyring(name: &str, others: bool) -> Result<(), Failed> {
     let name = std::ffi::CString::new(name).map_err(|_| Failed::refused("the id holds a NUL byte"))?;
-    sys::join_keyring(&name).doing(|| "join a session keyring")
+    sys::join_keyring(&name, others).doing(|| "join a session keyring")
 }

@@ -68,39 +68,27 @@ fn process_fields(process: &Process) -> [(bool, &'static str); 5] {
 
 fn first_unbuilt(spec: &Spec) -> Option<String> {
     let process = spec.process.iter().flat_map(process_fields);
-    let hooks = spec.hooks.iter().flat_map(|hooks| {
-        [
-            (!hooks.prestart.is_empty(), "hooks.prestart"),
-            (!hooks.create_runtime.is_empty(), "hooks.createRuntime"),
-            (!hooks.create_container.is_empty(), "hooks.createContainer"),
-            (!hooks.start_container.is_empty(), "hooks.startContainer"),
-            (!hooks.poststart.is_empty(), "hooks.poststart"),
-            (!hooks.poststop.is_empty(), "hooks.poststop"),
-        ]
-    });
     let linux = spec.linux.iter().flat_map(|linux| {
         [
-            (!linux.uid_mappings.is_empty(), "linux.uidMappings"),
-            (!linux.gid_mappings.is_empty(), "linux.gidMappings"),
             (!linux.net_devices.is_empty(), "linux.netDevices"),
             (linux.seccomp.is_some(), "linux.seccomp"),
             (linux.mount_label.as_deref().is_some_and(|s| !s.is_empty()), "linux.mountLabel"),
             (linux.intel_rdt.is_some(), "linux.intelRdt"),
             (linux.memory_policy.is_some(), "linux.memoryPolicy"),
             (linux.personality.is_some(), "linux.personality"),
-            (!linux.time_offsets.is_empty(), "linux.timeOffsets"),
         ]
     });
     let domainname = [(spec.domainname.as_deref().is_some_and(|s| !s.is_empty()), "domainname")];
-    let field = process.chain(domainname).chain(hooks).chain(linux).find(|(asked, _)| *asked);
+    let field = process.chain(domainname).chain(linux).find(|(asked, _)| *asked);
     field.map(|(_, path)| path.to_owned()).or_else(|| unbuilt_namespace(spec)).or_else(|| unbuilt_mount(spec))
 }
 
 fn unbuilt_namespace(spec: &Spec) -> Option<String> {
     let namespaces = spec.linux.iter().flat_map(|linux| linux.namespaces.iter());
     namespaces.enumerate().find_map(|(at, namespace)| match namespace.kind {
-        NamespaceKind::User | NamespaceKind::Time => Some(format!("linux.namespaces[{at}]")),
-        NamespaceKind::Mount if namespace.path.is_some() => Some(format!("linux.namespaces[{at}].path")),
+        NamespaceKind::User | NamespaceKind::Mount if namespace.path.is_some() => {
+            Some(format!("linux.namespaces[{at}].path"))
+        }
         _ => None,
     })
 }

@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use spec::{CAPABILITIES, Flag, MountOption, option};
+use spec::{CAPABILITIES, Flag, IdMapping, MountOption, option};
 
 use crate::compile::Plan;
+use crate::hook::Hook;
+use crate::map::Maps;
 use crate::mount::{Mount, Propagation, PropagationKind, Source};
 use crate::step::{Act, Console, Master, Step};
 
@@ -30,10 +32,16 @@ impl fmt::Display for Plan {
         for step in &self.steps {
             line(to, &step.to_string(), "")?;
         }
-        let Self { program, warnings, .. } = self;
+        let Self { program, later, warnings, .. } = self;
         writeln!(to, "\nthe program\n     {:?} in {}", program.args, plain(&program.cwd))?;
         for pair in &program.env {
             writeln!(to, "     {}", plain(pair))?;
+        }
+        if !later.poststart.is_empty() || !later.poststop.is_empty() {
+            writeln!(to, "\nafterwards")?;
+        }
+        for hook in later.poststart.iter().chain(&later.poststop) {
+            writeln!(to, "     {}", plain(&hook.to_string()))?;
         }
         for warning in warnings {
             writeln!(to, "\nwarning: {}", plain(warning))?;
@@ -68,6 +76,31 @@ impl Plan {
                     kinds.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
                 format!("clone   into new namespaces: {}", kinds.join(" "))
             }
+            Act::Ceiling { kind, hard } => {
+                format!(
+                    "raise   our own limit of {} to {hard}, if it is lower",
+                    format!("{kind:?}").to_lowercase()
+                )
+            }
+            Act::Score(score) => format!("write   its oom_score_adj {score}"),
+            Act::Map(Maps { users, groups }) => {
+                let told = |map: &[IdMapping]| {
+                    let ranges = map.iter().map(|line| {
+                        let IdMapping { container_id, host_id, size } = line;
+                        format!("{container_id}+{size} -> {host_id}")
+                    });
+                    ranges.collect::<Vec<_>>().join(", ")
+                };
+                format!(
+                    "map     users {}; groups {}; hand over {} paths",
+                    told(users),
+                    told(groups),
+                    self.handles.len()
+                )
+            }
+            Act::Meet => "meet    init with its mounts made, record it".to_owned(),
+            Act::Hook(hook) => hook.to_string(),
+            Act::Part => "part    from init".to_owned(),
             Act::Complete => "record  init".to_owned(),
             Act::Console(Master::Socket(path)) => format!("connect the console socket {path}"),
             Act::Console(Master::Us) => "take    the caller's terminal".to_owned(),
@@ -85,10 +118,16 @@ impl Act {
             Self::Group(_) => "kill what is in it, remove it",
             Self::Clone(_) => "kill and reap init",
             Self::Tell(_) => "remove the file",
+            Self::Meet => "run the hooks of poststop",
             Self::Console(Master::Us) => "set it as it was",
             Self::Intend
             | Self::Listen
             | Self::Enter(_)
+            | Self::Ceiling { .. }
+            | Self::Score(_)
+            | Self::Map(_)
+            | Self::Hook(_)
+            | Self::Part
             | Self::Console(_)
             | Self::Introduce(_)
             | Self::Complete => "",
@@ -106,10 +145,19 @@ impl fmt::Display for Step {
             }
             Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
             Self::Session => write!(to, "lead    a session"),
-            Self::Keyring(name) => write!(to, "join    session keyring {name}"),
+            Self::Await => write!(to, "await   the maps of its user namespace, and paths of the host"),
+            Self::Rule => write!(to, "become  root of the user namespace"),
+            Self::Keyring { name, others } => {
+                let whose = if *others { ", which others may search" } else { "" };
+                write!(to, "join    session keyring {name}{whose}")
+            }
             Self::JoinCgroupNamespace => write!(to, "join    cgroup namespace"),
             Self::Inside => write!(to, "root    / as it is"),
             Self::CgroupNamespace => write!(to, "unshare cgroup"),
+            Self::Clocks(offsets) => {
+                write!(to, "enter   a time namespace")?;
+                offsets.iter().try_for_each(|offset| write!(to, ", {offset}"))
+            }
             Self::Loopback => write!(to, "up      lo"),
             Self::Sysctl { path, value } => write!(to, "write   /proc/sys/{path} {value:?}"),
             Self::Detach(how) => write!(to, "make    the host's mounts {how}"),
@@ -121,9 +169,10 @@ impl fmt::Display for Step {
                     0o010_000 => 'p',
                     _ => 'c',
                 };
+                let verb = if node.is_bound { "bind" } else { "node" };
                 write!(
                     to,
-                    "node    {}  {kind} {}:{} {:04o}",
+                    "{verb}    {}  {kind} {}:{} {:04o}",
                     node.path,
                     node.major,
                     node.minor,
@@ -172,7 +221,19 @@ impl fmt::Display for Step {
             Self::Go(path) => write!(to, "go      to {path}"),
             Self::Ready => write!(to, "find    the program, report ready"),
             Self::Gate => write!(to, "wait    for start"),
+            Self::Meet => write!(to, "meet    the parent, wait for its hooks"),
+            Self::CreateHook(hook) | Self::StartHook(hook) => hook.fmt(to),
             Self::Execute => write!(to, "exec    the program"),
+        }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "hook    {} {} {:?}", self.field, self.path, self.args)?;
+        match self.timeout {
+            Some(seconds) => write!(to, " for {seconds} s at most"),
+            None => Ok(()),
         }
     }
 }
@@ -253,6 +314,9 @@ impl fmt::Display for Mount {
             } else if self.clear & bit == bit && !clear.is_empty() {
                 write!(to, " {clear}")?;
             }
+        }
+        if let Some(path) = &self.or_bind {
+            write!(to, ", or bind {path}")?;
         }
         self.propagation.iter().try_for_each(|how| write!(to, " {how}"))
     }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use plan::Later;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use spec::Resources;
 
 /// The version that this build writes, and the newest that it reads.
 pub(crate) const VERSION: u32 = 1;
@@ -34,8 +36,17 @@ pub struct Record<Groups> {
     /// Whether it kept its caller's session keyring.
     #[serde(default)]
     pub keeps_keyring: bool,
+    /// Hooks that are run after `create`.
+    #[serde(default)]
+    pub hooks: Later,
+    /// Whether any hook has been or is about to be run: those of poststop are owed from then on.
+    #[serde(default)]
+    pub hooks_begun: bool,
     /// The cgroups that were or will be made.
     pub cgroup: Groups,
+    /// The limits in force, devices left out: what config.json asked for, and every update since.
+    #[serde(default)]
+    pub limits: Resources,
     /// What was not done as asked, or done by a second way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

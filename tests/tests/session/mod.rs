@@ -1,10 +1,11 @@
 //! Sessions at a terminal, for two runtimes to be compared by what is shown.
 
 use std::fmt::Write;
+use std::time::Instant;
 
 use serde_json::json;
 use tests::pty::{SESSION, Screen, stream};
-use tests::{Bundle, Container, Output, Receiver};
+use tests::{Bundle, Container, LIMIT, Output, Receiver};
 
 /// A session: who sits where, and what is typed at what.
 #[derive(Clone, Copy)]
@@ -43,10 +44,9 @@ pub(crate) const SESSIONS: &[Session] = &[
     Session {
         told: "terminal: run at ours",
         words: &["run", "--bundle", "BUNDLE", "ID"],
-        line: "tty; stty size; read line; echo \"<$line>\"; cat; exit 3",
+        line: "read go; tty; stty size; read line; echo \"<$line>\"; cat; exit 3",
         steps: &[("33 101", "typed\x7f\n"), ("<type>", "more\n\x04")],
     },
-    // runc says how large the window is when the program runs already.
     Session {
         told: "terminal: exec at ours",
         words: &[
@@ -55,21 +55,21 @@ pub(crate) const SESSIONS: &[Session] = &[
             "ID",
             "sh",
             "-c",
-            "tty; while ! stty size 2>&-; do :; done; read line; echo \"<$line>\"; kill -INT $$",
+            "read go; tty; read line; echo \"<$line>\"; kill -INT $$",
         ],
         line: "exec sleep 1000",
-        steps: &[("33 101", "typed\x7f\n")],
+        steps: &[("/dev/pts/0", "typed\x7f\n")],
     },
     Session {
         told: "terminal: Ctrl-C at ours",
         words: &["run", "--bundle", "BUNDLE", "ID"],
-        line: "sh -c 'echo up; sleep 1000'; echo status $?",
+        line: "read go; sh -c 'echo up; sleep 1000'; echo status $?",
         steps: &[("up", "\x03")],
     },
     Session {
         told: "terminal: an editor at ours",
         words: &["run", "--bundle", "BUNDLE", "ID"],
-        line: "printf 'one\\ntwo\\n' > /dev/shm/text; busybox vi /dev/shm/text; cat /dev/shm/text",
+        line: "read go; printf 'one\\ntwo\\n' > /dev/shm/text; busybox vi /dev/shm/text; cat /dev/shm/text",
         steps: &[("1/2 50%", "jdwione more"), ("one more", "\x1b"), ("[Modified]", ":wq\r")],
     },
 ];
@@ -123,9 +123,18 @@ impl Session {
 
     fn at_ours(self, container: &Container<'_>) -> Result<Output, Output> {
         let (mut screen, slave) = Screen::open(33, 101);
+        let before = screen.modes();
         let command = container.command(self.words).launched_by(&SESSION);
         let process = command.stdin(stream(&slave)).stdout(stream(&slave)).spawn();
         drop(slave);
+        // runc's program may run before runc is ready for it: here nothing is shown until the terminal is raw, which
+        // nobody tells, and which is asked again and again.
+        let end = Instant::now() + LIMIT;
+        while screen.modes() == before {
+            assert!(Instant::now() < end, "the terminal does not become raw: {}", process.complaint());
+            std::thread::yield_now();
+        }
+        screen.types("go\n");
         let shown = self.sit(&mut screen);
         let mut outcome = process.outcome()?;
         outcome.stdout = shown;
