@@ -11,6 +11,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod session;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
@@ -23,6 +25,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use session::{SESSIONS, Session};
 use tests::differences::{Difference, Table, hunks, lines, normal, tell};
 use tests::{
     Bundle, Container, LIMIT, Lines, Output, Runtime, Snapshot, channel, figure, gone_within, needs,
@@ -135,6 +138,14 @@ const COMMANDS: &[(Where, &[&str])] = &[
     (Alone, &["create", "--bundle", "BUNDLE", ""]),
     (Alone, &["create", "--bundle", "BUNDLE", ".."]),
     (Alone, &["create", "--bundle", "BUNDLE", "--console-socket", "/nonexistent", "ID"]),
+    (Alone, &["run", "--bundle", "BUNDLE", "--console-socket", "/nonexistent", "ID"]),
+    (Alone, &["run", "--detach", "--bundle", "BUNDLE", "--console-socket", "/nonexistent", "ID"]),
+    (Alone, &["create", "--bundle", "TERMINAL", "ID"]),
+    (Alone, &["create", "--bundle", "TERMINAL", "--console-socket", "/nonexistent/socket", "ID"]),
+    (Alone, &["create", "--bundle", "TERMINAL", "--console-socket", "TERMINAL/config.json", "ID"]),
+    (Alone, &["run", "--detach", "--bundle", "TERMINAL", "ID"]),
+    (Alone, &["run", "--bundle", "TERMINAL", "--console-socket", "/nonexistent", "ID"]),
+    (Everywhere, &["exec", "--tty", "--detach", "ID", "true"]),
     (Alone, &["create", "--bundle", "BUNDLE", "--pid-file", "/nonexistent/pid", "ID"]),
     (Alone, &["create", "--bundle", "BUNDLE", "--preserve-fds", "x", "ID"]),
     (Alone, &["create", "--bundle", "BUNDLE", "--preserve-fds", "5", "ID"]),
@@ -250,6 +261,8 @@ enum Try {
         told: &'static str,
         args: &'static [&'static str],
     },
+    /// Somebody at a terminal.
+    Sat(Session),
     /// `spec`, into an empty directory, and what it wrote.
     Spec {
         words: &'static [&'static str],
@@ -268,7 +281,8 @@ impl Try {
         });
         let programs = PROGRAMS.iter().map(|(told, args)| Self::Program { told, args });
         let specs = [&["spec"] as &[_], &["spec", "--rootless"]].map(|words| Self::Spec { words });
-        commands.chain(programs).chain(specs).collect()
+        let sessions = SESSIONS.iter().map(|session| Self::Sat(*session));
+        commands.chain(programs).chain(sessions).chain(specs).collect()
     }
 
     fn told(self) -> String {
@@ -279,14 +293,14 @@ impl Try {
                 .collect::<Vec<_>>()
                 .join(" "),
             Self::Command { words, .. } | Self::Spec { words } => words.join(" "),
-            Self::Program { told, .. } => told.to_owned(),
+            Self::Program { told, .. } | Self::Sat(Session { told, .. }) => told.to_owned(),
         }
     }
 
     fn state(self) -> State {
         match self {
             Self::Command { state, .. } => state,
-            Self::Program { .. } | Self::Spec { .. } => State::None,
+            Self::Program { .. } | Self::Sat(_) | Self::Spec { .. } => State::None,
         }
     }
 
@@ -300,6 +314,12 @@ impl Try {
                 let output = Ok(container.run());
                 Ok(Seen::of(&output, None, container, &bundle, runtime, None))
             }
+            Self::Sat(session) => {
+                let bundle = session.bundle(bundle);
+                let container = bundle.container(runtime);
+                let output = session.hold(&bundle, &container);
+                Ok(Seen::of(&output, None, container, &bundle, runtime, None))
+            }
             Self::Spec { words } => {
                 let dir = bundle.dir().join("empty");
                 fs::create_dir(&dir).expect("make an empty directory");
@@ -309,7 +329,9 @@ impl Try {
                 Ok(Seen::of(&output, file, container, &bundle, runtime, None))
             }
             Self::Command { words, state } => {
+                let terminal = words.iter().any(|word| word.contains("TERMINAL"));
                 let (bundle, _up) = stage(bundle, state, runtime)?;
+                let bundle = bundle.edit(|config| config["process"]["terminal"] = json!(terminal));
                 let container = bundle.container(runtime);
                 let pid = container.pid();
                 let log = bundle.dir().join("log");
@@ -320,7 +342,7 @@ impl Try {
                     .map(|word| match word.strip_prefix("ID") {
                         Some(rest) => format!("{}{rest}", bundle.id()),
                         None if *word == ".ID" => format!(".{}", bundle.id()),
-                        None => word.replace("LOG", &log).replace("BUNDLE", &dir),
+                        None => word.replace("LOG", &log).replace("BUNDLE", &dir).replace("TERMINAL", &dir),
                     })
                     .collect();
                 let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -97,7 +97,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         handles: Vec::new(),
         own_pids: namespaces.fresh(NamespaceKind::Pid),
         program: program(process),
-        preserve_fds: request.preserve_fds,
+        preserve_fds: request.listen_fds.saturating_add(request.preserve_fds),
         default_signals: host.ignored_signals,
         unblocked_signals: UNBLOCKED,
         manner: Manner::of(spec),
@@ -106,6 +106,11 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         warnings: cgroup.warnings.clone(),
         cgroup,
     };
+    if request.listen_fds > 0 {
+        // The program is process 1 of its pid namespace; where it is not, it is told the same, as runc tells it.
+        plan.program.set("LISTEN_FDS", &request.listen_fds.to_string());
+        plan.program.set("LISTEN_PID", "1");
+    }
     plan.enter_namespaces(process, linux, &namespaces, request)?;
     plan.build_root(spec, host, request, &namespaces, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
@@ -260,6 +265,18 @@ pub(crate) fn program(process: &Process) -> Program {
         env.retain(|pair| !pair.starts_with("HOME="));
     }
     Program { args: process.args.clone(), env, cwd: clean::absolute(&process.cwd) }
+}
+
+impl Program {
+    /// Sets a variable, in the place of one of this name.
+    fn set(&mut self, name: &str, value: &str) {
+        let pair = format!("{name}={value}");
+        let is_it = |known: &&mut String| known.split_once('=').is_some_and(|(known, _)| known == name);
+        match self.env.iter_mut().find(is_it) {
+            Some(known) => *known = pair,
+            None => self.env.push(pair),
+        }
+    }
 }
 
 fn has_home(env: &[String]) -> bool {
