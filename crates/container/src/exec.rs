@@ -195,6 +195,7 @@ fn prepare(
         id: known.record.id.clone(),
         keep_keyring: known.record.keeps_keyring,
         other_cgroup_namespace: others.cgroup.is_some(),
+        filter: known.record.filter.clone(),
         preserve_fds: order.preserve_fds,
         detached: order.detached,
         console_socket: order.console_socket.clone(),

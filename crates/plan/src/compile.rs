@@ -10,7 +10,7 @@ use crate::hook::{Later, Moments};
 use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
 use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
-use crate::{Host, Refused, Request, clean, console, device};
+use crate::{Filter, Host, Refused, Request, clean, console, device, seccomp};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -75,6 +75,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         format!("{}/{}", request.bundle, root.path)
     };
     let moments = Moments::of(spec);
+    let filter = Filtered::of(seccomp::compile(linux.seccomp.as_ref())?, process);
     let mut plan = Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -97,7 +98,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     plan.enter_namespaces(process, linux, &namespaces, request)?;
     plan.build_root(spec, host, request, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
-    let (steps, warnings) = confine_process(process, host, &plan.program, Some(umask));
+    let (steps, warnings) = confine_process(process, host, &plan.program, Some(umask), filter.early);
     plan.steps.extend(steps);
     plan.warnings.extend(warnings);
     plan.steps.push(Step::Ready);
@@ -105,6 +106,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         plan.steps.push(Step::Gate);
     }
     plan.steps.extend(moments.before_program);
+    plan.steps.extend(filter.late);
     plan.steps.push(Step::Execute);
     Ok(plan)
 }
@@ -207,6 +209,14 @@ impl Plan {
         }
     }
 
+    /// The system call filter, if there is one.
+    pub fn filter(&self) -> Option<&Filter> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Filter(filter) => Some(filter),
+            _ => None,
+        })
+    }
+
     /// Whether any hook is to be run, now or later.
     pub fn has_hooks(&self) -> bool {
         let Later { poststart, poststop } = &self.later;
@@ -291,6 +301,24 @@ impl Plan {
     }
 }
 
+/// When the filter is loaded: with no new privileges anybody may do it, so it comes last of all, and the program's profile
+/// need not allow what we do on the way. Otherwise it takes a capability that is about to be dropped.
+pub(crate) struct Filtered {
+    pub(crate) early: Option<Step>,
+    pub(crate) late: Option<Step>,
+}
+
+impl Filtered {
+    pub(crate) fn of(filter: Option<Filter>, process: &Process) -> Self {
+        let step = filter.map(Step::Filter);
+        if process.no_new_privileges {
+            Self { early: None, late: step }
+        } else {
+            Self { early: step, late: None }
+        }
+    }
+}
+
 /// What the process gives up and becomes, the same for a container's first and for those that join it later. Without
 /// `umask` it keeps its own.
 pub(crate) fn confine_process(
@@ -298,6 +326,7 @@ pub(crate) fn confine_process(
     host: &Host,
     program: &Program,
     umask: Option<u32>,
+    filter: Option<Step>,
 ) -> (Vec<Step>, Vec<String>) {
     let (mut steps, mut warnings) = (Vec::new(), Vec::new());
     if !has_home(&program.env) {
@@ -310,6 +339,7 @@ pub(crate) fn confine_process(
     if process.no_new_privileges {
         steps.push(Step::NoNewPrivileges);
     }
+    steps.extend(filter);
     let user = &process.user;
     let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
     // Without the object there are none, as with runc: not those that our caller happens to have.

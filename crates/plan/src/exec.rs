@@ -3,9 +3,9 @@
 use serde::Serialize;
 use spec::Process;
 
-use crate::compile::{UNBLOCKED, confine_process, program};
+use crate::compile::{Filtered, UNBLOCKED, confine_process, program};
 use crate::step::{Master, Program, Step, Walk};
-use crate::{Host, Refused, console, refuse};
+use crate::{Filter, Host, Refused, console, refuse};
 
 /// What is asked beside the process itself.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,8 @@ pub struct ExecRequest {
     pub keep_keyring: bool,
     /// Whether the container has a cgroup namespace that is not ours.
     pub other_cgroup_namespace: bool,
+    /// The container's system call filter.
+    pub filter: Option<Filter>,
     /// Descriptors from 3 on that the program keeps.
     pub preserve_fds: u32,
     /// Whether nobody of ours stays with the process.
@@ -59,9 +61,12 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     }
     steps.push(Step::Inside);
     steps.extend(console::step(process, false));
-    let (confining, warnings) = confine_process(process, host, &program, process.user.umask);
+    let filter = Filtered::of(request.filter.clone(), process);
+    let (confining, warnings) = confine_process(process, host, &program, process.user.umask, filter.early);
     steps.extend(confining);
-    steps.extend([Step::Ready, Step::Execute]);
+    steps.push(Step::Ready);
+    steps.extend(filter.late);
+    steps.push(Step::Execute);
     Ok(ExecPlan {
         steps,
         master,

@@ -15,6 +15,7 @@ mod host;
 mod mount;
 mod refuse;
 pub mod resources;
+mod seccomp;
 mod step;
 mod tell;
 
@@ -24,4 +25,5 @@ pub use hook::{Hook, Later};
 pub use host::{Host, Request};
 pub use mount::{Mount, Propagation, PropagationKind, Source};
 pub use refuse::Refused;
+pub use seccomp::Filter;
 pub use step::{Act, Capabilities, Console, Master, Node, Program, Step, Walk};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, RlimitKind};
 
+use crate::Filter;
 use crate::hook::Hook;
 use crate::mount::{Mount, Propagation};
 
@@ -137,6 +138,8 @@ pub enum Step {
     Umask(u32),
     /// Gives up gaining privileges by execve(2), for ever.
     NoNewPrivileges,
+    /// Has its system calls filtered from here on, for ever.
+    Filter(Filter),
     /// Drops capabilities from the bounding set: bit n for capability n.
     Bound(u64),
     /// Becomes user and group, with these supplementary groups.

@@ -160,6 +160,7 @@ impl fmt::Display for Step {
             }
             Self::Umask(mask) => write!(to, "umask   {mask:04o}"),
             Self::NoNewPrivileges => write!(to, "lock    no new privileges"),
+            Self::Filter(filter) => filter.fmt(to),
             Self::Bound(dropped) => write!(to, "drop    from the bounding set: {}", Bits(*dropped)),
             Self::Become { uid, gid, groups } => {
                 write!(to, "become  {uid}:{gid}")?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plan::Later;
+use plan::{Filter, Later};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,9 @@ pub struct Record<Groups> {
     /// Whether it kept its caller's session keyring.
     #[serde(default)]
     pub keeps_keyring: bool,
+    /// The system call filter, which every process that joins gets too.
+    #[serde(default)]
+    pub filter: Option<Filter>,
     /// Hooks that are run after `create`.
     #[serde(default)]
     pub hooks: Later,
