@@ -2,12 +2,14 @@
 
 mod attempt;
 mod exec;
+mod update;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use attempt::{Try, User, Volume};
 pub use exec::Exec;
+pub use update::{Limits, Update};
 
 use crate::complete::Shell;
 use crate::flags::{self, GLOBAL, Given, Misuse, Verb, boolean, text};
@@ -155,6 +157,8 @@ pub enum Command {
     },
     /// Run a command in a throw-away container.
     Try(Try),
+    /// Change the limits of a container.
+    Update(Update),
     /// Print the version.
     Version,
 }
@@ -311,6 +315,7 @@ impl Command {
             "start" => Self::Start { id: word()? },
             "state" => Self::State { id: word()? },
             "try" => Self::Try(Try::of(given, words)?),
+            "update" => Self::Update(Update::of(given, word()?)?),
             other => return Err(Misuse::unbuilt(other)),
         })
     }

@@ -3,7 +3,7 @@
 use plan::{Host, Plan, Request};
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use rustix::process::{chdir, getcwd};
-use spec::Spec;
+use spec::{Resources, Spec};
 use sys::{Called, Doing, Errno, read_whole};
 
 use crate::{Error, Kind};
@@ -66,6 +66,23 @@ fn enter(bundle: Option<&str>) -> Result<String, Error> {
     }
     let here = getcwd(Vec::new()).called(|| "getcwd()").doing(|| "open the bundle")?;
     here.into_string().map_err(|_| Error::new(Kind::Invalid, "the bundle's path is not UTF-8"))
+}
+
+/// Reads a document of limits, as `update` takes it: the `linux.resources` of a config.json. `-` is standard input.
+pub fn read_resources(path: &str) -> Result<Resources, Error> {
+    let (name, text) = match path {
+        "-" => ("standard input", read_stream()?),
+        path => (path, read_document(path, &format!("{path}: there is no such file"))?),
+    };
+    Resources::parse(&text).map_err(|invalid| Error::new(Kind::Invalid, format!("{name}: {invalid}")))
+}
+
+fn read_stream() -> Result<Vec<u8>, Error> {
+    let text = read_whole(rustix::stdio::stdin(), "standard input", 4096, LARGEST)?;
+    if text.len() > LARGEST {
+        return Err(Error::new(Kind::Invalid, format!("standard input: has more than {LARGEST} bytes")));
+    }
+    Ok(text)
 }
 
 /// A document as it stands in a file; `missing` tells that there is no such file.

@@ -7,6 +7,7 @@ use spec::{Linux, NamespaceKind, Process, Spec};
 
 use crate::cgroup::{self, CgroupPlan};
 use crate::hook::{Later, Moments};
+use crate::map::{self, Maps};
 use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
 use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
@@ -29,6 +30,8 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// Namespaces that init is born into, new.
     pub namespaces: Vec<NamespaceKind>,
+    /// Paths of the host that the child needs and may not be able to reach: their handles are the parent's to open.
+    pub handles: Vec<String>,
     /// Whether init is the first process of a pid namespace: its death is then everybody's.
     pub own_pids: bool,
     /// What is executed at the end.
@@ -60,6 +63,9 @@ pub(crate) const UNBLOCKED: u64 = {
     set
 };
 
+/// Whoever comes into a user namespace has every capability there, whatever its maker had: all that we know.
+pub(crate) const EVERY: u64 = (1 << spec::CAPABILITIES.len()) - 1;
+
 /// Compiles a checked document (see `Spec::check`). Pure: no file, no clock, no system call.
 pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refused> {
     let root = spec.root.as_ref().ok_or_else(|| Refused::new("root", "is missing"))?;
@@ -68,6 +74,10 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     let linux = spec.linux.as_ref().unwrap_or(&empty);
     refuse::unbuilt(spec)?;
     let namespaces = Namespaces::sort(linux)?;
+    let maps = Maps::of(linux)?;
+    if let Some(maps) = &maps {
+        maps.check(spec, process)?;
+    }
     let cgroup = cgroup::compile(spec, &host.cgroups, &request.id)?;
     let rootfs = if root.path.starts_with('/') {
         root.path.clone()
@@ -83,6 +93,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         acts: Vec::new(),
         steps: Vec::new(),
         namespaces: namespaces.born.clone(),
+        handles: Vec::new(),
         own_pids: namespaces.fresh(NamespaceKind::Pid),
         program: program(process),
         preserve_fds: request.preserve_fds,
@@ -93,21 +104,28 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         warnings: cgroup.warnings.clone(),
         cgroup,
     };
-    let master = console::master(process, request.detached, request.console_socket.as_ref())?;
-    plan.acts = acts(&plan, &namespaces, &moments, master, request);
     plan.enter_namespaces(process, linux, &namespaces, request)?;
-    plan.build_root(spec, host, request, &moments)?;
+    plan.build_root(spec, host, request, &namespaces, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
-    let (steps, warnings) = confine_process(process, host, &plan.program, Some(umask), filter.early);
+    let bounding = if namespaces.users { host.bounding | EVERY } else { host.bounding };
+    let (steps, warnings) = confine_process(process, bounding, &plan.program, Some(umask), filter.early);
     plan.steps.extend(steps);
     plan.warnings.extend(warnings);
+    if namespaces.has_neighbours() {
+        conceal(&mut plan.steps);
+    }
     plan.steps.push(Step::Ready);
     if request.gated {
         plan.steps.push(Step::Gate);
     }
-    plan.steps.extend(moments.before_program);
+    plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.extend(filter.late);
     plan.steps.push(Step::Execute);
+    if maps.is_some() {
+        plan.handles = handles(&plan);
+    }
+    let master = console::master(process, request.detached, request.console_socket.as_ref())?;
+    plan.acts = acts(&plan, &namespaces, process, maps, &moments, master, request);
     Ok(plan)
 }
 
@@ -115,17 +133,28 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
 struct Namespaces<'a> {
     born: Vec<NamespaceKind>,
     cgroup: bool,
+    time: bool,
     joined: Vec<(NamespaceKind, &'a str)>,
+    /// Whether there is a user namespace among them.
+    users: bool,
 }
 
 impl<'a> Namespaces<'a> {
     fn sort(linux: &'a Linux) -> Result<Self, Refused> {
-        let mut sorted = Self { born: Vec::new(), cgroup: false, joined: Vec::new() };
+        let mut sorted = Self {
+            born: Vec::new(),
+            cgroup: false,
+            time: false,
+            joined: Vec::new(),
+            users: map::has_users(linux),
+        };
         for namespace in &linux.namespaces {
             match (&namespace.path, namespace.kind) {
                 (Some(path), kind) if !path.is_empty() => sorted.joined.push((kind, path)),
                 // Its roots are the cgroups that a process is in, so it comes after joining them.
                 (_, NamespaceKind::Cgroup) => sorted.cgroup = true,
+                // Its clocks are set by whoever makes it, before anybody lives in it: no clone(2) could.
+                (_, NamespaceKind::Time) => sorted.time = true,
                 (_, kind) => sorted.born.push(kind),
             }
         }
@@ -137,6 +166,11 @@ impl<'a> Namespaces<'a> {
                 "a mount namespace is needed: without one every mount would be the host's",
             ))
         }
+    }
+
+    /// Whether processes that are none of ours may see the child before it is the program.
+    fn has_neighbours(&self) -> bool {
+        !self.joined.is_empty() || !self.fresh(NamespaceKind::Pid)
     }
 
     fn fresh(&self, kind: NamespaceKind) -> bool {
@@ -151,6 +185,8 @@ impl<'a> Namespaces<'a> {
 fn acts(
     plan: &Plan,
     namespaces: &Namespaces<'_>,
+    process: &Process,
+    maps: Option<Maps>,
     moments: &Moments,
     master: Option<Master>,
     request: &Request,
@@ -162,7 +198,15 @@ fn acts(
     }
     acts.extend(master.map(Act::Console));
     acts.extend(namespaces.joined(NamespaceKind::Pid).map(|path| Act::Enter(path.to_owned())));
+    if namespaces.users {
+        let limits = process.rlimits.iter();
+        acts.extend(limits.map(|limit| Act::Ceiling { kind: limit.kind, hard: limit.hard }));
+    }
     acts.push(Act::Clone(plan.namespaces.clone()));
+    if namespaces.users {
+        acts.extend(process.oom_score_adj.map(Act::Score));
+    }
+    acts.extend(maps.map(Act::Map));
     if moments.meets() {
         acts.push(Act::Meet);
         acts.extend(moments.outside.iter().cloned());
@@ -172,6 +216,24 @@ fn acts(
     acts.extend(request.pidfd_socket.clone().map(Act::Introduce));
     acts.extend(request.pid_file.clone().map(Act::Tell));
     acts
+}
+
+/// From before it joins anything on, nobody beside it looks into the child, which is ours still: its memory, and what it
+/// has open (CVE-2016-9962). Its `oom_score_adj` is written before that, since its files in /proc are the host's then.
+fn conceal(steps: &mut Vec<Step>) {
+    let join = steps.iter().position(|step| matches!(step, Step::Join { .. }));
+    let score = steps.iter().position(|step| matches!(step, Step::OomScore(_))).map(|at| at + 1);
+    steps.insert(join.or(score).unwrap_or(0), Step::Conceal);
+    conceal_again(steps);
+}
+
+/// Where ids change, the kernel makes of a process what `fs.suid_dumpable` says, and that may be "to be traced".
+pub(crate) fn conceal_again(steps: &mut Vec<Step>) {
+    let changes =
+        |step: &Step| matches!(step, Step::Become { .. } | Step::Join { kind: NamespaceKind::User, .. });
+    for at in (0..steps.len()).rev().filter(|&at| steps.get(at).is_some_and(changes)).collect::<Vec<_>>() {
+        steps.insert(at + 1, Step::Conceal);
+    }
 }
 
 pub(crate) fn program(process: &Process) -> Program {
@@ -202,6 +264,7 @@ impl Plan {
     pub fn walk(&self) -> Walk<'_> {
         Walk {
             steps: &self.steps,
+            handles: &self.handles,
             cwd: &self.program.cwd,
             preserve_fds: self.preserve_fds,
             default_signals: self.default_signals,
@@ -241,15 +304,23 @@ impl Plan {
             steps.push(Step::JoinGroups);
         }
         steps.push(Step::AllCpus);
-        steps.extend(process.oom_score_adj.map(Step::OomScore));
+        if !namespaces.users {
+            steps.extend(process.oom_score_adj.map(Step::OomScore));
+        }
         steps.push(Step::Session);
-        if !request.keep_keyring {
-            steps.push(Step::Keyring(format!("_ses.{}", request.id)));
+        if !namespaces.users {
+            steps.extend(keyring(request, false));
         }
         let joined = namespaces.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid);
         steps.extend(joined.map(|&(kind, path)| Step::Join { kind, path: path.to_owned() }));
         if namespaces.cgroup {
             steps.push(Step::CgroupNamespace);
+        }
+        if namespaces.time {
+            let line = |(clock, offset): (&String, &spec::TimeOffset)| {
+                format!("{clock} {} {}", offset.secs, offset.nanosecs)
+            };
+            steps.push(Step::Clocks(linux.time_offsets.iter().map(line).collect()));
         }
         if namespaces.fresh(NamespaceKind::Network) {
             steps.push(Step::Loopback);
@@ -268,18 +339,26 @@ impl Plan {
         spec: &Spec,
         host: &Host,
         request: &Request,
+        namespaces: &Namespaces<'_>,
         moments: &Moments,
     ) -> Result<(), Refused> {
         let empty = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&empty);
         let (detach, afterwards) = root_propagation(linux)?;
-        let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup))?;
+        // A new sysfs shows a network namespace, and is for those alone who rule it.
+        let or_bind = namespaces.users && !namespaces.fresh(NamespaceKind::Network);
+        let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup), or_bind)?;
         let steps = &mut self.steps;
         steps.push(Step::Detach(detach));
+        if namespaces.users {
+            // What needs the owner of the host's files has been done: from here on they are somebody else's.
+            steps.extend([Step::Await, Step::Rule]);
+            steps.extend(keyring(request, true));
+        }
         steps.push(Step::Root(self.rootfs.clone()));
         steps.extend(mounts.steps);
         if !mounts.dev_is_bound {
-            steps.extend(device::compile(spec, host.has_kcore)?);
+            steps.extend(device::compile(spec, host.has_kcore, namespaces.users)?);
         }
         // Hooks may bind more into the root: it is whole, not sealed yet, and nothing in it is covered.
         if moments.meets() {
@@ -319,11 +398,11 @@ impl Filtered {
     }
 }
 
-/// What the process gives up and becomes, the same for a container's first and for those that join it later. Without
-/// `umask` it keeps its own.
+/// What the process gives up and becomes, the same for a container's first and for those that join it later.
+/// `bounding_now` is what it can give up. Without `umask` it keeps its own.
 pub(crate) fn confine_process(
     process: &Process,
-    host: &Host,
+    bounding_now: u64,
     program: &Program,
     umask: Option<u32>,
     filter: Option<Step>,
@@ -378,11 +457,28 @@ pub(crate) fn confine_process(
     if !unknown.is_empty() {
         warnings.push(format!("process.capabilities: ignoring unknown {}", unknown.join(", ")));
     }
-    let dropped = host.bounding & !bounding;
+    let dropped = bounding_now & !bounding;
     steps.extend((dropped != 0).then_some(Step::Bound(dropped)));
     steps.push(identity);
     steps.push(Step::Capabilities(kept));
     (steps, warnings)
+}
+
+/// The host's paths that a child has to reach: its root, what is bound, nodes of devices; each once.
+fn handles(plan: &Plan) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let paths = plan.steps.iter().filter_map(|step| match step {
+        Step::Root(path) => Some(path),
+        Step::Mount(mount) => mount.host_path(),
+        Step::Node(node) if node.is_bound => Some(&node.path),
+        _ => None,
+    });
+    paths.filter(|path| seen.insert(path.as_str())).cloned().collect()
+}
+
+fn keyring(request: &Request, others: bool) -> Option<Step> {
+    let name = || format!("_ses.{}", request.id);
+    (!request.keep_keyring).then(|| Step::Keyring { name: name(), others })
 }
 
 /// What the copied host's mounts become, and what `/` becomes inside.

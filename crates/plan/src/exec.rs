@@ -3,8 +3,8 @@
 use serde::Serialize;
 use spec::Process;
 
-use crate::compile::{Filtered, UNBLOCKED, confine_process, program};
-use crate::step::{Master, Program, Step, Walk};
+use crate::compile::{EVERY, Filtered, UNBLOCKED, conceal_again, confine_process, program};
+use crate::step::{Act, Master, Program, Step, Walk};
 use crate::{Filter, Host, Refused, console, refuse};
 
 /// What is asked beside the process itself.
@@ -14,6 +14,8 @@ pub struct ExecRequest {
     pub id: String,
     /// Whether the container kept its caller's session keyring.
     pub keep_keyring: bool,
+    /// Whether the container has a user namespace that is not ours.
+    pub other_user_namespace: bool,
     /// Whether the container has a cgroup namespace that is not ours.
     pub other_cgroup_namespace: bool,
     /// The container's system call filter.
@@ -29,6 +31,8 @@ pub struct ExecRequest {
 /// What the new process does. Its parent has joined the namespaces before it was born.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExecPlan {
+    /// What the parent does before it joins the namespaces.
+    pub before: Vec<Act>,
     /// The child's steps, in order.
     pub steps: Vec<Step>,
     /// Who gets the master end of its terminal; none where it has none.
@@ -51,10 +55,21 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
     let program = program(process);
     let mut steps = vec![Step::JoinGroups, Step::AllCpus];
-    steps.extend(process.oom_score_adj.map(Step::OomScore));
+    let mut before = Vec::new();
+    if request.other_user_namespace {
+        let limits = process.rlimits.iter();
+        before.extend(limits.map(|limit| Act::Ceiling { kind: limit.kind, hard: limit.hard }));
+        before.extend(process.oom_score_adj.map(Act::Score));
+    } else {
+        steps.extend(process.oom_score_adj.map(Step::OomScore));
+    }
     steps.push(Step::Session);
+    if request.other_user_namespace {
+        steps.push(Step::Rule);
+    }
     if !request.keep_keyring {
-        steps.push(Step::Keyring(format!("_ses.{}", request.id)));
+        let name = format!("_ses.{}", request.id);
+        steps.push(Step::Keyring { name, others: request.other_user_namespace });
     }
     if request.other_cgroup_namespace {
         steps.push(Step::JoinCgroupNamespace);
@@ -62,12 +77,16 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     steps.push(Step::Inside);
     steps.extend(console::step(process, false));
     let filter = Filtered::of(request.filter.clone(), process);
-    let (confining, warnings) = confine_process(process, host, &program, process.user.umask, filter.early);
+    let bounding = if request.other_user_namespace { host.bounding | EVERY } else { host.bounding };
+    let (confining, warnings) =
+        confine_process(process, bounding, &program, process.user.umask, filter.early);
     steps.extend(confining);
+    conceal_again(&mut steps);
     steps.push(Step::Ready);
     steps.extend(filter.late);
     steps.push(Step::Execute);
     Ok(ExecPlan {
+        before,
         steps,
         master,
         program,
@@ -82,6 +101,7 @@ impl ExecPlan {
     pub fn walk(&self) -> Walk<'_> {
         Walk {
             steps: &self.steps,
+            handles: &[],
             cwd: &self.program.cwd,
             preserve_fds: self.preserve_fds,
             default_signals: self.default_signals,

@@ -21,8 +21,20 @@ pub struct Mount {
     pub set: u64,
     /// `MOUNT_ATTR_*` bits that were asked to be clear.
     pub clear: u64,
+    /// What of the host is bound there with all that is mounted below it, where the kernel permits no mount of its own.
+    pub or_bind: Option<String>,
     /// Propagation changes, in order, once it is attached.
     pub propagation: Vec<Propagation>,
+}
+
+impl Mount {
+    /// The path of the host that is bound, or may be.
+    pub fn host_path(&self) -> Option<&String> {
+        match &self.source {
+            Source::Bind { path, .. } => Some(path),
+            Source::New { .. } => self.or_bind.as_ref(),
+        }
+    }
 }
 
 /// What is mounted.
@@ -184,6 +196,7 @@ pub(crate) fn compile(
     spec: &Spec,
     bundle: &str,
     cgroups: (&HostCgroups, &CgroupPlan),
+    binds_sys: bool,
 ) -> Result<Mounts, Refused> {
     let mut mounts = Mounts { steps: Vec::new(), seals: Vec::new(), dev_is_bound: false };
     for (index, mount) in spec.mounts.iter().enumerate() {
@@ -203,6 +216,9 @@ pub(crate) fn compile(
             ));
         } else {
             mounts.fresh(kind, mount.source.as_deref().unwrap_or("none"), target, options);
+            if let ("sysfs", true, Some(Step::Mount(last))) = (kind, binds_sys, mounts.steps.last_mut()) {
+                last.or_bind = Some("/sys".to_owned());
+            }
         }
     }
     Ok(mounts)
@@ -301,7 +317,7 @@ impl Mounts {
     }
 
     fn push(&mut self, target: String, source: Source, set: u64, clear: u64, propagation: Vec<Propagation>) {
-        self.steps.push(Step::Mount(Mount { target, source, set, clear, propagation }));
+        self.steps.push(Step::Mount(Mount { target, source, set, clear, or_bind: None, propagation }));
     }
 }
 

@@ -71,8 +71,6 @@ fn first_unbuilt(spec: &Spec) -> Option<String> {
     let process = spec.process.iter().flat_map(process_fields);
     let linux = spec.linux.iter().flat_map(|linux| {
         [
-            (!linux.uid_mappings.is_empty(), "linux.uidMappings"),
-            (!linux.gid_mappings.is_empty(), "linux.gidMappings"),
             (!linux.net_devices.is_empty(), "linux.netDevices"),
             (
                 linux.seccomp.as_ref().is_some_and(|filter| filter.listener_path.is_some()),
@@ -82,7 +80,6 @@ fn first_unbuilt(spec: &Spec) -> Option<String> {
             (linux.intel_rdt.is_some(), "linux.intelRdt"),
             (linux.memory_policy.is_some(), "linux.memoryPolicy"),
             (linux.personality.is_some(), "linux.personality"),
-            (!linux.time_offsets.is_empty(), "linux.timeOffsets"),
         ]
     });
     let domainname = [(spec.domainname.as_deref().is_some_and(|s| !s.is_empty()), "domainname")];
@@ -93,8 +90,9 @@ fn first_unbuilt(spec: &Spec) -> Option<String> {
 fn unbuilt_namespace(spec: &Spec) -> Option<String> {
     let namespaces = spec.linux.iter().flat_map(|linux| linux.namespaces.iter());
     namespaces.enumerate().find_map(|(at, namespace)| match namespace.kind {
-        NamespaceKind::User | NamespaceKind::Time => Some(format!("linux.namespaces[{at}]")),
-        NamespaceKind::Mount if namespace.path.is_some() => Some(format!("linux.namespaces[{at}].path")),
+        NamespaceKind::User | NamespaceKind::Mount if namespace.path.is_some() => {
+            Some(format!("linux.namespaces[{at}].path"))
+        }
         _ => None,
     })
 }

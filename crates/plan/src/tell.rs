@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use spec::{CAPABILITIES, Flag, MountOption, option};
+use spec::{CAPABILITIES, Flag, IdMapping, MountOption, option};
 
 use crate::compile::Plan;
 use crate::hook::Hook;
+use crate::map::Maps;
 use crate::mount::{Mount, Propagation, PropagationKind, Source};
 use crate::step::{Act, Console, Master, Step};
 
@@ -75,6 +76,28 @@ impl Plan {
                     kinds.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
                 format!("clone   into new namespaces: {}", kinds.join(" "))
             }
+            Act::Ceiling { kind, hard } => {
+                format!(
+                    "raise   our own limit of {} to {hard}, if it is lower",
+                    format!("{kind:?}").to_lowercase()
+                )
+            }
+            Act::Score(score) => format!("write   its oom_score_adj {score}"),
+            Act::Map(Maps { users, groups }) => {
+                let told = |map: &[IdMapping]| {
+                    let ranges = map.iter().map(|line| {
+                        let IdMapping { container_id, host_id, size } = line;
+                        format!("{container_id}+{size} -> {host_id}")
+                    });
+                    ranges.collect::<Vec<_>>().join(", ")
+                };
+                format!(
+                    "map     users {}; groups {}; hand over {} paths",
+                    told(users),
+                    told(groups),
+                    self.handles.len()
+                )
+            }
             Act::Meet => "meet    init with its mounts made, record it".to_owned(),
             Act::Hook(hook) => hook.to_string(),
             Act::Part => "part    from init".to_owned(),
@@ -100,6 +123,9 @@ impl Act {
             Self::Intend
             | Self::Listen
             | Self::Enter(_)
+            | Self::Ceiling { .. }
+            | Self::Score(_)
+            | Self::Map(_)
             | Self::Hook(_)
             | Self::Part
             | Self::Console(_)
@@ -117,12 +143,22 @@ impl fmt::Display for Step {
             Self::Join { kind, path } => {
                 write!(to, "join    {} namespace {path}", format!("{kind:?}").to_lowercase())
             }
+            Self::Conceal => write!(to, "hide    from its neighbours"),
             Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
             Self::Session => write!(to, "lead    a session"),
-            Self::Keyring(name) => write!(to, "join    session keyring {name}"),
+            Self::Await => write!(to, "await   the maps of its user namespace, and paths of the host"),
+            Self::Rule => write!(to, "become  root of the user namespace"),
+            Self::Keyring { name, others } => {
+                let whose = if *others { ", which others may search" } else { "" };
+                write!(to, "join    session keyring {name}{whose}")
+            }
             Self::JoinCgroupNamespace => write!(to, "join    cgroup namespace"),
             Self::Inside => write!(to, "root    / as it is"),
             Self::CgroupNamespace => write!(to, "unshare cgroup"),
+            Self::Clocks(offsets) => {
+                write!(to, "enter   a time namespace")?;
+                offsets.iter().try_for_each(|offset| write!(to, ", {offset}"))
+            }
             Self::Loopback => write!(to, "up      lo"),
             Self::Sysctl { path, value } => write!(to, "write   /proc/sys/{path} {value:?}"),
             Self::Detach(how) => write!(to, "make    the host's mounts {how}"),
@@ -134,9 +170,10 @@ impl fmt::Display for Step {
                     0o010_000 => 'p',
                     _ => 'c',
                 };
+                let verb = if node.is_bound { "bind" } else { "node" };
                 write!(
                     to,
-                    "node    {}  {kind} {}:{} {:04o}",
+                    "{verb}    {}  {kind} {}:{} {:04o}",
                     node.path,
                     node.major,
                     node.minor,
@@ -279,6 +316,9 @@ impl fmt::Display for Mount {
             } else if self.clear & bit == bit && !clear.is_empty() {
                 write!(to, " {clear}")?;
             }
+        }
+        if let Some(path) = &self.or_bind {
+            write!(to, ", or bind {path}")?;
         }
         self.propagation.iter().try_for_each(|how| write!(to, " {how}"))
     }

@@ -24,20 +24,20 @@ impl Rootfs {
                 let (place, is_new) = self.place_fresh(kind, &mount.target)?;
                 let data = if is_new { data.into() } else { with_mode(kind, data, &place)? };
                 let fresh = Fresh { kind, name, flags, data: &data, set: mount.set };
-                let make = |rootfs: &mut Self| {
+                let mounted = |rootfs: &mut Self| {
                     let tree = fresh.make(&mut rootfs.spent, rootfs.stage.is_some())?;
                     tree.attach(&place, rootfs.stage.as_ref())
                 };
-                (self.either_way(make)?, place)
-            }
-            Source::Bind { path, recursive } => self.either_way(|rootfs| {
-                let mut tree = attach::clone_tree(path, *recursive, rootfs.stage.is_some())?;
-                if mount.set | mount.clear != 0 {
-                    tree.change(mount.set, mount.clear)?;
+                let otherwise = mount.or_bind.as_deref();
+                let made = if otherwise.is_some() { mounted(self) } else { self.either_way(mounted) };
+                match (made, otherwise) {
+                    (Err(failed), Some(path)) if failed.errno() == Some(Errno::PERM) => {
+                        self.bind(path, true, mount)?
+                    }
+                    (made, _) => (made?, place),
                 }
-                let place = rootfs.place_bind(&tree, &mount.target)?;
-                Ok((tree.attach(&place, rootfs.stage.as_ref())?, place))
-            })?,
+            }
+            Source::Bind { path, recursive } => self.bind(path, *recursive, mount)?,
         };
         self.spent.push(place);
         self.forget_below(&mount.target);
@@ -50,6 +50,18 @@ impl Rootfs {
             self.spent.push(handle);
         }
         Ok(())
+    }
+
+    /// Binds a path of the host: the mount, and the place that it covers.
+    fn bind(&mut self, path: &str, recursive: bool, mount: &Mount) -> Result<(OwnedFd, OwnedFd), Failed> {
+        self.either_way(|rootfs| {
+            let mut tree = rootfs.clone_host(path, recursive)?;
+            if mount.set | mount.clear != 0 {
+                tree.change(mount.set, mount.clear)?;
+            }
+            let place = rootfs.place_bind(&tree, &mount.target)?;
+            Ok((tree.attach(&place, rootfs.stage.as_ref())?, place))
+        })
     }
 
     /// Where a new file system goes, and whether that place is new. proc and sysfs go where the container's root really

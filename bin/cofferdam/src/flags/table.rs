@@ -1,4 +1,6 @@
 //! The table: data, and nothing else.
+//!
+//! What the manual says of a command besides stands in `bin/cofferdam/pages`; tests/manual.rs makes the pages of both.
 
 use super::{Flag, Verb};
 
@@ -141,9 +143,7 @@ a signal ended it), and 255 where there was none.",
             Flag::switch("no-new-privs", "no gain of privileges"),
             Flag::text("cap", "NAME", "one more capability").short('c').repeated().words(spec::CAPABILITIES),
             PRESERVE_FDS,
-            Flag::text("cgroup", "[CONTROLLERS:]PATH", "a control group below the container's")
-                .repeated()
-                .unbuilt(),
+            Flag::text("cgroup", "[CONTROLLERS:]PATH", "a control group below the container's").repeated(),
             Flag::switch("ignore-paused", "also in a paused container"),
         ],
         most: None,
@@ -160,6 +160,10 @@ a signal ended it), and 255 where there was none.",
         ..Verb::new("events", "ID", 1, "print what a container uses, and when it lacks memory")
     },
     Verb {
+        long: "\
+What is not named stays as it is, and so does a 0. With --resources no other flag counts; its file is
+the linux.resources of a config.json, and devices in it are left out. If the kernel refuses one limit,
+none is changed.",
         flags: &[
             Flag::path("resources", "FILE", "take all limits from this JSON, \"-\" for standard input")
                 .short('r'),
@@ -179,10 +183,9 @@ a signal ended it), and 255 where there was none.",
             Flag::text("memory-reservation", "SIZE", "memory that is kept for it"),
             Flag::text("memory-swap", "SIZE", "the most memory and swap, -1 for no limit"),
             Flag::number("pids-limit", "N", "the most processes"),
-            Flag::text("l3-cache-schema", "SCHEMA", "share of the L3 cache"),
-            Flag::text("mem-bw-schema", "SCHEMA", "share of the memory bandwidth"),
+            Flag::text("l3-cache-schema", "SCHEMA", "share of the L3 cache").unbuilt(),
+            Flag::text("mem-bw-schema", "SCHEMA", "share of the memory bandwidth").unbuilt(),
         ],
-        unbuilt: true,
         ..Verb::new("update", "ID", 1, "change the limits of a container")
     },
     Verb {
