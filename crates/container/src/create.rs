@@ -169,6 +169,7 @@ impl Making<'_> {
             init: None,
             own_pids: plan.own_pids,
             filter: plan.filter().cloned(),
+            manner: plan.manner.clone(),
             hooks: plan.later.clone(),
             hooks_begun: false,
             keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring { .. })),

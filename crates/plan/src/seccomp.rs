@@ -4,9 +4,10 @@ use std::fmt;
 
 use filter::seccomp::{Action, Arch, Condition, Operator, Profile, Rule, compile as compile_profile};
 use serde::{Deserialize, Serialize};
-use spec::{Seccomp, SeccompRule};
+use spec::{Process, Seccomp, SeccompRule};
 
 use crate::Refused;
+use crate::step::Step;
 
 /// A filter, ready to be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -34,6 +35,16 @@ impl fmt::Display for Filter {
         }
         Ok(())
     }
+}
+
+/// Puts the filter where it belongs among the child's steps. With no new privileges anybody may load it, so it comes last
+/// of all before the program, whose profile need not allow what we do on the way. Otherwise it takes a capability that is
+/// about to be dropped.
+pub(crate) fn place(filter: Option<Filter>, process: &Process, steps: &mut Vec<Step>) {
+    let goes = |step: &Step| matches!(step, Step::Bound(_) | Step::Become { .. });
+    let at = if process.no_new_privileges { None } else { steps.iter().position(goes) };
+    let at = at.unwrap_or(steps.len().saturating_sub(1));
+    steps.splice(at..at, filter.map(Step::Filter));
 }
 
 /// Compiles what the document asks for; nothing where it asks for no filter.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plan::{Filter, Later};
+use plan::{Filter, Later, Manner};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use spec::Resources;
@@ -39,6 +39,9 @@ pub struct Record<Groups> {
     /// The system call filter, which every process that joins gets too.
     #[serde(default)]
     pub filter: Option<Filter>,
+    /// How init runs, and each later process that does not say otherwise.
+    #[serde(default)]
+    pub manner: Manner,
     /// Hooks that are run after `create`.
     #[serde(default)]
     pub hooks: Later,
