@@ -1,8 +1,13 @@
-//! What a process gives up before it is the container's program: capabilities, identity, limits, privileges to come.
+//! What a process gives up before it is the container's program: capabilities, identity, limits, privileges to come;
+//! and how it is scheduled and placed.
 //!
 //! Touches: the calling thread, which must be the only one.
 //! Never:   gives anything back; goes on when something could not be given up.
 //! Begin with [`bound`], then [`become_user`], then [`keep`].
+
+mod schedule;
+
+pub use schedule::{behave, place, schedule, serve, stay_on};
 
 use plan::Capabilities;
 use rustix::fs::{Mode, OFlags};

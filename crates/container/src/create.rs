@@ -168,6 +168,7 @@ impl Making<'_> {
             annotations: plan.annotations.clone(),
             init: None,
             own_pids: plan.own_pids,
+            manner: plan.manner.clone(),
             hooks: plan.later.clone(),
             hooks_begun: false,
             keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring { .. })),

@@ -200,6 +200,7 @@ fn prepare(
         other_user_namespace: others.has_users(),
         other_cgroup_namespace: others.cgroup.is_some(),
         preserve_fds: order.preserve_fds,
+        manner: known.record.manner.clone(),
         detached: order.detached,
         console_socket: order.console_socket.clone(),
     };
@@ -283,6 +284,9 @@ impl Prepared {
                 Act::Score(score) => map::score("self", *score)?,
                 _ => return Err(Failed::refused("exec plans what is for create alone").into()),
             }
+        }
+        if let Some(cpus) = &plan.cpus {
+            confine::stay_on(cpus)?;
         }
         self.others.join(init)?;
         let Self { groups, refuge, unified, doors, others, proc, pid_file, introduced, console } = self;

@@ -11,7 +11,7 @@ use crate::map::{self, Maps};
 use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
 use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
-use crate::{Host, Refused, Request, clean, console, device};
+use crate::{Host, Manner, Refused, Request, clean, console, device};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -42,6 +42,8 @@ pub struct Plan {
     pub default_signals: u64,
     /// Signals that the program gets unblocked although our caller blocks them.
     pub unblocked_signals: u64,
+    /// How init runs, and each later process that does not say otherwise.
+    pub manner: Manner,
     /// Hooks that other commands run, or this one when all else is done.
     pub later: Later,
     /// Copied into `state`.
@@ -98,6 +100,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         preserve_fds: request.preserve_fds,
         default_signals: host.ignored_signals,
         unblocked_signals: UNBLOCKED,
+        manner: Manner::of(spec),
         later: moments.later.clone(),
         annotations: spec.annotations.clone(),
         warnings: cgroup.warnings.clone(),
@@ -107,7 +110,8 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     plan.build_root(spec, host, request, &namespaces, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
     let bounding = if namespaces.users { host.bounding | EVERY } else { host.bounding };
-    let (steps, warnings) = confine_process(process, bounding, &plan.program, Some(umask));
+    let Confined { steps, warnings } =
+        Confined::compile(process, bounding, &plan.program, &plan.manner, Some(umask))?;
     plan.steps.extend(steps);
     plan.warnings.extend(warnings);
     if namespaces.has_neighbours() {
@@ -367,73 +371,88 @@ impl Plan {
         steps.extend(unique(&linux.masked_paths).map(Step::Mask));
         steps.push(if request.no_pivot { Step::MoveRoot } else { Step::Pivot });
         steps.extend(afterwards.map(Step::Propagate));
-        steps.extend(spec.hostname.clone().filter(|name| !name.is_empty()).map(Step::Hostname));
+        let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+        steps.extend(named(&spec.hostname).map(Step::Hostname));
+        steps.extend(named(&spec.domainname).map(Step::Domainname));
         Ok(())
     }
 }
 
 /// What the process gives up and becomes, the same for a container's first and for those that join it later.
-/// `bounding_now` is what it can give up. Without `umask` it keeps its own.
-pub(crate) fn confine_process(
-    process: &Process,
-    bounding_now: u64,
-    program: &Program,
-    umask: Option<u32>,
-) -> (Vec<Step>, Vec<String>) {
-    let (mut steps, mut warnings) = (Vec::new(), Vec::new());
-    if !has_home(&program.env) {
-        steps.push(Step::Home(process.user.uid));
-    }
-    steps.push(Step::Go(program.cwd.clone()));
-    let limits = process.rlimits.iter();
-    steps.extend(limits.map(|limit| Step::Limit { kind: limit.kind, soft: limit.soft, hard: limit.hard }));
-    steps.extend(umask.map(Step::Umask));
-    if process.no_new_privileges {
-        steps.push(Step::NoNewPrivileges);
-    }
-    let user = &process.user;
-    let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
-    // Without the object there are none, as with runc: not those that our caller happens to have.
-    let none = spec::Capabilities::default();
-    let asked = process.capabilities.as_ref().unwrap_or(&none);
-    let mut unknown = Vec::new();
-    let mut set = |names: &[String]| {
-        let mut bits = 0;
-        for name in names {
-            match spec::capability(name) {
-                Some(number) => bits |= 1 << number,
-                None => unknown.push(name.clone()),
-            }
+pub(crate) struct Confined {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Confined {
+    /// `bounding_now` is what it can give up. Without `umask` it keeps its own.
+    pub(crate) fn compile(
+        process: &Process,
+        bounding_now: u64,
+        program: &Program,
+        manner: &Manner,
+        umask: Option<u32>,
+    ) -> Result<Self, Refused> {
+        let (mut steps, mut warnings) = (Vec::new(), manner.warnings());
+        if !has_home(&program.env) {
+            steps.push(Step::Home(process.user.uid));
         }
-        bits
-    };
-    let bounding: u64 = set(&asked.bounding);
-    let kept = Capabilities {
-        effective: set(&asked.effective),
-        permitted: set(&asked.permitted),
-        inheritable: set(&asked.inheritable),
-        ambient: set(&asked.ambient),
-    };
-    // The kernel keeps over execve(2) only what is permitted and inheritable too; runc's own template asks for more,
-    // and runc drops it without a word.
-    let raised = kept.ambient & kept.permitted & kept.inheritable;
-    if raised != kept.ambient {
-        let lost = (0_usize..64).filter(|bit| (kept.ambient & !raised) & (1 << bit) != 0);
-        let lost: Vec<&str> = lost.filter_map(|bit| spec::CAPABILITIES.get(bit).copied()).collect();
-        let why = "not both permitted and inheritable";
-        warnings.push(format!("process.capabilities.ambient: {} dropped: {why}", lost.join(", ")));
+        steps.push(Step::Go(program.cwd.clone()));
+        let limits = process.rlimits.iter();
+        steps.extend(limits.map(|limit| Step::Limit {
+            kind: limit.kind,
+            soft: limit.soft,
+            hard: limit.hard,
+        }));
+        steps.extend(umask.map(Step::Umask));
+        if process.no_new_privileges {
+            steps.push(Step::NoNewPrivileges);
+        }
+        steps.extend(manner.steps()?);
+        let user = &process.user;
+        let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
+        // Without the object there are none, as with runc: not those that our caller happens to have.
+        let none = spec::Capabilities::default();
+        let asked = process.capabilities.as_ref().unwrap_or(&none);
+        let mut unknown = Vec::new();
+        let mut set = |names: &[String]| {
+            let mut bits = 0;
+            for name in names {
+                match spec::capability(name) {
+                    Some(number) => bits |= 1 << number,
+                    None => unknown.push(name.clone()),
+                }
+            }
+            bits
+        };
+        let bounding: u64 = set(&asked.bounding);
+        let kept = Capabilities {
+            effective: set(&asked.effective),
+            permitted: set(&asked.permitted),
+            inheritable: set(&asked.inheritable),
+            ambient: set(&asked.ambient),
+        };
+        // The kernel keeps over execve(2) only what is permitted and inheritable too; runc's own template asks for more,
+        // and runc drops it without a word.
+        let raised = kept.ambient & kept.permitted & kept.inheritable;
+        if raised != kept.ambient {
+            let lost = (0_usize..64).filter(|bit| (kept.ambient & !raised) & (1 << bit) != 0);
+            let lost: Vec<&str> = lost.filter_map(|bit| spec::CAPABILITIES.get(bit).copied()).collect();
+            let why = "not both permitted and inheritable";
+            warnings.push(format!("process.capabilities.ambient: {} dropped: {why}", lost.join(", ")));
+        }
+        let kept = Capabilities { ambient: raised, ..kept };
+        unknown.sort();
+        unknown.dedup();
+        if !unknown.is_empty() {
+            warnings.push(format!("process.capabilities: ignoring unknown {}", unknown.join(", ")));
+        }
+        let dropped = bounding_now & !bounding;
+        steps.extend((dropped != 0).then_some(Step::Bound(dropped)));
+        steps.push(identity);
+        steps.push(Step::Capabilities(kept));
+        Ok(Self { steps, warnings })
     }
-    let kept = Capabilities { ambient: raised, ..kept };
-    unknown.sort();
-    unknown.dedup();
-    if !unknown.is_empty() {
-        warnings.push(format!("process.capabilities: ignoring unknown {}", unknown.join(", ")));
-    }
-    let dropped = bounding_now & !bounding;
-    steps.extend((dropped != 0).then_some(Step::Bound(dropped)));
-    steps.push(identity);
-    steps.push(Step::Capabilities(kept));
-    (steps, warnings)
 }
 
 /// The host's paths that a child has to reach: its root, what is bound, nodes of devices; each once.

@@ -84,6 +84,7 @@ fn number(call: &str) -> Option<i64> {
         "faccessat2" => libc::SYS_faccessat2,
         "fsmount" => libc::SYS_fsmount,
         "fsopen" => libc::SYS_fsopen,
+        "fspick" => libc::SYS_fspick,
         "keyctl" => libc::SYS_keyctl,
         "memfd_create" => libc::SYS_memfd_create,
         "mknodat" => libc::SYS_mknodat,
