@@ -21,6 +21,7 @@
 mod bundle;
 pub mod debian;
 pub mod differences;
+mod docker;
 mod needs;
 mod runtime;
 mod snapshot;
@@ -28,6 +29,7 @@ pub mod trace;
 mod wait;
 
 pub use bundle::Bundle;
+pub use docker::Docker;
 pub use needs::{Need, figure, skipped};
 pub use runtime::{Container, Invocation, Output, Process, Runtime};
 pub use snapshot::Snapshot;

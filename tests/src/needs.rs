@@ -32,6 +32,8 @@ pub enum Need {
     Runc,
     /// The cached Debian root file system, or what it takes to make it.
     Debian,
+    /// Debian's dockerd and client.
+    Docker,
     /// A freezer: version 1's controller, or version 2.
     Freezer,
 }
@@ -44,6 +46,7 @@ impl Need {
             Self::Busybox => missing("/bin/busybox", "busybox-static"),
             Self::Runc => crate::Runtime::find("runc").is_none().then(|| "no runc in PATH".into()),
             Self::Debian => debian::lacking(),
+            Self::Docker => missing("/usr/sbin/dockerd", "docker.io"),
             Self::Freezer => {
                 let found = ["freezer/cgroup.procs", "cgroup.controllers"]
                     .iter()
