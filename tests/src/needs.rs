@@ -34,6 +34,8 @@ pub enum Need {
     Debian,
     /// Debian's dockerd and client.
     Docker,
+    /// Debian's podman.
+    Podman,
     /// A freezer: version 1's controller, or version 2.
     Freezer,
 }
@@ -47,6 +49,7 @@ impl Need {
             Self::Runc => crate::Runtime::find("runc").is_none().then(|| "no runc in PATH".into()),
             Self::Debian => debian::lacking(),
             Self::Docker => missing("/usr/sbin/dockerd", "docker.io"),
+            Self::Podman => missing("/usr/bin/podman", "podman"),
             Self::Freezer => {
                 let found = ["freezer/cgroup.procs", "cgroup.controllers"]
                     .iter()
