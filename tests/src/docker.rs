@@ -120,7 +120,7 @@ impl Docker {
             .global("--host")
             .global(host)
             // Its configuration is nobody's, and a build without BuildKit is asked for by name.
-            .launched_by(&["env", "DOCKER_CONFIG=/nonexistent", "DOCKER_BUILDKIT=0"])
+            .launched_by(&["env", "DOCKER_CONFIG=/proc/nonexistent", "DOCKER_BUILDKIT=0"])
     }
 
     /// Runs the client to its end.

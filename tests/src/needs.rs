@@ -36,6 +36,18 @@ pub enum Need {
     Docker,
     /// Debian's podman.
     Podman,
+    /// bash(1), whose completion is driven.
+    Bash,
+    /// fish(1), likewise.
+    Fish,
+    /// zsh(1), likewise.
+    Zsh,
+    /// make(1)
+    Make,
+    /// man(1) of man-db, and groff(1) below it.
+    Man,
+    /// mandoc(1), the stricter reader of man pages.
+    Mandoc,
     /// A freezer: version 1's controller, or version 2.
     Freezer,
 }
@@ -50,6 +62,12 @@ impl Need {
             Self::Debian => debian::lacking(),
             Self::Docker => missing("/usr/sbin/dockerd", "docker.io"),
             Self::Podman => missing("/usr/bin/podman", "podman"),
+            Self::Bash => in_path("bash"),
+            Self::Fish => in_path("fish"),
+            Self::Zsh => in_path("zsh"),
+            Self::Make => in_path("make"),
+            Self::Man => in_path("man"),
+            Self::Mandoc => in_path("mandoc"),
             Self::Freezer => {
                 let found = ["freezer/cgroup.procs", "cgroup.controllers"]
                     .iter()
@@ -58,6 +76,10 @@ impl Need {
             }
         }
     }
+}
+
+fn in_path(name: &str) -> Option<String> {
+    crate::Runtime::find(name).is_none().then(|| format!("no {name} in PATH (package {name})"))
 }
 
 fn missing(path: &str, package: &str) -> Option<String> {

@@ -260,7 +260,7 @@ fn root_docker_builds() {
         let tag = format!("built:{kit}");
         let build = docker.command(&["build", "--no-cache", "--tag", &tag, &path]);
         let output = build
-            .launched_by(&["env", "DOCKER_CONFIG=/nonexistent", &format!("DOCKER_BUILDKIT={kit}")])
+            .launched_by(&["env", "DOCKER_CONFIG=/proc/nonexistent", &format!("DOCKER_BUILDKIT={kit}")])
             .within(Duration::from_mins(2))
             .run();
         output.success();

@@ -1,14 +1,15 @@
 //! A runtime that is killed after any of its system calls leaves nothing that `delete --force` does not remove.
 //!
 //! For every N until the command comes to its end: the command runs under ptrace and gets SIGKILL as it returns from
-//! its N-th system call; then `delete --force`; then nothing may be there that carries the container's name. Two
-//! workers share the points of a command.
+//! its N-th system call; then `delete --force`; then nothing may be there that carries the container's name. A container
+//! that the command only visited goes on before that. Two workers share the points of a command.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use serde_json::json;
 use tests::trace::{Fate, kill_after};
 use tests::{Bundle, Container, Runtime, Snapshot, figure, needs};
 
@@ -23,29 +24,122 @@ struct Victim {
     words: &'static [&'static str],
     program: &'static [&'static str],
     before: fn(&Container<'_>),
+    hooks: bool,
 }
 
 const SLEEP: &[&str] = &["/bin/sleep", "1000"];
 
 const VICTIMS: &[Victim] = &[
-    Victim { told: "create", words: &["create", "--bundle", "BUNDLE", "ID"], program: SLEEP, before: |_| {} },
-    Victim { told: "start", words: &["start", "ID"], program: SLEEP, before: created },
+    Victim {
+        told: "create",
+        words: &["create", "--bundle", "BUNDLE", "ID"],
+        program: SLEEP,
+        before: |_| {},
+        hooks: false,
+    },
+    Victim { told: "start", words: &["start", "ID"], program: SLEEP, before: created, hooks: false },
     Victim {
         told: "run",
         words: &["run", "--bundle", "BUNDLE", "ID"],
         program: &["/bin/true"],
         before: |_| {},
+        hooks: false,
     },
     Victim {
         told: "run --detach",
         words: &["run", "--detach", "--bundle", "BUNDLE", "ID"],
         program: SLEEP,
         before: |_| {},
+        hooks: false,
     },
-    Victim { told: "kill", words: &["kill", "ID", "KILL"], program: SLEEP, before: running },
-    Victim { told: "delete", words: &["delete", "ID"], program: &["/bin/true"], before: stopped },
-    Victim { told: "delete --force", words: &["delete", "--force", "ID"], program: SLEEP, before: running },
+    Victim { told: "kill", words: &["kill", "ID", "KILL"], program: SLEEP, before: running, hooks: false },
+    Victim {
+        told: "delete",
+        words: &["delete", "ID"],
+        program: &["/bin/true"],
+        before: stopped,
+        hooks: false,
+    },
+    Victim {
+        told: "delete --force",
+        words: &["delete", "--force", "ID"],
+        program: SLEEP,
+        before: running,
+        hooks: false,
+    },
+    Victim {
+        told: "exec",
+        words: &["exec", "ID", "/bin/true"],
+        program: SLEEP,
+        before: running,
+        hooks: false,
+    },
+    Victim {
+        told: "exec --detach",
+        words: &["exec", "--detach", "ID", "/bin/true"],
+        program: SLEEP,
+        before: running,
+        hooks: false,
+    },
+    Victim {
+        told: "create with hooks",
+        words: &["create", "--bundle", "BUNDLE", "ID"],
+        program: SLEEP,
+        before: |_| {},
+        hooks: true,
+    },
+    Victim {
+        told: "start with hooks",
+        words: &["start", "ID"],
+        program: SLEEP,
+        before: created,
+        hooks: true,
+    },
+    Victim {
+        told: "delete with hooks",
+        words: &["delete", "ID"],
+        program: SLEEP,
+        before: created,
+        hooks: true,
+    },
 ];
+
+impl Victim {
+    /// Whether the command only visits the container, which goes on whatever becomes of it.
+    fn is_visit(&self) -> bool {
+        self.words.first() == Some(&"exec")
+    }
+
+    fn bundle(&self) -> Bundle {
+        let bundle = Bundle::new("point").args(self.program).may_leave();
+        if !self.hooks {
+            return bundle;
+        }
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "read line; true"], "timeout": 20}]);
+        bundle.edit(|config| {
+            for kind in
+                ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
+            {
+                config["hooks"][kind] = hook.clone();
+            }
+        })
+    }
+}
+
+/// The container is what it was, with nobody new in it, and another process can be run in it.
+fn goes_on(container: &Container<'_>, before: &Snapshot) -> Vec<String> {
+    // Whoever is on its way out is waited for: a process that only half joined would stay.
+    let mut wrong = before.changes();
+    let status = container.status();
+    if status.as_deref() != Some("running") {
+        wrong.push(format!("the container is {status:?}"));
+    }
+    let again = container.call(&["exec", "ID", "/bin/echo", "again"]);
+    if again.code != 0 || again.stdout != "again\n" {
+        wrong.push(format!("no other process can be run in it: {again}"));
+    }
+    wrong
+}
 
 fn created(container: &Container<'_>) {
     container.create().success();
@@ -89,7 +183,7 @@ impl Report {
         let (next, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (points, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let work = || {
-            let mut bundle = Bundle::new("point").args(victim.program).may_leave();
+            let mut bundle = victim.bundle();
             while !ended.load(Ordering::Relaxed) {
                 let count = next.fetch_add(1, Ordering::Relaxed);
                 let (fate, left) = point(victim, &bundle, count);
@@ -114,7 +208,7 @@ impl Report {
                 ));
                 ended.fetch_or(failures.len() >= ENOUGH, Ordering::Relaxed);
                 // What was left must not disturb the next point: this bundle sweeps as it goes.
-                bundle = Bundle::new("point").args(victim.program).may_leave();
+                bundle = victim.bundle();
             }
         };
         thread::scope(|scope| {
@@ -135,9 +229,11 @@ fn point(victim: &Victim, bundle: &Bundle, count: usize) -> (Fate, Vec<String>) 
     let container = bundle.container(&Runtime::under_test());
     let host = Snapshot::take(bundle);
     (victim.before)(&container);
+    let alive = Snapshot::take(bundle);
     let fate = kill_after(container.command(victim.words), count);
+    let mut left = if victim.is_visit() { goes_on(&container, &alive) } else { Vec::new() };
     let deleted = container.delete_force();
-    let mut left = host.changes();
+    left.extend(host.changes());
     if deleted.code != 0 {
         left.push(format!("delete --force: {deleted}"));
     }

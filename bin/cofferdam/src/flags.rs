@@ -31,6 +31,8 @@ pub struct Flag {
     pub default: &'static str,
     /// What it is for, in a few words.
     pub help: &'static str,
+    /// The words that its value may be, where these are all or the most of them; a shell offers them.
+    pub words: &'static [&'static str],
 }
 
 /// What follows a flag's name, with the word that stands for it in `--help`.
@@ -83,6 +85,7 @@ impl Flag {
             unbuilt: false,
             default: "",
             help,
+            words: &[],
         }
     }
 
@@ -118,7 +121,11 @@ impl Flag {
         Self { default, ..self }
     }
 
-    fn is_named(&self, name: &[u8]) -> bool {
+    const fn words(self, words: &'static [&'static str]) -> Self {
+        Self { words, ..self }
+    }
+
+    pub(crate) fn is_named(&self, name: &[u8]) -> bool {
         if self.long.as_bytes() == name {
             return true;
         }

@@ -1,14 +1,19 @@
 //! The command line as values: what was asked, with nothing left to parse.
 
 mod attempt;
+mod events;
 mod exec;
+mod update;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use attempt::{Try, User, Volume};
+pub use events::Events;
 pub use exec::Exec;
+pub use update::{Limits, Update};
 
+use crate::complete::Shell;
 use crate::flags::{self, GLOBAL, Given, Misuse, Verb, boolean, text};
 
 /// One call of the program.
@@ -62,6 +67,18 @@ pub enum Format {
 /// A command with what it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
+    /// Tell what this host can do.
+    Check {
+        /// As what.
+        format: Format,
+    },
+    /// Print what completes command lines, or what completes this one.
+    Completion {
+        /// For which shell.
+        shell: Shell,
+        /// The command line without the program's name; none for the script.
+        words: Option<Vec<String>>,
+    },
     /// Create a container.
     Create(Create),
     /// Delete a container.
@@ -71,6 +88,8 @@ pub enum Command {
         /// Which.
         id: String,
     },
+    /// Print what a container uses, and what happens to it.
+    Events(Events),
     /// Run another process in a container.
     Exec(Exec),
     /// Print what this runtime can do.
@@ -135,6 +154,11 @@ pub enum Command {
         /// Which.
         id: String,
     },
+    /// Wait until a container has ended, and print its exit status.
+    Wait {
+        /// Which.
+        id: String,
+    },
     /// Print the state of a container.
     State {
         /// Which.
@@ -142,6 +166,8 @@ pub enum Command {
     },
     /// Run a command in a throw-away container.
     Try(Try),
+    /// Change the limits of a container.
+    Update(Update),
     /// Print the version.
     Version,
 }
@@ -153,8 +179,14 @@ pub struct Create {
     pub id: String,
     /// The bundle; the current directory where there is none.
     pub bundle: Option<PathBuf>,
+    /// Who is sent the terminal's master end.
+    pub console_socket: Option<PathBuf>,
+    /// Who is sent a pidfd of init.
+    pub pidfd_socket: Option<PathBuf>,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// Keep the exit status for those who ask when it is over.
+    pub keep_status: bool,
     /// Move the root mount instead of `pivot_root`.
     pub no_pivot: bool,
     /// Where the process id is written.
@@ -253,8 +285,14 @@ impl Command {
         // The table has counted them: a command that takes an id has one by now.
         let mut word = || words.next().map(text).transpose().map(Option::unwrap_or_default);
         Ok(match verb.name {
-            "create" => Self::Create(Create::of(given, word()?)?),
+            "check" => Self::Check { format: format(given)? },
+            "completion" => completion(&word()?, words)?,
+            "create" => Self::Create(Create {
+                keep_status: given.is_on("keep-status"),
+                ..Create::of(given, word()?)?
+            }),
             "delete" => Self::Delete { force: given.is_on("force"), id: word()? },
+            "events" => Self::Events(Events::of(given, word()?)?),
             "exec" => Self::Exec(Exec::of(given, word()?, words)?),
             "features" => Self::Features,
             "help" => match words.next() {
@@ -290,8 +328,10 @@ impl Command {
             }),
             "spec" => Self::Spec { bundle: given.path("bundle"), rootless: given.is_on("rootless") },
             "start" => Self::Start { id: word()? },
+            "wait" => Self::Wait { id: word()? },
             "state" => Self::State { id: word()? },
             "try" => Self::Try(Try::of(given, words)?),
+            "update" => Self::Update(Update::of(given, word()?)?),
             other => return Err(Misuse::unbuilt(other)),
         })
     }
@@ -302,11 +342,29 @@ impl Create {
         Ok(Self {
             id,
             bundle: given.path("bundle"),
+            console_socket: given.path("console-socket"),
+            pidfd_socket: given.path("pidfd-socket"),
             no_new_keyring: given.is_on("no-new-keyring"),
+            keep_status: false,
             no_pivot: given.is_on("no-pivot"),
             pid_file: given.path("pid-file"),
             preserve_fds: preserved(given)?,
         })
+    }
+}
+
+fn completion(shell: &str, mut words: impl Iterator<Item = OsString>) -> Result<Command, Misuse> {
+    let shell = Shell::named(shell).ok_or_else(|| {
+        Misuse::new(format!("completion: {shell:?} is none of {}", Shell::NAMES.join(", ")))
+    })?;
+    // A word that is not UTF-8 is none of the table's, and may be shown as it can be.
+    let lossy = |word: OsString| word.to_string_lossy().into_owned();
+    match words.next() {
+        None => Ok(Command::Completion { shell, words: None }),
+        Some(end) if end == "--" => {
+            Ok(Command::Completion { shell, words: Some(words.map(lossy).collect()) })
+        }
+        Some(word) => Err(Misuse::new(format!("completion: {:?}: the words stand after --", lossy(word)))),
     }
 }
 

@@ -16,6 +16,11 @@ pub fn parse(signal: &str) -> Result<i32, Misuse> {
     NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number).ok_or_else(unknown)
 }
 
+/// The names that a shell offers.
+pub fn names() -> impl Iterator<Item = String> {
+    NAMES.iter().map(|(name, _)| (*name).to_owned())
+}
+
 /// The names that runc knows, by the numbers of x86-64 and of aarch64. No real-time signals, and one name
 /// for each.
 const NAMES: [(&str, i32); 31] = [

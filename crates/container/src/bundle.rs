@@ -3,7 +3,7 @@
 use plan::{Host, Plan, Request};
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use rustix::process::{chdir, getcwd};
-use spec::Spec;
+use spec::{Resources, Spec};
 use sys::{Called, Doing, Errno, read_whole};
 
 use crate::{Error, Kind};
@@ -19,12 +19,22 @@ pub struct Order {
     pub keep_keyring: bool,
     /// Move the root instead of pivoting into it.
     pub no_pivot: bool,
-    /// Descriptors from 3 on that the program keeps.
+    /// Sockets from descriptor 3 on that somebody listens at for the program.
+    pub listen_fds: u32,
+    /// Descriptors after those that the program keeps.
     pub preserve_fds: u32,
     /// Where init's number is written, absolute.
     pub pid_file: Option<String>,
     /// Whether the program waits for `start`.
     pub gated: bool,
+    /// Whether how init ended is kept, by a process that outlives us.
+    pub keep_status: bool,
+    /// Whether nobody of ours stays with the program.
+    pub detached: bool,
+    /// Who gets the master end of the program's terminal.
+    pub console_socket: Option<String>,
+    /// Who gets a pidfd of init.
+    pub pidfd_socket: Option<String>,
 }
 
 /// More is no configuration: it is an accident, or an attack on our memory.
@@ -43,8 +53,13 @@ pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
         bundle,
         keep_keyring: order.keep_keyring,
         no_pivot: order.no_pivot,
+        listen_fds: order.listen_fds,
         preserve_fds: order.preserve_fds,
+        keep_status: order.keep_status,
         gated: order.gated,
+        detached: order.detached,
+        console_socket: order.console_socket.clone(),
+        pidfd_socket: order.pidfd_socket.clone(),
         pid_file: order.pid_file.clone(),
     };
     Ok(plan::compile(&spec, &host, &request)?)
@@ -57,6 +72,23 @@ fn enter(bundle: Option<&str>) -> Result<String, Error> {
     }
     let here = getcwd(Vec::new()).called(|| "getcwd()").doing(|| "open the bundle")?;
     here.into_string().map_err(|_| Error::new(Kind::Invalid, "the bundle's path is not UTF-8"))
+}
+
+/// Reads a document of limits, as `update` takes it: the `linux.resources` of a config.json. `-` is standard input.
+pub fn read_resources(path: &str) -> Result<Resources, Error> {
+    let (name, text) = match path {
+        "-" => ("standard input", read_stream()?),
+        path => (path, read_document(path, &format!("{path}: there is no such file"))?),
+    };
+    Resources::parse(&text).map_err(|invalid| Error::new(Kind::Invalid, format!("{name}: {invalid}")))
+}
+
+fn read_stream() -> Result<Vec<u8>, Error> {
+    let text = read_whole(rustix::stdio::stdin(), "standard input", 4096, LARGEST)?;
+    if text.len() > LARGEST {
+        return Err(Error::new(Kind::Invalid, format!("standard input: has more than {LARGEST} bytes")));
+    }
+    Ok(text)
 }
 
 /// A document as it stands in a file; `missing` tells that there is no such file.

@@ -1,20 +1,28 @@
 //! Create: from a plan to a process that waits to become the program, or has become it.
 
-use std::os::fd::BorrowedFd;
+mod meeting;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use cgroup::{Cgroup, Paths};
 use init::{Inherited, Report};
-use plan::{Act, Plan, Step};
+use plan::{Act, Maps, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
-use spec::NamespaceKind;
+use spec::{NamespaceKind, Status};
 use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
-use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, Strings, block_signals, namespace, restore_mask};
+use sys::{
+    Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, namespace, restore_mask,
+};
 
-use crate::birth::Birthplace;
+use crate::birth::{Birthplace, Born};
+use crate::console::{Console, Front, Introduced};
+use crate::hooks::{Aftermath, Blocked, state_of};
+use crate::keeper::Keeper;
 use crate::life::start_time;
+use crate::terminal::Terminal;
 use crate::undo::Undo;
-use crate::{Containers, Error, Kind, Written};
+use crate::{Containers, Error, Kind, Written, map};
 
 /// A container whose init was born, and its parent: us.
 #[derive(Debug)]
@@ -25,6 +33,8 @@ pub struct Created {
     pub pid: i32,
     pub(crate) init: Pidfd,
     pub(crate) mask: Mask,
+    /// The program's terminal, where it came to us.
+    pub(crate) terminal: Option<Terminal>,
     /// What was not done as asked.
     pub warnings: Vec<String>,
 }
@@ -44,7 +54,16 @@ impl Containers {
 
     /// The same for a caller who has blocked all signals already, and keeps them so: `mask` is what the program gets.
     pub fn create_blocked(&self, plan: &Plan, mask: Mask) -> Result<Created, Error> {
-        let mut made = Making { containers: self, plan, mask, undo: Undo::default(), gate: None };
+        let mut made = Making {
+            containers: self,
+            plan,
+            mask,
+            undo: Undo::default(),
+            gate: None,
+            line: None,
+            front: None,
+            terminal: None,
+        };
         let outcome = made.carry_out();
         let created = match outcome {
             Ok(record) => made.finish(record),
@@ -68,6 +87,11 @@ struct Making<'a> {
     mask: Mask,
     undo: Undo,
     gate: Option<Gate>,
+    /// The child's end of the line that its terminal's master end goes over.
+    line: Option<OwnedFd>,
+    /// Ours, if it comes to us.
+    front: Option<Front>,
+    terminal: Option<Terminal>,
 }
 
 impl Making<'_> {
@@ -81,9 +105,21 @@ impl Making<'_> {
                 Act::Group(0) => self.make_groups(record.as_mut())?,
                 Act::Group(_) => {}
                 Act::Listen => self.gate = Some(Gate::bind(self.entry()?)?),
+                Act::Console(master) => {
+                    let Console { line, front } = Console::reach(master)?;
+                    (self.line, self.front) = (Some(line), front);
+                }
                 Act::Enter(path) => init::enter_pids(path)?,
-                Act::Clone(kinds) => self.clone(kinds)?,
+                Act::Clone(kinds) => self.clone(kinds, record.as_ref())?,
+                Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
+                Act::Score(score) => map::score(&self.born()?.pid.to_string(), *score)?,
+                Act::Map(maps) => self.map(maps)?,
+                Act::Meet => self.meet(record.as_mut())?,
+                Act::Hook(hook) => self.hook(hook, record.as_ref())?,
+                Act::Keep => self.keep()?,
+                Act::Part => self.born()?.release()?,
                 Act::Complete => self.complete(record.as_mut())?,
+                Act::Introduce(path) => self.introduce(path)?,
                 Act::Tell(path) => self.tell(path)?,
             }
         }
@@ -92,11 +128,12 @@ impl Making<'_> {
 
     /// The child may go on: its record is complete.
     fn finish(&mut self, record: Written) -> Result<Created, Error> {
-        let born = self.undo.init.as_ref().ok_or_else(|| Failed::refused("the plan has no clone"))?;
+        let born = self.born()?;
         if self.plan.acts.contains(&Act::Listen) {
             born.release()?;
         } else {
-            born.execute()?;
+            born.execute(self.signals())?;
+            self.poststart(&record)?;
         }
         let init = self.undo.init.take().ok_or_else(|| Failed::refused("init is gone"))?;
         self.undo = Undo::default();
@@ -105,6 +142,7 @@ impl Making<'_> {
             init: init.process,
             id: self.plan.id.clone(),
             mask: self.mask,
+            terminal: self.terminal.take(),
             warnings: record.warnings,
         })
     }
@@ -132,8 +170,14 @@ impl Making<'_> {
             annotations: plan.annotations.clone(),
             init: None,
             own_pids: plan.own_pids,
-            keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring(_))),
+            keeper: None,
+            filter: plan.filter().cloned(),
+            manner: plan.manner.clone(),
+            hooks: plan.later.clone(),
+            hooks_begun: false,
+            keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring { .. })),
             cgroup: Paths::survey(&plan.cgroup)?,
+            limits: plan.cgroup.limits.clone(),
             warnings: plan.warnings.clone(),
         };
         self.entry()?.write(&record)?;
@@ -149,7 +193,7 @@ impl Making<'_> {
         Ok(())
     }
 
-    fn clone(&mut self, kinds: &[NamespaceKind]) -> Result<(), Error> {
+    fn clone(&mut self, kinds: &[NamespaceKind], record: Option<&Written>) -> Result<(), Error> {
         let groups = self.undo.cgroup.as_ref().ok_or_else(|| Failed::refused("the plan has no cgroups"))?;
         let program = &self.plan.program;
         let nul = |_| Failed::refused("an argument holds a NUL byte");
@@ -158,31 +202,69 @@ impl Making<'_> {
             report,
             doors: groups.join_handles()?,
             gate: self.gate.take(),
+            console: self.line.take(),
             proc: None,
             cgroup_namespace: None,
+            state: record
+                .filter(|_| self.plan.has_hooks())
+                .map(|record| state_of(record, Status::Creating, 0)),
             mask: self.mask,
             arguments: Strings::new(&program.args).map_err(nul)?,
             environment: Strings::new(&program.env).map_err(nul)?,
         };
-        let place = Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()? };
+        let place =
+            Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()?, init: None };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
+        if self.plan.has_hooks() {
+            self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);
+        }
+        let acts = &self.plan.acts;
+        let bears_more = self.plan.has_hooks() || acts.contains(&Act::Keep);
+        if bears_more && acts.iter().any(|act| matches!(act, Act::Enter(_))) {
+            // Who is born from here on is ours, and not the container's.
+            init::enter_pids("/proc/self/ns/pid")?;
+        }
         Ok(())
+    }
+
+    fn keep(&mut self) -> Result<(), Error> {
+        let keeper = Keeper::fork(self.entry()?, self.born()?, &self.mask)?;
+        self.undo.keeper = Some(keeper);
+        Ok(())
+    }
+
+    fn born(&self) -> Result<&Born, Failed> {
+        self.undo.init.as_ref().ok_or_else(|| Failed::refused("the plan has no clone before this"))
+    }
+
+    fn signals(&self) -> Option<&SignalFd> {
+        self.undo.blocked.as_ref().map(|blocked| &blocked.signals)
+    }
+
+    fn map(&self, maps: &Maps) -> Result<(), Error> {
+        let born = self.born()?;
+        let provide = || {
+            map::write(born.pid, maps)?;
+            map::open_inside(born.pid, &self.plan.handles)
+        };
+        born.provide(provide, || self.died())
     }
 
     fn complete(&mut self, record: Option<&mut Written>) -> Result<(), Error> {
         let (Some(record), Some(born)) = (record, &self.undo.init) else {
             return Err(Failed::refused("the plan completes a record before it has one").into());
         };
-        record.warnings.extend(born.ready(|| self.died())?);
-        let birthmark = born.process.birthmark()?;
-        record.init = Some(Init {
-            pid: born.pid,
-            birthmark,
-            start_time: if birthmark.is_none() { start_time(born.pid)? } else { None },
-        });
+        record.warnings.extend(born.ready(self.signals(), || self.died())?);
+        if record.init.is_none() {
+            record.init = Some(written(born.pid, &born.process)?);
+        }
+        self.terminal = self.front.take().map(Front::take).transpose()?;
+        record.keeper = self.undo.keeper.as_ref().map(|keeper| keeper.id);
         record.phase = Phase::Complete;
         record.created = Moment::now().rfc3339_nano();
-        Ok(self.entry()?.write(record)?)
+        self.entry()?.write(record)?;
+        self.undo.aftermath = Aftermath::of(record);
+        self.undo.keeper.as_ref().map_or(Ok(()), |keeper| Ok(keeper.release()?))
     }
 
     /// The child said nothing and is gone: somebody killed it, and the kernel tells if it was for memory.
@@ -195,6 +277,13 @@ impl Making<'_> {
         Error::new(Kind::Kernel(None), "container init was killed before it was ready")
     }
 
+    fn introduce(&self, path: &str) -> Result<(), Error> {
+        let Some(born) = &self.undo.init else {
+            return Err(Failed::refused("the plan sends a pidfd before there is one").into());
+        };
+        Ok(Introduced::to(path)?.send("standard", &born.process)?)
+    }
+
     fn tell(&mut self, path: &str) -> Result<(), Error> {
         let Some(born) = &self.undo.init else {
             return Err(Failed::refused("the plan tells a pid before there is one").into());
@@ -203,6 +292,13 @@ impl Making<'_> {
         self.undo.pid_file = Some(path.to_owned());
         Ok(())
     }
+}
+
+/// A process, as it is written down.
+pub(crate) fn written(pid: i32, process: &Pidfd) -> Result<Init, Failed> {
+    let birthmark = process.birthmark()?;
+    let start_time = if birthmark.is_none() { start_time(pid)? } else { None };
+    Ok(Init { pid, birthmark, start_time })
 }
 
 /// The number alone, without a line's end, put in place by rename: whoever sees the file sees the number.

@@ -2,20 +2,23 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use cgroup::Cgroup;
 use init::{Inherited, Report};
 use path::Procfs;
-use plan::{ExecPlan, ExecRequest, Step, compile_exec};
+use plan::{Act, Below, ExecPlan, ExecRequest, Step, compile_exec};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use spec::{Capabilities, Invalid, Process, Spec, Status};
 use sys::{Called, Doing, Errno, Exit, Failed, Mask, Pidfd, Strings, block_signals, restore_mask};
 
 use crate::birth::{Birthplace, Born};
 use crate::bundle::read_document;
+use crate::console::{Console, Front, Introduced};
 use crate::create::write_pid;
 use crate::join::Others;
 use crate::supervise::follow;
+use crate::terminal::Terminal;
 use crate::undo::end;
-use crate::{Containers, Error, Kind, Known};
+use crate::{Containers, Error, Kind, Known, map};
 
 /// What is asked of `exec`: a process, and what is changed in it.
 #[derive(Clone, Debug, Default)]
@@ -44,8 +47,18 @@ pub struct ExecOrder {
     pub preserve_fds: u32,
     /// Where the number of the process is written.
     pub pid_file: Option<String>,
+    /// Control groups below the container's, `[CONTROLLER[,CONTROLLER]:]PATH` each.
+    pub cgroups: Vec<String>,
     /// Whether a paused container is entered too.
     pub ignore_paused: bool,
+    /// Whether the process has a terminal; a document of its own may ask for one too.
+    pub terminal: bool,
+    /// Whether nobody of ours stays with the process.
+    pub detached: bool,
+    /// Who gets the master end of its terminal.
+    pub console_socket: Option<String>,
+    /// Who gets a pidfd of it.
+    pub pidfd_socket: Option<String>,
 }
 
 /// A process that runs in a container, and its parent: us. Signals are blocked in the calling thread until it is let
@@ -58,6 +71,8 @@ pub struct Executed {
     pub warnings: Vec<String>,
     process: Pidfd,
     mask: Mask,
+    /// Its terminal, where it came to us.
+    terminal: Option<Terminal>,
 }
 
 impl Executed {
@@ -68,7 +83,7 @@ impl Executed {
 
     /// Waits until it is no more, and forwards every signal that reaches us.
     pub fn supervise(self) -> Result<Exit, Error> {
-        let exit = follow(self.pid, &self.process, &mut Ok)?;
+        let exit = follow(self.pid, &self.process, self.terminal, &mut Ok)?;
         restore_mask(&self.mask)?;
         Ok(exit)
     }
@@ -136,10 +151,7 @@ fn read_process(path: &str) -> Result<Process, Error> {
 fn bundle_process(bundle: &str) -> Result<Process, Error> {
     let text = read_document(&format!("{bundle}/config.json"), "config.json: the bundle has none")?;
     let process = Spec::parse(&text)?.process;
-    let mut process = process.ok_or_else(|| Error::new(Kind::Invalid, "config.json: process: is missing"))?;
-    // A terminal is asked for by flag alone.
-    process.terminal = false;
-    Ok(process)
+    process.ok_or_else(|| Error::new(Kind::Invalid, "config.json: process: is missing"))
 }
 
 fn checked(process: Process, origin: &str) -> Result<Process, Error> {
@@ -169,6 +181,8 @@ fn prepare(
     if let Some(cwd) = &order.cwd {
         process.cwd.clone_from(cwd);
     }
+    // The bundle's word on it is for the container's first process.
+    process.terminal = order.terminal || (order.document.is_some() && process.terminal);
     process.env.extend(order.env.iter().cloned());
     process.user.uid = order.uid.unwrap_or(process.user.uid);
     process.user.gid = order.gid.unwrap_or(process.user.gid);
@@ -183,11 +197,18 @@ fn prepare(
     let request = ExecRequest {
         id: known.record.id.clone(),
         keep_keyring: known.record.keeps_keyring,
+        other_user_namespace: others.has_users(),
         other_cgroup_namespace: others.cgroup.is_some(),
+        filter: known.record.filter.clone(),
         preserve_fds: order.preserve_fds,
+        manner: known.record.manner.clone(),
+        detached: order.detached,
+        console_socket: order.console_socket.clone(),
     };
-    let plan = compile_exec(&process, &host, &request)
-        .map_err(|refused| told(origin, &refused.path, &refused.reason))?;
+    let plan = compile_exec(&process, &host, &request).map_err(|refused| match refused.path.as_str() {
+        "" => Error::from(refused),
+        path => told(origin, path, &refused.reason),
+    })?;
     Ok((plan, others))
 }
 
@@ -204,12 +225,15 @@ fn add_capabilities(sets: &mut Capabilities, more: &[String]) {
 
 /// All that is the host's and needed later, opened while the host's paths are ours.
 struct Prepared {
-    groups: cgroup::Cgroup,
+    groups: Cgroup,
+    refuge: Option<i32>,
     unified: Option<OwnedFd>,
     doors: Vec<cgroup::Join>,
     others: Others,
     proc: Option<Procfs>,
     pid_file: Option<PidFile>,
+    introduced: Option<Introduced>,
+    console: Option<Console>,
 }
 
 /// Where the number goes, by handle: the container's root will be ours.
@@ -230,15 +254,24 @@ impl PidFile {
 
 impl Prepared {
     fn open(known: &Known, plan: &ExecPlan, others: Others, order: &ExecOrder) -> Result<Self, Error> {
-        let groups = known.groups()?;
+        let wrong = |why| Error::new(Kind::Invalid, why);
+        let below = Below::parse(&order.cgroups).map_err(wrong)?;
+        let groups = match &below {
+            Some(below) => Cgroup::open(&known.record.cgroup.below(below).map_err(wrong)?)?,
+            None => known.groups()?,
+        };
         let scores = plan.steps.iter().any(|step| matches!(step, Step::OomScore(_)));
         Ok(Self {
             unified: groups.unified_dir()?,
             doors: groups.join_handles()?,
             groups,
+            // Whoever names a group gets that one or none.
+            refuge: if below.is_none() { Some(known.pid()) } else { None },
             others,
             proc: if scores { Some(Procfs::host()?) } else { None },
             pid_file: order.pid_file.as_deref().map(PidFile::open).transpose()?,
+            introduced: order.pidfd_socket.as_deref().map(Introduced::to).transpose()?,
+            console: plan.master.as_ref().map(Console::reach).transpose()?,
         })
     }
 
@@ -247,21 +280,35 @@ impl Prepared {
         let arguments = Strings::new(&plan.program.args).map_err(nul)?;
         let environment = Strings::new(&plan.program.env).map_err(nul)?;
         let (report, line) = Report::pair()?;
+        for act in &plan.before {
+            match act {
+                Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
+                // Its own, which its child is born with.
+                Act::Score(score) => map::score("self", *score)?,
+                _ => return Err(Failed::refused("exec plans what is for create alone").into()),
+            }
+        }
+        if let Some(cpus) = &plan.cpus {
+            confine::stay_on(cpus)?;
+        }
         self.others.join(init)?;
-        let Self { groups, unified, doors, others, proc, pid_file } = self;
+        let Self { groups, refuge, unified, doors, others, proc, pid_file, introduced, console } = self;
+        let (console, front) = console.map_or((None, None), |Console { line, front }| (Some(line), front));
         let inherited = Inherited {
             report,
             doors,
             gate: None,
+            console,
             proc,
             cgroup_namespace: others.cgroup,
+            state: None,
             mask,
             arguments,
             environment,
         };
-        let place = Birthplace { namespaces: 0, groups: &groups, unified };
+        let place = Birthplace { namespaces: 0, groups: &groups, unified, init: refuge };
         let born = place.bear(&plan.walk(), inherited, line)?;
-        Ok(Joined { born, pid_file, has_written: false })
+        Ok(Joined { born, pid_file, has_written: false, introduced, front, terminal: None })
     }
 }
 
@@ -270,6 +317,10 @@ struct Joined {
     born: Born,
     pid_file: Option<PidFile>,
     has_written: bool,
+    introduced: Option<Introduced>,
+    /// Our end of the line that its terminal's master end comes over.
+    front: Option<Front>,
+    terminal: Option<Terminal>,
 }
 
 impl Joined {
@@ -277,7 +328,7 @@ impl Joined {
         match self.see_through(status, mask, &mut warnings) {
             Ok(()) => {
                 let Born { pid, process, .. } = self.born;
-                Ok(Executed { pid, warnings, process, mask })
+                Ok(Executed { pid, warnings, process, mask, terminal: self.terminal })
             }
             Err(error) => Err(self.undo(error)),
         }
@@ -289,16 +340,20 @@ impl Joined {
             restore_mask(&mask)?;
         }
         let killed = || Error::new(Kind::Kernel(None), "the process was killed before it was ready");
-        let ready = self.born.ready(killed);
+        let ready = self.born.ready(None, killed);
         if status == Status::Paused {
             block_signals()?;
         }
         warnings.extend(ready?);
+        self.terminal = self.front.take().map(Front::take).transpose()?;
+        if let Some(introduced) = &self.introduced {
+            introduced.send("setns", &self.born.process)?;
+        }
         if let Some(file) = &self.pid_file {
             write_pid(file.directory.as_fd(), &file.name, self.born.pid).doing(|| "write the pid file")?;
             self.has_written = true;
         }
-        self.born.execute()
+        self.born.execute(None)
     }
 
     /// Takes everything back; what could not be is told too.

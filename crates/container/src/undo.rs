@@ -6,6 +6,8 @@ use state::Entry;
 use sys::{Called, Failed, Pidfd};
 
 use crate::birth::Born;
+use crate::hooks::{Aftermath, Blocked};
+use crate::keeper::Keeper;
 
 /// What was made so far. Undone backwards, all of it, whatever fails on the way.
 #[derive(Debug, Default)]
@@ -13,7 +15,11 @@ pub(crate) struct Undo {
     pub(crate) entry: Option<Entry>,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) init: Option<Born>,
+    pub(crate) keeper: Option<Keeper>,
     pub(crate) pid_file: Option<String>,
+    /// The hooks that are owed once all is gone, and how hooks are run.
+    pub(crate) aftermath: Option<Aftermath>,
+    pub(crate) blocked: Option<Blocked>,
 }
 
 impl Undo {
@@ -23,6 +29,9 @@ impl Undo {
         if let Some(path) = self.pid_file.take() {
             left.extend(unlink(path.as_str()).called(|| format!("unlink({path:?})")).err());
         }
+        if let Some(keeper) = self.keeper.take() {
+            left.extend(keeper.end().err());
+        }
         if let Some(init) = self.init.take() {
             left.extend(end(&init.process).err());
         }
@@ -31,6 +40,9 @@ impl Undo {
         }
         // As long as something of the container is left, its record must be, for `delete` to find it.
         if let Some(entry) = self.entry.take().filter(|_| left.is_empty()) {
+            if let (Some(aftermath), Some(blocked)) = (self.aftermath.take(), &self.blocked) {
+                left.extend(aftermath.run(blocked.manner()));
+            }
             left.extend(entry.remove().err());
         }
         left

@@ -4,24 +4,28 @@
 //! Never:   decides anything, logs, panics, takes a lock, starts another thread; what fails is reported and it exits.
 //! Begin with [`run`].
 
+mod hook;
 mod program;
 mod report;
 mod stdio;
+mod terminal;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use path::{Procfs, Root};
-use plan::{Propagation, PropagationKind, Step, Walk};
-use rootfs::Rootfs;
+use plan::{Console, Filter, Hook, Propagation, PropagationKind, Step, Walk};
+use rootfs::{Handles, Rootfs};
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
-use rustix::system::sethostname;
+use rustix::process::{Signal, getpid, set_parent_process_death_signal, setsid, umask};
+use rustix::system::{setdomainname, sethostname};
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
-use spec::NamespaceKind;
+use spec::{NamespaceKind, State, Status};
 use state::Gate;
 use sys::{Called, Doing, Failed, Mask, Newborn, Strings};
 
+pub use hook::{IMPATIENCE, Manner, run_hook, run_hooks};
 pub use report::{Parent, Report, Word};
+use terminal::Terminal;
 
 /// What the child was born with. The parent made all of it before, so that little is left to allocate.
 #[derive(Debug)]
@@ -32,10 +36,14 @@ pub struct Inherited {
     pub doors: Vec<cgroup::Join>,
     /// Where to wait for `start`.
     pub gate: Option<Gate>,
+    /// Where the master end of its terminal goes.
+    pub console: Option<OwnedFd>,
     /// The host's /proc, for a child that is born where it cannot be opened any more.
     pub proc: Option<Procfs>,
     /// The cgroup namespace to join.
     pub cgroup_namespace: Option<OwnedFd>,
+    /// What hooks are told of the container, where the plan has some for the child.
+    pub state: Option<State>,
     /// The signal mask that the program gets.
     pub mask: Mask,
     /// The program's arguments.
@@ -52,7 +60,8 @@ impl Inherited {
         let doors = self.doors.iter().map(|door| door.as_fd().as_raw_fd());
         let gate = self.gate.iter().map(|gate| gate.as_fd().as_raw_fd());
         let proc = self.proc.iter().map(|proc| proc.as_fd().as_raw_fd());
-        let others = proc.chain(self.cgroup_namespace.iter().map(AsRawFd::as_raw_fd));
+        let lines = self.console.iter().chain(&self.cgroup_namespace).map(AsRawFd::as_raw_fd);
+        let others = proc.chain(lines);
         let mut kept: Vec<u32> = doors
             .chain(gate)
             .chain(others)
@@ -68,7 +77,8 @@ impl Inherited {
     pub fn into_handles(self) -> impl Iterator<Item = OwnedFd> {
         let doors = self.doors.into_iter().map(OwnedFd::from);
         let others = self.gate.map(OwnedFd::from).into_iter().chain(self.proc.map(OwnedFd::from));
-        doors.chain(others).chain(self.cgroup_namespace).chain([OwnedFd::from(self.report)])
+        let others = others.chain(self.console).chain(self.cgroup_namespace);
+        doors.chain(others).chain([OwnedFd::from(self.report)])
     }
 }
 
@@ -79,10 +89,12 @@ pub fn run(plan: &Walk<'_>, newborn: Newborn, inherited: Inherited) -> u8 {
         plan,
         newborn,
         inherited,
+        handles: Handles::default(),
         rootfs: None,
         inside: None,
         shared: false,
         has_arrived: false,
+        is_unmasked: false,
         line: None,
     };
     match kept.and_then(|()| child.walk()) {
@@ -98,6 +110,8 @@ struct Child<'a> {
     plan: &'a Walk<'a>,
     newborn: Newborn,
     inherited: Inherited,
+    /// Paths of the host that the parent opened for us.
+    handles: Handles,
     rootfs: Option<Rootfs>,
     /// The root of a child that was born inside.
     inside: Option<Root>,
@@ -105,15 +119,15 @@ struct Child<'a> {
     shared: bool,
     /// Whether the working directory was entered as root.
     has_arrived: bool,
+    /// Whether the signal mask is the program's.
+    is_unmasked: bool,
     /// The line to `start`, once it has knocked.
     line: Option<OwnedFd>,
 }
 
 impl Child<'_> {
     fn walk(&mut self) -> Result<(), Failed> {
-        // Whoever kills our parent now, ends us; if that has happened already, the line is closed.
-        set_parent_process_death_signal(Some(Signal::KILL)).called(|| "prctl(PR_SET_PDEATHSIG)")?;
-        self.inherited.report.parent_lives()?;
+        self.follow_parent()?;
         for step in self.plan.steps {
             self.take(step)?;
         }
@@ -124,13 +138,18 @@ impl Child<'_> {
         match step {
             Step::JoinGroups => self.join_groups(),
             Step::AllCpus => allow_all(),
+            Step::Cpus(cpus) => confine::stay_on(cpus),
             Step::Join { kind, path } => join(*kind, path),
+            Step::Conceal => confine::conceal(),
             Step::OomScore(score) => confine::score(self.proc()?, *score).doing(|| "set oom_score_adj"),
             Step::Session => setsid().map(drop).called(|| "setsid()"),
-            Step::Keyring(name) => join_keyring(name),
+            Step::Await => self.wait_for_parent(),
+            Step::Rule => self.rule(),
+            Step::Keyring { name, others } => join_keyring(name, *others),
             Step::JoinCgroupNamespace => self.join_cgroup_namespace(),
             Step::Inside => self.look_inside(),
             Step::CgroupNamespace => sys::unshare_cgroup(),
+            Step::Clocks(offsets) => self.set_clocks(offsets).doing(|| "make a time namespace"),
             Step::Loopback => sys::loopback_up().doing(|| "bring lo up"),
             Step::Sysctl { path, value } => {
                 confine::tune(self.proc()?, path, value).doing(|| format!("set sysctl {path}"))
@@ -138,6 +157,7 @@ impl Child<'_> {
             Step::Detach(how) => self.detach(*how),
             Step::Root(path) => self.take_root(path),
             Step::Mount(mount) => self.rootfs()?.mount(mount),
+            Step::Remount(remount) => self.rootfs()?.remount(remount),
             Step::Node(node) => self.rootfs()?.node(node),
             Step::Link { path, target, replace } => self.rootfs()?.link(path, target, *replace),
             Step::Directory(path) => self.rootfs()?.provide_directory(path),
@@ -145,10 +165,17 @@ impl Child<'_> {
             Step::SealRoot => self.rootfs()?.seal_root(),
             Step::ReadOnly(path) => self.rootfs()?.protect(path),
             Step::Mask(path) => self.rootfs()?.mask(path),
+            Step::Meet => self.meet(),
+            Step::CreateHook(hook) => self.hook(hook, Status::Creating),
+            Step::StartHook(hook) => self.hook(hook, Status::Created),
+            Step::Console(console) => self.open_terminal(console).doing(|| "open a terminal"),
             Step::Pivot => self.pivot(),
             Step::MoveRoot => self.rootfs()?.move_root(),
             Step::Propagate(how) => self.rootfs()?.propagate(*how),
             Step::Hostname(name) => sethostname(name.as_bytes()).called(|| format!("sethostname({name:?})")),
+            Step::Domainname(name) => {
+                setdomainname(name.as_bytes()).called(|| format!("setdomainname({name:?})"))
+            }
             Step::Home(uid) => self.add_home(*uid),
             Step::Go(path) => {
                 self.has_arrived = program::approach(path)?;
@@ -162,6 +189,11 @@ impl Child<'_> {
                 Ok(())
             }
             Step::NoNewPrivileges => confine::lock(),
+            Step::Filter(filter) => self.filter(filter),
+            Step::Scheduler(how) => confine::schedule(how),
+            Step::IoPriority { class, level } => confine::serve(*class, *level),
+            Step::Personality(domain) => confine::behave(*domain),
+            Step::MemoryPolicy { mode, nodes } => confine::place(*mode, nodes),
             Step::Bound(dropped) => confine::bound(*dropped).doing(|| "drop capabilities"),
             Step::Become { uid, gid, groups } => {
                 stdio::settle(self.root()?, *uid)?;
@@ -183,17 +215,90 @@ impl Child<'_> {
         Rootfs::detach(how).doing(|| format!("make the host's mounts {how}"))
     }
 
+    fn wait_for_parent(&mut self) -> Result<(), Failed> {
+        let handles = self.inherited.report.wait().doing(|| "wait for the maps")?;
+        if handles.len() != self.plan.handles.len() {
+            return Err(Failed::refused("the parent handed over other descriptors than the plan's"));
+        }
+        self.handles = self.plan.handles.iter().cloned().zip(handles).collect();
+        Ok(())
+    }
+
+    /// The kernel takes the signal of our parent's death back from whoever becomes somebody else.
+    fn rule(&mut self) -> Result<(), Failed> {
+        confine::become_root().doing(|| "become root of the user namespace")?;
+        self.follow_parent()
+    }
+
+    /// Whoever kills our parent now, ends us; if that has happened already, the line is closed.
+    fn follow_parent(&self) -> Result<(), Failed> {
+        set_parent_process_death_signal(Some(Signal::KILL)).called(|| "prctl(PR_SET_PDEATHSIG)")?;
+        self.inherited.report.parent_lives()
+    }
+
     fn take_root(&mut self, path: &str) -> Result<(), Failed> {
         // What is made in it gets the modes that the plan says.
         umask(Mode::empty());
-        let rootfs = Rootfs::take(path, self.shared).doing(|| format!("take {path} as the root"))?;
+        let handles = std::mem::take(&mut self.handles);
+        let rootfs = Rootfs::take(path, handles, self.shared).doing(|| format!("take {path} as the root"))?;
         self.rootfs = Some(rootfs);
         Ok(())
+    }
+
+    fn meet(&mut self) -> Result<(), Failed> {
+        self.inherited.report.meet()?;
+        self.rootfs()?.look_again();
+        Ok(())
+    }
+
+    /// Runs a hook as what we are by now, and in the root as long as that is not ours yet.
+    fn hook(&mut self, hook: &Hook, status: Status) -> Result<(), Failed> {
+        let state = self.inherited.state.as_ref();
+        let state = state.ok_or_else(|| Failed::refused("the plan has hooks that are told nothing"))?;
+        let mask = self.inherited.mask.without(self.plan.unblocked_signals);
+        let manner = Manner {
+            cwd: self.rootfs.as_ref().map(|rootfs| rootfs.root().as_fd()),
+            mask: Some(&mask),
+            environment: Some(&self.inherited.environment),
+            signals: None,
+        };
+        let state = State { status, pid: getpid().as_raw_pid(), ..state.clone() };
+        run_hook(hook, &state, manner)?;
+        if let Some(rootfs) = &mut self.rootfs {
+            rootfs.look_again();
+        }
+        Ok(())
+    }
+
+    /// The line is closed behind the master end: nothing more is said over it.
+    fn open_terminal(&mut self, console: &Console) -> Result<(), Failed> {
+        let line = self.inherited.console.take();
+        let line =
+            line.ok_or_else(|| Failed::refused("the plan has a terminal, and nobody to give it to"))?;
+        let terminal = Terminal::open(self.root()?)?;
+        if let Some((rows, columns)) = console.size {
+            terminal.resize(rows, columns)?;
+        }
+        if console.mounted {
+            self.rootfs()?.mount_console(&terminal.slave)?;
+        }
+        terminal.settle(&line)
     }
 
     fn pivot(&mut self) -> Result<(), Failed> {
         let shared = self.shared;
         self.rootfs()?.pivot(shared).doing(|| "pivot into the root")
+    }
+
+    /// The kernel takes offsets as long as nobody lives in the namespace, and lets its maker move in afterwards.
+    fn set_clocks(&mut self, offsets: &[String]) -> Result<(), Failed> {
+        sys::unshare_time()?;
+        if !offsets.is_empty() {
+            self.proc()?.write("self/timens_offsets", &offsets.join("\n"))?;
+        }
+        let path = "/proc/self/ns/time_for_children";
+        let namespace = path::open_host(path, OFlags::RDONLY)?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Time)).called(|| "setns(time)")
     }
 
     fn join_cgroup_namespace(&mut self) -> Result<(), Failed> {
@@ -265,10 +370,24 @@ impl Child<'_> {
     }
 
     fn execute(&mut self) -> Result<(), Failed> {
-        sys::restore_mask(&self.inherited.mask.without(self.plan.unblocked_signals))?;
+        self.unmask()?;
         let Inherited { arguments, environment, .. } = &self.inherited;
         let errno = arguments.execute(environment);
         Err(program::not_executed(arguments, errno))
+    }
+
+    /// Sets the signal mask before the filter may forbid it.
+    fn filter(&mut self, filter: &Filter) -> Result<(), Failed> {
+        self.unmask()?;
+        confine::filter(filter).doing(|| "load the seccomp filter")
+    }
+
+    fn unmask(&mut self) -> Result<(), Failed> {
+        if !self.is_unmasked {
+            sys::restore_mask(&self.inherited.mask.without(self.plan.unblocked_signals))?;
+            self.is_unmasked = true;
+        }
+        Ok(())
     }
 
     /// Says why over whichever line is open; nobody may be left to hear it.
@@ -314,7 +433,7 @@ pub fn enter_pids(path: &str) -> Result<(), Failed> {
     join(NamespaceKind::Pid, path)
 }
 
-fn join_keyring(name: &str) -> Result<(), Failed> {
+fn join_keyring(name: &str, others: bool) -> Result<(), Failed> {
     let name = std::ffi::CString::new(name).map_err(|_| Failed::refused("the id holds a NUL byte"))?;
-    sys::join_keyring(&name).doing(|| "join a session keyring")
+    sys::join_keyring(&name, others).doing(|| "join a session keyring")
 }

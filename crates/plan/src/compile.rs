@@ -6,10 +6,12 @@ use serde::Serialize;
 use spec::{Linux, NamespaceKind, Process, Spec};
 
 use crate::cgroup::{self, CgroupPlan};
+use crate::hook::{Later, Moments};
+use crate::map::{self, Maps};
 use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
-use crate::step::{Act, Capabilities, Program, Step, Walk};
-use crate::{Host, Refused, Request, clean, device};
+use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
+use crate::{Filter, Host, Manner, Refused, Request, clean, console, device, seccomp};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -28,6 +30,8 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// Namespaces that init is born into, new.
     pub namespaces: Vec<NamespaceKind>,
+    /// Paths of the host that the child needs and may not be able to reach: their handles are the parent's to open.
+    pub handles: Vec<String>,
     /// Whether init is the first process of a pid namespace: its death is then everybody's.
     pub own_pids: bool,
     /// What is executed at the end.
@@ -38,6 +42,10 @@ pub struct Plan {
     pub default_signals: u64,
     /// Signals that the program gets unblocked although our caller blocks them.
     pub unblocked_signals: u64,
+    /// How init runs, and each later process that does not say otherwise.
+    pub manner: Manner,
+    /// Hooks that other commands run, or this one when all else is done.
+    pub later: Later,
     /// Copied into `state`.
     pub annotations: BTreeMap<String, String>,
     /// What is not done as asked, where the specification lets it pass.
@@ -57,6 +65,9 @@ pub(crate) const UNBLOCKED: u64 = {
     set
 };
 
+/// Whoever comes into a user namespace has every capability there, whatever its maker had: all that we know.
+pub(crate) const EVERY: u64 = (1 << spec::CAPABILITIES.len()) - 1;
+
 /// Compiles a checked document (see `Spec::check`). Pure: no file, no clock, no system call.
 pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refused> {
     let root = spec.root.as_ref().ok_or_else(|| Refused::new("root", "is missing"))?;
@@ -65,12 +76,18 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     let linux = spec.linux.as_ref().unwrap_or(&empty);
     refuse::unbuilt(spec)?;
     let namespaces = Namespaces::sort(linux)?;
+    let maps = Maps::of(linux)?;
+    if let Some(maps) = &maps {
+        maps.check(spec, process)?;
+    }
     let cgroup = cgroup::compile(spec, &host.cgroups, &request.id)?;
     let rootfs = if root.path.starts_with('/') {
         root.path.clone()
     } else {
         format!("{}/{}", request.bundle, root.path)
     };
+    let moments = Moments::of(spec);
+    let filter = seccomp::compile(linux.seccomp.as_ref())?;
     let mut plan = Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -78,27 +95,46 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         acts: Vec::new(),
         steps: Vec::new(),
         namespaces: namespaces.born.clone(),
+        handles: Vec::new(),
         own_pids: namespaces.fresh(NamespaceKind::Pid),
         program: program(process),
-        preserve_fds: request.preserve_fds,
+        preserve_fds: request.listen_fds.saturating_add(request.preserve_fds),
         default_signals: host.ignored_signals,
         unblocked_signals: UNBLOCKED,
+        manner: Manner::of(spec),
+        later: moments.later.clone(),
         annotations: spec.annotations.clone(),
         warnings: cgroup.warnings.clone(),
         cgroup,
     };
-    plan.acts = acts(&plan, &namespaces, request);
+    if request.listen_fds > 0 {
+        // The program is process 1 of its pid namespace; where it is not, it is told the same, as runc tells it.
+        plan.program.set("LISTEN_FDS", &request.listen_fds.to_string());
+        plan.program.set("LISTEN_PID", "1");
+    }
     plan.enter_namespaces(process, linux, &namespaces, request)?;
-    plan.build_root(spec, host, request, root.readonly)?;
+    plan.build_root(spec, host, request, &namespaces, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
-    let (steps, warnings) = confine_process(process, host, &plan.program, Some(umask));
+    let bounding = if namespaces.users { host.bounding | EVERY } else { host.bounding };
+    let Confined { steps, warnings } =
+        Confined::compile(process, bounding, &plan.program, &plan.manner, Some(umask))?;
     plan.steps.extend(steps);
     plan.warnings.extend(warnings);
+    if namespaces.has_neighbours() {
+        conceal(&mut plan.steps, !(namespaces.users && host.cgroups.rootless));
+    }
     plan.steps.push(Step::Ready);
     if request.gated {
         plan.steps.push(Step::Gate);
     }
+    plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.push(Step::Execute);
+    seccomp::place(filter, process, &mut plan.steps);
+    if maps.is_some() {
+        plan.handles = handles(&plan);
+    }
+    let master = console::master(process, request.detached, request.console_socket.as_ref())?;
+    plan.acts = acts(&plan, &namespaces, process, maps, &moments, master, request);
     Ok(plan)
 }
 
@@ -106,17 +142,28 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
 struct Namespaces<'a> {
     born: Vec<NamespaceKind>,
     cgroup: bool,
+    time: bool,
     joined: Vec<(NamespaceKind, &'a str)>,
+    /// Whether there is a user namespace among them.
+    users: bool,
 }
 
 impl<'a> Namespaces<'a> {
     fn sort(linux: &'a Linux) -> Result<Self, Refused> {
-        let mut sorted = Self { born: Vec::new(), cgroup: false, joined: Vec::new() };
+        let mut sorted = Self {
+            born: Vec::new(),
+            cgroup: false,
+            time: false,
+            joined: Vec::new(),
+            users: map::has_users(linux),
+        };
         for namespace in &linux.namespaces {
             match (&namespace.path, namespace.kind) {
                 (Some(path), kind) if !path.is_empty() => sorted.joined.push((kind, path)),
                 // Its roots are the cgroups that a process is in, so it comes after joining them.
                 (_, NamespaceKind::Cgroup) => sorted.cgroup = true,
+                // Its clocks are set by whoever makes it, before anybody lives in it: no clone(2) could.
+                (_, NamespaceKind::Time) => sorted.time = true,
                 (_, kind) => sorted.born.push(kind),
             }
         }
@@ -130,6 +177,11 @@ impl<'a> Namespaces<'a> {
         }
     }
 
+    /// Whether processes that are none of ours may see the child before it is the program.
+    fn has_neighbours(&self) -> bool {
+        !self.joined.is_empty() || !self.fresh(NamespaceKind::Pid)
+    }
+
     fn fresh(&self, kind: NamespaceKind) -> bool {
         self.born.contains(&kind)
     }
@@ -139,17 +191,63 @@ impl<'a> Namespaces<'a> {
     }
 }
 
-fn acts(plan: &Plan, namespaces: &Namespaces<'_>, request: &Request) -> Vec<Act> {
+fn acts(
+    plan: &Plan,
+    namespaces: &Namespaces<'_>,
+    process: &Process,
+    maps: Option<Maps>,
+    moments: &Moments,
+    master: Option<Master>,
+    request: &Request,
+) -> Vec<Act> {
     let mut acts = vec![Act::Claim, Act::Intend];
     acts.extend((0..plan.cgroup.groups.len()).map(Act::Group));
     if request.gated {
         acts.push(Act::Listen);
     }
+    acts.extend(master.map(Act::Console));
     acts.extend(namespaces.joined(NamespaceKind::Pid).map(|path| Act::Enter(path.to_owned())));
+    if namespaces.users {
+        let limits = process.rlimits.iter();
+        acts.extend(limits.map(|limit| Act::Ceiling { kind: limit.kind, hard: limit.hard }));
+    }
     acts.push(Act::Clone(plan.namespaces.clone()));
+    if namespaces.users {
+        acts.extend(process.oom_score_adj.map(Act::Score));
+    }
+    acts.extend(maps.map(Act::Map));
+    if moments.meets() {
+        acts.push(Act::Meet);
+        acts.extend(moments.outside.iter().cloned());
+        acts.push(Act::Part);
+    }
+    if request.keep_status {
+        acts.push(Act::Keep);
+    }
     acts.push(Act::Complete);
+    acts.extend(request.pidfd_socket.clone().map(Act::Introduce));
     acts.extend(request.pid_file.clone().map(Act::Tell));
     acts
+}
+
+/// From its first step on, nobody beside it looks into the child, which is ours still: its memory, and what it has open
+/// (CVE-2016-9962). The maps of an ordinary user's child are written by that user, who may not write into the files in
+/// /proc of one that hides: it hides once it rules.
+fn conceal(steps: &mut Vec<Step>, maps_are_ours: bool) {
+    if maps_are_ours {
+        steps.insert(0, Step::Conceal);
+    }
+    conceal_again(steps);
+}
+
+/// Where ids change, the kernel makes of a process what `fs.suid_dumpable` says, and that may be "to be traced".
+pub(crate) fn conceal_again(steps: &mut Vec<Step>) {
+    let changes = |step: &Step| {
+        matches!(step, Step::Become { .. } | Step::Rule | Step::Join { kind: NamespaceKind::User, .. })
+    };
+    for at in (0..steps.len()).rev().filter(|&at| steps.get(at).is_some_and(changes)).collect::<Vec<_>>() {
+        steps.insert(at + 1, Step::Conceal);
+    }
 }
 
 pub(crate) fn program(process: &Process) -> Program {
@@ -171,6 +269,18 @@ pub(crate) fn program(process: &Process) -> Program {
     Program { args: process.args.clone(), env, cwd: clean::absolute(&process.cwd) }
 }
 
+impl Program {
+    /// Sets a variable, in the place of one of this name.
+    fn set(&mut self, name: &str, value: &str) {
+        let pair = format!("{name}={value}");
+        let is_it = |known: &&mut String| known.split_once('=').is_some_and(|(known, _)| known == name);
+        match self.env.iter_mut().find(is_it) {
+            Some(known) => *known = pair,
+            None => self.env.push(pair),
+        }
+    }
+}
+
 fn has_home(env: &[String]) -> bool {
     env.iter().any(|pair| pair.strip_prefix("HOME=").is_some_and(|home| !home.is_empty()))
 }
@@ -180,11 +290,30 @@ impl Plan {
     pub fn walk(&self) -> Walk<'_> {
         Walk {
             steps: &self.steps,
+            handles: &self.handles,
             cwd: &self.program.cwd,
             preserve_fds: self.preserve_fds,
             default_signals: self.default_signals,
             unblocked_signals: self.unblocked_signals,
         }
+    }
+
+    /// The system call filter, if there is one.
+    pub fn filter(&self) -> Option<&Filter> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Filter(filter) => Some(filter),
+            _ => None,
+        })
+    }
+
+    /// Whether any hook is to be run, now or later.
+    pub fn has_hooks(&self) -> bool {
+        let Later { poststart, poststop } = &self.later;
+        let starts = |step: &Step| matches!(step, Step::StartHook(_));
+        !poststart.is_empty()
+            || !poststop.is_empty()
+            || self.acts.contains(&Act::Meet)
+            || self.steps.iter().any(starts)
     }
 
     /// The order is the kernel's: what needs privilege over the host's files comes first, a cgroup namespace after
@@ -201,15 +330,23 @@ impl Plan {
             steps.push(Step::JoinGroups);
         }
         steps.push(Step::AllCpus);
-        steps.extend(process.oom_score_adj.map(Step::OomScore));
+        if !namespaces.users {
+            steps.extend(process.oom_score_adj.map(Step::OomScore));
+        }
         steps.push(Step::Session);
-        if !request.keep_keyring {
-            steps.push(Step::Keyring(format!("_ses.{}", request.id)));
+        if !namespaces.users {
+            steps.extend(keyring(request, false));
         }
         let joined = namespaces.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid);
         steps.extend(joined.map(|&(kind, path)| Step::Join { kind, path: path.to_owned() }));
         if namespaces.cgroup {
             steps.push(Step::CgroupNamespace);
+        }
+        if namespaces.time {
+            let line = |(clock, offset): (&String, &spec::TimeOffset)| {
+                format!("{clock} {} {}", offset.secs, offset.nanosecs)
+            };
+            steps.push(Step::Clocks(linux.time_offsets.iter().map(line).collect()));
         }
         if namespaces.fresh(NamespaceKind::Network) {
             steps.push(Step::Loopback);
@@ -228,95 +365,141 @@ impl Plan {
         spec: &Spec,
         host: &Host,
         request: &Request,
-        read_only: bool,
+        namespaces: &Namespaces<'_>,
+        moments: &Moments,
     ) -> Result<(), Refused> {
         let empty = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&empty);
         let (detach, afterwards) = root_propagation(linux)?;
-        let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup))?;
+        // A new sysfs shows a network namespace, and is for those alone who rule it.
+        let or_bind = namespaces.users && !namespaces.fresh(NamespaceKind::Network);
+        let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup), or_bind)?;
         let steps = &mut self.steps;
         steps.push(Step::Detach(detach));
+        if namespaces.users {
+            // What needs the owner of the host's files has been done: from here on they are somebody else's.
+            steps.extend([Step::Await, Step::Rule]);
+            steps.extend(keyring(request, true));
+        }
         steps.push(Step::Root(self.rootfs.clone()));
         steps.extend(mounts.steps);
         if !mounts.dev_is_bound {
-            steps.extend(device::compile(spec, host.has_kcore)?);
+            steps.extend(device::compile(spec, host.has_kcore, namespaces.users)?);
         }
+        // Hooks may bind more into the root: it is whole, not sealed yet, and nothing in it is covered.
+        if moments.meets() {
+            steps.push(Step::Meet);
+            steps.extend(moments.before_root.iter().cloned());
+        }
+        steps.extend(spec.process.as_ref().and_then(|process| console::step(process, true)));
         steps.push(Step::Directory(self.program.cwd.clone()));
         steps.extend(mounts.seals);
-        if read_only {
+        if spec.root.as_ref().is_some_and(|root| root.readonly) {
             steps.push(Step::SealRoot);
         }
         steps.extend(unique(&linux.readonly_paths).map(Step::ReadOnly));
         steps.extend(unique(&linux.masked_paths).map(Step::Mask));
         steps.push(if request.no_pivot { Step::MoveRoot } else { Step::Pivot });
         steps.extend(afterwards.map(Step::Propagate));
-        steps.extend(spec.hostname.clone().filter(|name| !name.is_empty()).map(Step::Hostname));
+        let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+        steps.extend(named(&spec.hostname).map(Step::Hostname));
+        steps.extend(named(&spec.domainname).map(Step::Domainname));
         Ok(())
     }
 }
 
-/// What the process gives up and becomes, the same for a container's first and for those that join it later. Without
-/// `umask` it keeps its own.
-pub(crate) fn confine_process(
-    process: &Process,
-    host: &Host,
-    program: &Program,
-    umask: Option<u32>,
-) -> (Vec<Step>, Vec<String>) {
-    let (mut steps, mut warnings) = (Vec::new(), Vec::new());
-    if !has_home(&program.env) {
-        steps.push(Step::Home(process.user.uid));
-    }
-    steps.push(Step::Go(program.cwd.clone()));
-    let limits = process.rlimits.iter();
-    steps.extend(limits.map(|limit| Step::Limit { kind: limit.kind, soft: limit.soft, hard: limit.hard }));
-    steps.extend(umask.map(Step::Umask));
-    if process.no_new_privileges {
-        steps.push(Step::NoNewPrivileges);
-    }
-    let user = &process.user;
-    let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
-    // Without the object there are none, as with runc: not those that our caller happens to have.
-    let none = spec::Capabilities::default();
-    let asked = process.capabilities.as_ref().unwrap_or(&none);
-    let mut unknown = Vec::new();
-    let mut set = |names: &[String]| {
-        let mut bits = 0;
-        for name in names {
-            match spec::capability(name) {
-                Some(number) => bits |= 1 << number,
-                None => unknown.push(name.clone()),
-            }
+/// What the process gives up and becomes, the same for a container's first and for those that join it later.
+pub(crate) struct Confined {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Confined {
+    /// `bounding_now` is what it can give up. Without `umask` it keeps its own.
+    pub(crate) fn compile(
+        process: &Process,
+        bounding_now: u64,
+        program: &Program,
+        manner: &Manner,
+        umask: Option<u32>,
+    ) -> Result<Self, Refused> {
+        let (mut steps, mut warnings) = (Vec::new(), manner.warnings());
+        if !has_home(&program.env) {
+            steps.push(Step::Home(process.user.uid));
         }
-        bits
-    };
-    let bounding: u64 = set(&asked.bounding);
-    let kept = Capabilities {
-        effective: set(&asked.effective),
-        permitted: set(&asked.permitted),
-        inheritable: set(&asked.inheritable),
-        ambient: set(&asked.ambient),
-    };
-    // The kernel keeps over execve(2) only what is permitted and inheritable too; runc's own template asks for more,
-    // and runc drops it without a word.
-    let raised = kept.ambient & kept.permitted & kept.inheritable;
-    if raised != kept.ambient {
-        let lost = (0_usize..64).filter(|bit| (kept.ambient & !raised) & (1 << bit) != 0);
-        let lost: Vec<&str> = lost.filter_map(|bit| spec::CAPABILITIES.get(bit).copied()).collect();
-        let why = "not both permitted and inheritable";
-        warnings.push(format!("process.capabilities.ambient: {} dropped: {why}", lost.join(", ")));
+        steps.push(Step::Go(program.cwd.clone()));
+        let limits = process.rlimits.iter();
+        steps.extend(limits.map(|limit| Step::Limit {
+            kind: limit.kind,
+            soft: limit.soft,
+            hard: limit.hard,
+        }));
+        steps.extend(umask.map(Step::Umask));
+        if process.no_new_privileges {
+            steps.push(Step::NoNewPrivileges);
+        }
+        steps.extend(manner.steps()?);
+        let user = &process.user;
+        let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
+        // Without the object there are none, as with runc: not those that our caller happens to have.
+        let none = spec::Capabilities::default();
+        let asked = process.capabilities.as_ref().unwrap_or(&none);
+        let mut unknown = Vec::new();
+        let mut set = |names: &[String]| {
+            let mut bits = 0;
+            for name in names {
+                match spec::capability(name) {
+                    Some(number) => bits |= 1 << number,
+                    None => unknown.push(name.clone()),
+                }
+            }
+            bits
+        };
+        let bounding: u64 = set(&asked.bounding);
+        let kept = Capabilities {
+            effective: set(&asked.effective),
+            permitted: set(&asked.permitted),
+            inheritable: set(&asked.inheritable),
+            ambient: set(&asked.ambient),
+        };
+        // The kernel keeps over execve(2) only what is permitted and inheritable too; runc's own template asks for more,
+        // and runc drops it without a word.
+        let raised = kept.ambient & kept.permitted & kept.inheritable;
+        if raised != kept.ambient {
+            let lost = (0_usize..64).filter(|bit| (kept.ambient & !raised) & (1 << bit) != 0);
+            let lost: Vec<&str> = lost.filter_map(|bit| spec::CAPABILITIES.get(bit).copied()).collect();
+            let why = "not both permitted and inheritable";
+            warnings.push(format!("process.capabilities.ambient: {} dropped: {why}", lost.join(", ")));
+        }
+        let kept = Capabilities { ambient: raised, ..kept };
+        unknown.sort();
+        unknown.dedup();
+        if !unknown.is_empty() {
+            warnings.push(format!("process.capabilities: ignoring unknown {}", unknown.join(", ")));
+        }
+        let dropped = bounding_now & !bounding;
+        steps.extend((dropped != 0).then_some(Step::Bound(dropped)));
+        steps.push(identity);
+        steps.push(Step::Capabilities(kept));
+        Ok(Self { steps, warnings })
     }
-    let kept = Capabilities { ambient: raised, ..kept };
-    unknown.sort();
-    unknown.dedup();
-    if !unknown.is_empty() {
-        warnings.push(format!("process.capabilities: ignoring unknown {}", unknown.join(", ")));
-    }
-    let dropped = host.bounding & !bounding;
-    steps.extend((dropped != 0).then_some(Step::Bound(dropped)));
-    steps.push(identity);
-    steps.push(Step::Capabilities(kept));
-    (steps, warnings)
+}
+
+/// The host's paths that a child has to reach: its root, what is bound, nodes of devices; each once.
+fn handles(plan: &Plan) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let paths = plan.steps.iter().filter_map(|step| match step {
+        Step::Root(path) => Some(path),
+        Step::Mount(mount) => mount.host_path(),
+        Step::Node(node) if node.is_bound => Some(&node.path),
+        _ => None,
+    });
+    paths.filter(|path| seen.insert(path.as_str())).cloned().collect()
+}
+
+fn keyring(request: &Request, others: bool) -> Option<Step> {
+    let name = || format!("_ses.{}", request.id);
+    (!request.keep_keyring).then(|| Step::Keyring { name: name(), others })
 }
 
 /// What the copied host's mounts become, and what `/` becomes inside.

@@ -3,9 +3,9 @@
 use serde::Serialize;
 use spec::Process;
 
-use crate::compile::{UNBLOCKED, confine_process, program};
-use crate::step::{Program, Step, Walk};
-use crate::{Host, Refused, refuse};
+use crate::compile::{Confined, EVERY, UNBLOCKED, conceal_again, program};
+use crate::step::{Act, Master, Numbers, Program, Step, Walk};
+use crate::{Filter, Host, Manner, Refused, console, refuse, seccomp};
 
 /// What is asked beside the process itself.
 #[derive(Clone, Debug, Default)]
@@ -14,17 +14,33 @@ pub struct ExecRequest {
     pub id: String,
     /// Whether the container kept its caller's session keyring.
     pub keep_keyring: bool,
+    /// Whether the container has a user namespace that is not ours.
+    pub other_user_namespace: bool,
     /// Whether the container has a cgroup namespace that is not ours.
     pub other_cgroup_namespace: bool,
+    /// The container's system call filter.
+    pub filter: Option<Filter>,
     /// Descriptors from 3 on that the program keeps.
     pub preserve_fds: u32,
+    /// How the container's processes run, where this one's document is silent.
+    pub manner: Manner,
+    /// Whether nobody of ours stays with the process.
+    pub detached: bool,
+    /// `--console-socket`: who gets the master end of the process's terminal.
+    pub console_socket: Option<String>,
 }
 
 /// What the new process does. Its parent has joined the namespaces before it was born.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExecPlan {
+    /// What the parent does before it joins the namespaces.
+    pub before: Vec<Act>,
+    /// CPUs that its parent confines itself to before it is born.
+    pub cpus: Option<Numbers>,
     /// The child's steps, in order.
     pub steps: Vec<Step>,
+    /// Who gets the master end of its terminal; none where it has none.
+    pub master: Option<Master>,
     /// What is executed at the end.
     pub program: Program,
     /// Descriptors from 3 on that the program keeps.
@@ -40,22 +56,44 @@ pub struct ExecPlan {
 /// The order is the kernel's: a cgroup namespace comes after the cgroups, and all that needs privilege before it goes.
 pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Result<ExecPlan, Refused> {
     refuse::unbuilt_process(process)?;
+    let master = console::master(process, request.detached, request.console_socket.as_ref())?;
     let program = program(process);
-    let mut steps = vec![Step::JoinGroups, Step::AllCpus];
-    steps.extend(process.oom_score_adj.map(Step::OomScore));
+    let manner = request.manner.with(process);
+    let (cpus, last) = manner.cpus()?;
+    let mut steps = vec![Step::JoinGroups, last.map_or(Step::AllCpus, Step::Cpus)];
+    let mut before = Vec::new();
+    if request.other_user_namespace {
+        let limits = process.rlimits.iter();
+        before.extend(limits.map(|limit| Act::Ceiling { kind: limit.kind, hard: limit.hard }));
+        before.extend(process.oom_score_adj.map(Act::Score));
+    } else {
+        steps.extend(process.oom_score_adj.map(Step::OomScore));
+    }
     steps.push(Step::Session);
+    if request.other_user_namespace {
+        steps.push(Step::Rule);
+    }
     if !request.keep_keyring {
-        steps.push(Step::Keyring(format!("_ses.{}", request.id)));
+        let name = format!("_ses.{}", request.id);
+        steps.push(Step::Keyring { name, others: request.other_user_namespace });
     }
     if request.other_cgroup_namespace {
         steps.push(Step::JoinCgroupNamespace);
     }
     steps.push(Step::Inside);
-    let (confining, warnings) = confine_process(process, host, &program, process.user.umask);
+    steps.extend(console::step(process, false));
+    let bounding = if request.other_user_namespace { host.bounding | EVERY } else { host.bounding };
+    let Confined { steps: confining, warnings } =
+        Confined::compile(process, bounding, &program, &manner, process.user.umask)?;
     steps.extend(confining);
+    conceal_again(&mut steps);
     steps.extend([Step::Ready, Step::Execute]);
+    seccomp::place(request.filter.clone(), process, &mut steps);
     Ok(ExecPlan {
+        before,
+        cpus,
         steps,
+        master,
         program,
         preserve_fds: request.preserve_fds,
         default_signals: host.ignored_signals,
@@ -68,6 +106,7 @@ impl ExecPlan {
     pub fn walk(&self) -> Walk<'_> {
         Walk {
             steps: &self.steps,
+            handles: &[],
             cwd: &self.program.cwd,
             preserve_fds: self.preserve_fds,
             default_signals: self.default_signals,

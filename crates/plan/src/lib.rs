@@ -4,21 +4,34 @@
 //! Never:   opens a file, reads a clock, asks the kernel; what it must know of the host is in [`Host`].
 //! Begin with [`compile()`].
 
+mod below;
 pub mod cgroup;
 mod clean;
 mod compile;
+mod console;
 mod device;
 mod exec;
+mod hook;
 mod host;
+mod manner;
+pub mod map;
 mod mount;
 mod refuse;
 pub mod resources;
+mod seccomp;
 mod step;
 mod tell;
+mod update;
 
+pub use below::Below;
 pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
+pub use hook::{Hook, Later};
 pub use host::{Host, Request};
-pub use mount::{Mount, Propagation, PropagationKind, Source};
+pub use manner::Manner;
+pub use map::Maps;
+pub use mount::{Links, Mount, Propagation, PropagationKind, Remount, Source};
 pub use refuse::Refused;
-pub use step::{Act, Capabilities, Node, Program, Step, Walk};
+pub use seccomp::Filter;
+pub use step::{Act, Capabilities, Console, Master, Node, Numbers, Program, Scheduling, Step, Walk};
+pub use update::{Hierarchy, Update, compile_update};

@@ -7,7 +7,7 @@ use spec::{NamespaceKind, Process, Spec};
 /// A field that cannot be done, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// JSON path in config.json: `linux.namespaces[2].path`.
+    /// JSON path in config.json: `linux.namespaces[2].path`; empty where the command line asked for it.
     pub path: String,
     /// Why.
     pub reason: String,
@@ -19,13 +19,22 @@ impl Refused {
         Self { path: path.into(), reason: reason.into() }
     }
 
-    fn unbuilt(path: impl Into<String>) -> Self {
+    /// Not a field: what the command line asks for.
+    pub(crate) fn asked(reason: impl Into<String>) -> Self {
+        Self::new("", reason)
+    }
+
+    /// A field that is not done yet.
+    pub(crate) fn unbuilt(path: impl Into<String>) -> Self {
         Self::new(path, "not built yet, see docs/roadmap.md")
     }
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            return to.write_str(&self.reason);
+        }
         write!(to, "config.json: {}: {}", self.path, self.reason)
     }
 }
@@ -48,52 +57,36 @@ pub(crate) fn unbuilt_process(process: &Process) -> Result<(), Refused> {
     }
 }
 
-fn process_fields(process: &Process) -> [(bool, &'static str); 6] {
+fn process_fields(process: &Process) -> [(bool, &'static str); 2] {
     [
-        (process.terminal, "process.terminal"),
         (process.apparmor_profile.as_deref().is_some_and(|s| !s.is_empty()), "process.apparmorProfile"),
         (process.selinux_label.as_deref().is_some_and(|s| !s.is_empty()), "process.selinuxLabel"),
-        (process.scheduler.is_some(), "process.scheduler"),
-        (process.io_priority.is_some(), "process.ioPriority"),
-        (process.exec_cpu_affinity.is_some(), "process.execCPUAffinity"),
     ]
 }
 
 fn first_unbuilt(spec: &Spec) -> Option<String> {
     let process = spec.process.iter().flat_map(process_fields);
-    let hooks = spec.hooks.iter().flat_map(|hooks| {
-        [
-            (!hooks.prestart.is_empty(), "hooks.prestart"),
-            (!hooks.create_runtime.is_empty(), "hooks.createRuntime"),
-            (!hooks.create_container.is_empty(), "hooks.createContainer"),
-            (!hooks.start_container.is_empty(), "hooks.startContainer"),
-            (!hooks.poststart.is_empty(), "hooks.poststart"),
-            (!hooks.poststop.is_empty(), "hooks.poststop"),
-        ]
-    });
     let linux = spec.linux.iter().flat_map(|linux| {
         [
-            (!linux.uid_mappings.is_empty(), "linux.uidMappings"),
-            (!linux.gid_mappings.is_empty(), "linux.gidMappings"),
             (!linux.net_devices.is_empty(), "linux.netDevices"),
-            (linux.seccomp.is_some(), "linux.seccomp"),
+            (
+                linux.seccomp.as_ref().is_some_and(|filter| filter.listener_path.is_some()),
+                "linux.seccomp.listenerPath",
+            ),
             (linux.mount_label.as_deref().is_some_and(|s| !s.is_empty()), "linux.mountLabel"),
             (linux.intel_rdt.is_some(), "linux.intelRdt"),
-            (linux.memory_policy.is_some(), "linux.memoryPolicy"),
-            (linux.personality.is_some(), "linux.personality"),
-            (!linux.time_offsets.is_empty(), "linux.timeOffsets"),
         ]
     });
-    let domainname = [(spec.domainname.as_deref().is_some_and(|s| !s.is_empty()), "domainname")];
-    let field = process.chain(domainname).chain(hooks).chain(linux).find(|(asked, _)| *asked);
+    let field = process.chain(linux).find(|(asked, _)| *asked);
     field.map(|(_, path)| path.to_owned()).or_else(|| unbuilt_namespace(spec)).or_else(|| unbuilt_mount(spec))
 }
 
 fn unbuilt_namespace(spec: &Spec) -> Option<String> {
     let namespaces = spec.linux.iter().flat_map(|linux| linux.namespaces.iter());
     namespaces.enumerate().find_map(|(at, namespace)| match namespace.kind {
-        NamespaceKind::User | NamespaceKind::Time => Some(format!("linux.namespaces[{at}]")),
-        NamespaceKind::Mount if namespace.path.is_some() => Some(format!("linux.namespaces[{at}].path")),
+        NamespaceKind::User | NamespaceKind::Mount if namespace.path.is_some() => {
+            Some(format!("linux.namespaces[{at}].path"))
+        }
         _ => None,
     })
 }

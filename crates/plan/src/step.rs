@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, RlimitKind};
 
-use crate::mount::{Mount, Propagation};
+use crate::Filter;
+use crate::hook::Hook;
+use crate::map::Maps;
+use crate::mount::{Mount, Propagation, Remount};
 
 /// What the parent does, in order. Each act that leaves something behind knows its undoing.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -18,12 +21,45 @@ pub enum Act {
     Listen,
     /// Enters a pid namespace: children are born in it.
     Enter(String),
+    /// Makes the line that the master end of the program's terminal goes over.
+    Console(Master),
     /// Clones init into new namespaces.
     Clone(Vec<NamespaceKind>),
+    /// Makes sure that its own hard limit is no lower: who is born in a user namespace cannot raise it any more.
+    Ceiling {
+        /// Of this resource.
+        kind: RlimitKind,
+        /// What the kernel will be asked for.
+        hard: u64,
+    },
+    /// Writes the child's `oom_score_adj`, which it could not lower itself.
+    Score(i32),
+    /// Waits until the child asks, writes the maps of its user namespace, and hands it the descriptors of the plan's
+    /// table, opened in its mount namespace with our rights.
+    Map(Maps),
+    /// Waits until init has its mounts, and writes down that it lives and that hooks begin.
+    Meet,
+    /// Runs a hook, in the parent's own namespaces and cgroup.
+    Hook(Hook),
+    /// Lets init go on from where it met its parent.
+    Part,
+    /// Forks a process that will write down how init ended.
+    Keep,
     /// Completes the record with what the child's birth told, before the child may run.
     Complete,
+    /// Sends a pidfd of init to whoever listens at a socket.
+    Introduce(String),
     /// Writes the number of init to a file.
     Tell(String),
+}
+
+/// Where the master end of a terminal goes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Master {
+    /// To whoever listens at this socket of the host.
+    Socket(String),
+    /// To us, who stay, and copy between it and our caller's terminal.
+    Us,
 }
 
 /// What the child does, in order, until it is the program.
@@ -33,6 +69,8 @@ pub enum Step {
     JoinGroups,
     /// May run on every CPU that its cpuset has, whatever our caller was confined to.
     AllCpus,
+    /// May run on these CPUs only.
+    Cpus(Numbers),
     /// Joins an existing namespace.
     Join {
         /// Of this kind; another one is refused by the kernel.
@@ -40,18 +78,31 @@ pub enum Step {
         /// As the document writes it, a path on the host.
         path: String,
     },
+    /// Is not to be traced or looked into by others, until it is the program (`PR_SET_DUMPABLE`).
+    Conceal,
     /// Writes its `oom_score_adj`.
     OomScore(i32),
     /// Leads a session of its own.
     Session,
+    /// Asks its parent for the maps of its user namespace, and for the descriptors of the plan's table, and waits.
+    Await,
+    /// Becomes the root of its user namespace, in no other group.
+    Rule,
     /// Joins a new session keyring of this name.
-    Keyring(String),
+    Keyring {
+        /// The name.
+        name: String,
+        /// Whether others than its owner may search it: in a user namespace exec comes as somebody else.
+        others: bool,
+    },
     /// Joins the cgroup namespace that the parent opened, now that it is in its cgroups.
     JoinCgroupNamespace,
     /// Takes `/` as the root: the process was born inside.
     Inside,
     /// Makes the cgroups that it is in the roots of a new cgroup namespace.
     CgroupNamespace,
+    /// Makes a time namespace, sets its clocks, each by a line of /proc/PID/timens_offsets, and enters it.
+    Clocks(Vec<String>),
     /// Brings the loopback interface up.
     Loopback,
     /// Writes a kernel parameter of its namespaces.
@@ -67,6 +118,8 @@ pub enum Step {
     Root(String),
     /// Mounts something below the root.
     Mount(Mount),
+    /// Changes what is mounted below the root.
+    Remount(Remount),
     /// Makes a device node below the root.
     Node(Node),
     /// Makes a symbolic link below the root.
@@ -78,6 +131,14 @@ pub enum Step {
         /// Whether what is there already is replaced; it is left alone otherwise.
         replace: bool,
     },
+    /// Says that all mounts are made, and waits until the parent has run its hooks.
+    Meet,
+    /// Runs a hook, in the container's namespaces and cgroup, found where the host has it, with the root as its working
+    /// directory.
+    CreateHook(Hook),
+    /// Opens a terminal in the container's devpts, hands its master end over, and makes the other end the standard streams
+    /// and the session's own.
+    Console(Console),
     /// Goes into the root and lets go of the host's mounts.
     Pivot,
     /// Moves the root to `/` without pivoting (`--no-pivot`).
@@ -92,6 +153,8 @@ pub enum Step {
     SealRoot,
     /// Sets the host name.
     Hostname(String),
+    /// Sets the NIS domain name.
+    Domainname(String),
     /// Makes a path read-only, if it exists.
     ReadOnly(String),
     /// Makes a path read as empty, if it exists.
@@ -109,6 +172,26 @@ pub enum Step {
     Umask(u32),
     /// Gives up gaining privileges by execve(2), for ever.
     NoNewPrivileges,
+    /// Has its system calls filtered from here on, for ever.
+    Filter(Filter),
+    /// Is scheduled in this way.
+    Scheduler(Scheduling),
+    /// Has its disk operations served in this order.
+    IoPriority {
+        /// 1 is realtime, 2 best effort, 3 idle.
+        class: u16,
+        /// 0 (first) to 7.
+        level: u16,
+    },
+    /// Takes this execution domain, `PER_*`.
+    Personality(u32),
+    /// Places its memory.
+    MemoryPolicy {
+        /// `MPOL_*`, with `MPOL_F_*` bits.
+        mode: u32,
+        /// On these nodes.
+        nodes: Numbers,
+    },
     /// Drops capabilities from the bounding set: bit n for capability n.
     Bound(u64),
     /// Becomes user and group, with these supplementary groups.
@@ -130,6 +213,8 @@ pub enum Step {
     Ready,
     /// Waits for `start`.
     Gate,
+    /// Runs a hook, inside, as what the program will be.
+    StartHook(Hook),
     /// Becomes the program.
     Execute,
 }
@@ -139,6 +224,8 @@ pub enum Step {
 pub struct Walk<'a> {
     /// The steps, in order.
     pub steps: &'a [Step],
+    /// Paths of the host whose handles the parent hands over.
+    pub handles: &'a [String],
     /// Where the program starts.
     pub cwd: &'a str,
     /// Descriptors from 3 on that the program keeps.
@@ -147,6 +234,45 @@ pub struct Walk<'a> {
     pub default_signals: u64,
     /// Signals that are unblocked.
     pub unblocked_signals: u64,
+}
+
+/// Ranges of CPUs or memory nodes, each by its first and last number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Numbers(pub Vec<(u16, u16)>);
+
+impl Numbers {
+    /// Each number, in the order of the list.
+    pub fn each(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().flat_map(|&(first, last)| first..=last)
+    }
+}
+
+/// How a process is scheduled, as `sched_setattr(2)` takes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Scheduling {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*` bits.
+    pub flags: u64,
+    /// -20 to 19.
+    pub nice: i32,
+    /// Of the realtime policies.
+    pub priority: u32,
+    /// Nanoseconds, as the two below: `SCHED_DEADLINE` alone has them.
+    pub runtime: u64,
+    /// Until when it is to have run.
+    pub deadline: u64,
+    /// How often.
+    pub period: u64,
+}
+
+/// The terminal of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Console {
+    /// Rows and columns; without, they are zero until somebody says how many there are.
+    pub size: Option<(u16, u16)>,
+    /// Whether it is mounted on /dev/console too.
+    pub mounted: bool,
 }
 
 /// Four capability sets; bit n for capability n.
@@ -177,6 +303,8 @@ pub struct Node {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Whether the host's node of that name is bound there: in a user namespace nobody may make one.
+    pub is_bound: bool,
 }
 
 /// What is executed at the end.

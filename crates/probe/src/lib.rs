@@ -1,13 +1,15 @@
 //! What this host can do: [`Host`], read before a plan is made.
 //!
-//! Touches: /proc/self, /proc/kcore and /sys/fs/cgroup, reading.
+//! Touches: /proc/self, /proc/kcore and /sys/fs/cgroup, reading; for a survey also /proc/sys and /etc.
 //! Never:   changes anything; tries a call out on the caller's own namespaces.
-//! Begin with [`host`].
+//! Begin with [`host`]; [`survey()`] asks much more, for people, and no plan waits for it.
 
 mod groups;
+pub mod survey;
 
 use plan::Host;
 use rustix::fs::{CWD, Mode, OFlags, access, openat};
+pub use survey::survey;
 use sys::{Called, Doing, Failed, read_whole};
 
 /// Asks the kernel what a plan depends on.

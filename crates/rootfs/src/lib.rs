@@ -5,11 +5,16 @@
 //! Begin with [`Rootfs::take`].
 
 mod attach;
+mod console;
+mod copy;
 mod device;
 mod enter;
+mod handles;
 mod mask;
 mod mount;
+mod remount;
 
+pub use handles::Handles;
 pub use mask::is_null;
 
 use std::os::fd::OwnedFd;
@@ -17,6 +22,7 @@ use std::os::fd::OwnedFd;
 use path::{Root, Wanted};
 use plan::Propagation;
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::mount::mount_bind_recursive;
 use sys::{Called, Doing, Errno, Failed, Spent};
 
@@ -24,6 +30,8 @@ use sys::{Called, Doing, Errno, Failed, Spent};
 #[derive(Debug)]
 pub struct Rootfs {
     root: Root,
+    /// Paths of the host that were opened for us.
+    handles: Handles,
     /// One empty, read-only directory for all masks: its superblock is made once.
     empty: Option<OwnedFd>,
     /// The null device, once it was proven to be one.
@@ -46,14 +54,20 @@ impl Rootfs {
     ///
     /// `shared`: the host's mounts stayed shared, so the one that this directory lies on is made private first, or
     /// everything that follows would be mounted on the host too.
-    pub fn take(path: &str, shared: bool) -> Result<Self, Failed> {
+    pub fn take(path: &str, handles: Handles, shared: bool) -> Result<Self, Failed> {
         if shared {
             enter::privatise(path)?;
         }
-        let place = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .called(|| format!("open({path:?})"))?;
-        let attached = attach::clone_tree(path, true, false).and_then(|tree| tree.attach(&place, None));
-        let (root, is_old) = match attached {
+        let place = match handles.find(path) {
+            Some(handle) => dup(handle)?,
+            None => openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .called(|| format!("open({path:?})"))?,
+        };
+        let tree = match handles.find(path) {
+            Some(handle) => attach::clone_handle(handle, true, false),
+            None => attach::clone_tree(path, true, false),
+        };
+        let (root, is_old) = match tree.and_then(|tree| tree.attach(&place, None)) {
             Err(failed) if attach::is_missing(&failed) => (bind_on_itself(path)?, true),
             attached => (attached.doing(|| format!("bind {path} on itself"))?, false),
         };
@@ -61,6 +75,7 @@ impl Rootfs {
         spent.push(place);
         let mut rootfs = Self {
             root: Root::from(root),
+            handles,
             empty: None,
             null: None,
             kept: Vec::new(),
@@ -86,6 +101,15 @@ impl Rootfs {
                 act(self).map_err(|second| if second.errno() == first.errno() { first } else { second })
             }
             done => done,
+        }
+    }
+
+    /// A copy of what is mounted at a path of the host.
+    fn clone_host(&self, path: &str, recursive: bool) -> Result<attach::Tree, Failed> {
+        let is_old = self.stage.is_some();
+        match self.handles.find(path) {
+            Some(handle) => attach::clone_handle(handle, recursive, is_old),
+            None => attach::clone_tree(path, recursive, is_old),
         }
     }
 
@@ -140,6 +164,11 @@ impl Rootfs {
         }
     }
 
+    /// Forgets what was found below the root: others have been there, and may have mounted over it.
+    pub fn look_again(&mut self) {
+        self.spent.extend(self.near.take().map(|(_, fd)| fd));
+    }
+
     /// The root, for reading files of the container's.
     pub fn root(&self) -> &Root {
         &self.root
@@ -154,6 +183,10 @@ impl Rootfs {
     pub fn detach(how: Propagation) -> Result<(), Failed> {
         attach::propagate_path("/", how)
     }
+}
+
+fn dup(handle: &OwnedFd) -> Result<OwnedFd, Failed> {
+    fcntl_dupfd_cloexec(handle, 0).called(|| "dup()")
 }
 
 /// A mount of a directory on top of itself, by mount(2).

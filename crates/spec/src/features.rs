@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{MEMORY_FLAGS, MEMORY_MODES};
 use crate::pretty::pretty;
 use crate::{CAPABILITIES, MountOption, VERSION, options};
 
@@ -152,6 +153,10 @@ pub struct MountExtensions {
     pub idmap: Option<Enabled>,
 }
 
+/// In the order in which they are run.
+const HOOKS: [&str; 6] =
+    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
 impl Features {
     /// What is compiled in. A field that is refused by name is not announced here, so this changes together with
     /// docs/fields.md.
@@ -159,7 +164,7 @@ impl Features {
         Self {
             oci_version_min: "1.0.0".into(),
             oci_version_max: VERSION.into(),
-            hooks: Some(Vec::new()),
+            hooks: Some(HOOKS.map(Into::into).into()),
             mount_options: Some(
                 options()
                     .iter()
@@ -181,7 +186,10 @@ impl Features {
                 apparmor: Some(Enabled { enabled: false }),
                 selinux: Some(Enabled { enabled: false }),
                 intel_rdt: Some(RdtFeatures::default()),
-                memory_policy: None,
+                memory_policy: Some(MemoryFeatures {
+                    modes: Some(words(MEMORY_MODES)),
+                    flags: Some(words(MEMORY_FLAGS)),
+                }),
                 mount_extensions: Some(MountExtensions { idmap: Some(Enabled { enabled: false }) }),
                 net_devices: Some(Enabled { enabled: false }),
             }),
@@ -203,8 +211,11 @@ fn honoured(meaning: MountOption) -> bool {
         | MountOption::Flag(_)
         | MountOption::Propagation { .. }
         | MountOption::Bind { .. }
-        | MountOption::Remount => true,
-        MountOption::Recursive { .. } | MountOption::Idmap { .. } | MountOption::CopyUp => false,
+        | MountOption::Remount
+        | MountOption::Recursive { .. }
+        | MountOption::CopyUp
+        | MountOption::Link(_) => true,
+        MountOption::Idmap { .. } => false,
     }
 }
 
@@ -233,19 +244,19 @@ mod tests {
         let own = Features::own();
         let announced = own.mount_options.expect("they are known");
         assert!(announced.is_sorted());
-        for name in ["rro", "idmap", "tmpcopyup"] {
+        for name in ["idmap", "ridmap"] {
             assert!(!announced.iter().any(|known| known == name), "{name}");
         }
-        for name in ["ro", "rbind", "rslave", "nosymfollow"] {
+        for name in ["ro", "rbind", "rslave", "nosymfollow", "rro", "tmpcopyup", "copy-symlink"] {
             assert!(announced.iter().any(|known| known == name), "{name}");
         }
     }
 
     #[test]
-    fn none_is_written_as_an_empty_list() {
+    fn lists_are_written_a_line_for_each() {
         let written = Features::own().to_pretty();
         assert!(written.starts_with(
-            "{\n    \"ociVersionMin\": \"1.0.0\",\n    \"ociVersionMax\": \"1.3.0\",\n    \"hooks\": [],\n"
+            "{\n    \"ociVersionMin\": \"1.0.0\",\n    \"ociVersionMax\": \"1.3.0\",\n    \"hooks\": [\n        \"prestart\",\n"
         ));
         assert!(written.contains("\"seccomp\": {\n            \"enabled\": false\n        }"));
     }

@@ -145,6 +145,52 @@ pub fn fork_into(birth: &Birth<'_>) -> Result<Side, Failed> {
     }
 }
 
+/// Asks to be born into a cgroup that is not there: the error tells whether the kernel knows what that means.
+pub(crate) fn ask_into_cgroup() -> Errno {
+    let mut args = Args {
+        flags: CLONE_INTO_CGROUP,
+        exit_signal: libc::SIGCHLD as u64,
+        // No descriptor has this number: the kernel gives none above its nr_open, which is smaller.
+        cgroup: i32::MAX as u64,
+        ..Args::default()
+    };
+    // SAFETY: `args` lives on this frame until the call returns and the size passed is its own. A kernel without any
+    // cgroups would overlook the flag and make a child, which works on a copy of everything and leaves at once.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<Args>()) } {
+        -1 => last_errno(),
+        // SAFETY: _exit(2) runs nothing of ours on its way.
+        0 => unsafe { libc::_exit(0) },
+        child => {
+            // SAFETY: no status is asked for; the child is ours, and nobody else knows its number.
+            unsafe { libc::waitpid(i32::try_from(child).unwrap_or(-1), std::ptr::null_mut(), 0) };
+            Errno::NOSYS
+        }
+    }
+}
+
+/// Forks into the namespaces and cgroups that this process is in, by clone(2), which filters of system calls know that
+/// refuse clone3(2). Refused with `EINVAL` while this process has a second thread, as [`fork_into`] is.
+pub fn fork() -> Result<Side, Failed> {
+    // SAFETY: with CLONE_VM alone unshare(2) changes nothing; it fails unless we are the only thread.
+    if unsafe { libc::unshare(CLONE_VM) } == -1 {
+        return Err(Failed::call("unshare(CLONE_VM)", last_errno()));
+    }
+    let mut pidfd: i32 = -1;
+    let flags = CLONE_PIDFD | libc::SIGCHLD as u64;
+    // SAFETY: no stack is named, so the child goes on with a copy of ours; the third argument, on x86-64 and aarch64
+    // alike, is where the kernel writes the pidfd, and it lives on this frame. The other two are not looked at.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
+    match i32::try_from(pid) {
+        Ok(0) => Ok(Side::Child(Newborn(()))),
+        Ok(pid) if pid > 0 => {
+            // SAFETY: the call succeeded with CLONE_PIDFD: a new descriptor is in `pidfd`, owned by nobody else.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Side::Parent(pid, Pidfd::from(pidfd)))
+        }
+        _ => Err(Failed::call("clone()", last_errno())),
+    }
+}
+
 fn told(birth: &Birth<'_>) -> String {
     let into = if birth.cgroup.is_some() { ", CLONE_INTO_CGROUP" } else { "" };
     format!("clone3({:#x}{into})", birth.namespaces)

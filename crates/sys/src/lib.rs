@@ -8,30 +8,38 @@
 //! somebody must own, and no safe interface exists for those that stand here.
 #![allow(unsafe_code)]
 
+mod answer;
 mod bpf;
 mod clone;
 mod error;
 mod exec;
 mod misc;
 mod mount;
+mod pass;
 mod pidfd;
 mod read;
+mod schedule;
+mod seccomp;
 mod signal;
 mod spent;
 mod usage;
 
+pub use answer::{Answer, Call};
 pub use bpf::DeviceFilter;
-pub use clone::{Birth, Newborn, Side, fork_into, namespace};
+pub use clone::{Birth, Newborn, Side, fork, fork_into, namespace};
 pub use error::{Called, Doing, Failed};
 pub use exec::{Strings, environment, execute, execute_fd, seal};
 pub use misc::{
-    first_closed, join_keyring, leave, loopback_up, open_streams, set_groups, set_limit, unshare_cgroup,
-    unshare_mounts,
+    first_closed, join_keyring, leave, loopback_up, open_streams, raise_limit, set_groups, set_limit,
+    unshare_cgroup, unshare_mounts, unshare_time,
 };
 pub use mount::{change_mount, propagate_mount};
+pub use pass::{receive_fd, send_fd};
 pub use pidfd::{Exit, Pidfd, Reaped, reap_any};
 pub use read::read_whole;
 pub use rustix::io::Errno;
+pub use schedule::{Scheduling, set_io_priority, set_memory_policy, set_personality, set_scheduler};
+pub use seccomp::{has_filter_flag, load_filter};
 pub use signal::{Mask, SignalFd, block_signals, default_signals, restore_mask};
 pub use spent::Spent;
 pub use usage::peak_of_children;

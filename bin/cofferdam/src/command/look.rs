@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use container::{Containers, Known, Removed};
-use spec::{Report, VERSION};
+use container::{Containers, Ended, Known, Removed};
+use spec::{Report as State, VERSION};
 
-use super::{Complaint, Outcome, print, told};
-use crate::invocation::Format;
+use super::{Complaint, Outcome, containers, print, told};
+use crate::check::Report;
+use crate::complete::{Asked, Shell, Wanted};
+use crate::invocation::{Format, Global};
 use crate::list;
 use crate::log::Log;
 use crate::ps;
 
-fn shown(known: &Known, owner: String) -> Report {
-    Report {
+fn shown(known: &Known, owner: String) -> State {
+    State {
         oci_version: VERSION.to_owned(),
         id: known.record.id.clone(),
         pid: known.pid(),
@@ -33,7 +36,17 @@ fn annotations(known: &Known) -> BTreeMap<String, String> {
     if !known.record.warnings.is_empty() {
         annotations.insert("io.cofferdam.warnings".to_owned(), known.record.warnings.join("; "));
     }
+    // For a stopped container whose exit status was kept: as `wait` prints it.
+    if let Some(exit) = known.ended.as_ref().and_then(Ended::exit) {
+        annotations.insert("io.cofferdam.exit".to_owned(), exit.code().to_string());
+    }
     annotations
+}
+
+/// The exit status alone on its line, as those print it who wait for Docker's containers.
+pub(super) fn wait(containers: &Containers, id: &str) -> Outcome {
+    let exit = containers.wait(id).map_err(|error| error.while_doing(&format!("wait {id}")))?;
+    print(&format!("{}\n", exit.code()))
 }
 
 pub(super) fn state(containers: &Containers, id: &str) -> Outcome {
@@ -55,6 +68,34 @@ pub(super) fn list(containers: &Containers, format: Format, quiet: bool, log: &m
         Format::Json => print(&list::json(&all).map_err(|error| Complaint::new(error.to_string()))?),
         Format::Table => print(&list::table(&all)),
     }
+}
+
+pub(super) fn check(format: Format) -> Outcome {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let report = Report::of(&probe::survey(&path, home.as_deref()));
+    print(&match format {
+        Format::Json => report.json().map_err(|error| Complaint::new(error.to_string()))?,
+        Format::Table => report.to_string(),
+    })?;
+    Ok(u8::from(!report.runs))
+}
+
+/// What may be typed next. Who cannot look into the state root is offered no container, and told nothing: the person is
+/// in the midst of a line.
+pub(super) fn complete(shell: Shell, words: &[String]) -> Outcome {
+    let asked = Asked::of(shell, words);
+    let ids = match &asked.wanted {
+        Wanted::Container { root } => ids(root.as_deref()).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    print(&asked.answer(&ids))
+}
+
+fn ids(root: Option<&str>) -> Result<Vec<String>, Complaint> {
+    let root = root.map(PathBuf::from);
+    let all = containers(&Global { root, ..Global::default() })?.all()?;
+    Ok(all.into_iter().map(|(id, ..)| id).collect())
 }
 
 /// The user's name in the host's /etc/passwd, or `#` and the number where it has none.
@@ -93,6 +134,13 @@ pub(super) fn delete(containers: &Containers, id: &str, force: bool, log: &mut L
             log.warning(&format!(
                 "delete {id}: {why}; its directory is gone, what else there was of it is not known"
             ));
+            Ok(0)
+        }
+        Ok(Removed::Whole(warnings)) => {
+            // As the specification asks: told, and no failure.
+            for warning in warnings {
+                log.warning(&format!("delete {id}: {warning}"));
+            }
             Ok(0)
         }
         // As runc has it: there was no container, only what a create that was killed left of one.

@@ -1,4 +1,6 @@
 //! The table: data, and nothing else.
+//!
+//! What the manual says of a command besides stands in `bin/cofferdam/pages`; tests/manual.rs makes the pages of both.
 
 use super::{Flag, Verb};
 
@@ -6,12 +8,15 @@ use super::{Flag, Verb};
 pub static GLOBAL: &[Flag] = &[
     Flag::switch("debug", "log more"),
     Flag::path("log", "PATH", "also append errors and warnings to this file"),
-    Flag::text("log-format", "FORMAT", "how the log is written: text or json").default("text"),
+    Flag::text("log-format", "FORMAT", "how the log is written: text or json")
+        .default("text")
+        .words(&["json", "text"]),
     Flag::path("root", "DIR", "where the state of containers is kept").default("/run/cofferdam"),
     Flag::path("criu", "PATH", "ignored").hidden(),
     Flag::switch("systemd-cgroup", "let systemd make the control groups"),
     Flag::text("rootless", "WHEN", "ignore missing rights on control groups: true, false or auto")
-        .default("auto"),
+        .default("auto")
+        .words(&["auto", "false", "true"]),
     super::HELP,
     Flag::switch("version", "print the version").short('v'),
 ];
@@ -22,7 +27,16 @@ pub static VERBS: &[Verb] = &[
         long: "\
 Everything is made ready: namespaces, root file system, control groups, limits. The program
 itself waits until \"cofferdam start ID\". The bundle is a directory with a config.json.",
-        flags: &[BUNDLE, CONSOLE_SOCKET, PIDFD_SOCKET, PID_FILE, NO_PIVOT, NO_NEW_KEYRING, PRESERVE_FDS],
+        flags: &[
+            BUNDLE,
+            CONSOLE_SOCKET,
+            PIDFD_SOCKET,
+            PID_FILE,
+            NO_PIVOT,
+            NO_NEW_KEYRING,
+            PRESERVE_FDS,
+            Flag::switch("keep-status", "let a process stay that keeps the exit status for \"wait\""),
+        ],
         ..Verb::new("create", "ID", 1, "create a container")
     },
     Verb::new("start", "ID", 1, "start the program of a created container"),
@@ -71,6 +85,13 @@ same. Without one it is SIGTERM.",
             .hidden()],
         most: Some(2),
         ..Verb::new("kill", "ID [SIGNAL]", 1, "send a signal to the first process of a container")
+    },
+    Verb {
+        long: "\
+Prints the exit status: that of the program, or 128 and the signal's number where a signal ended
+it. For a container that has ended already it must have been kept: \"run --detach\" and \"run --keep\"
+do that, and \"create --keep-status\". What nobody can tell is an error, and never a guess.",
+        ..Verb::new("wait", "ID", 1, "wait until a container has ended, print its exit status")
     },
     Verb {
         flags: &[Flag::switch("force", "kill it first if it runs; no error if there is none").short('f')],
@@ -127,7 +148,7 @@ a signal ended it), and 255 where there was none.",
             PIDFD_SOCKET,
             Flag::text("cwd", "DIR", "the working directory, in the container"),
             Flag::text("env", "NAME=VALUE", "set a variable").short('e').repeated(),
-            Flag::switch("tty", "give the process a terminal").short('t').unbuilt(),
+            Flag::switch("tty", "give the process a terminal").short('t'),
             Flag::text("user", "UID[:GID]", "who runs the process").short('u'),
             Flag::number("additional-gids", "GID", "one more group").short('g').repeated(),
             Flag::path("process", "FILE", "a process.json to take all of it from").short('p'),
@@ -136,11 +157,9 @@ a signal ended it), and 255 where there was none.",
             Flag::text("process-label", "LABEL", "the SELinux label").unbuilt(),
             Flag::text("apparmor", "PROFILE", "the AppArmor profile").unbuilt(),
             Flag::switch("no-new-privs", "no gain of privileges"),
-            Flag::text("cap", "NAME", "one more capability").short('c').repeated(),
+            Flag::text("cap", "NAME", "one more capability").short('c').repeated().words(spec::CAPABILITIES),
             PRESERVE_FDS,
-            Flag::text("cgroup", "[CONTROLLERS:]PATH", "a control group below the container's")
-                .repeated()
-                .unbuilt(),
+            Flag::text("cgroup", "[CONTROLLERS:]PATH", "a control group below the container's").repeated(),
             Flag::switch("ignore-paused", "also in a paused container"),
         ],
         most: None,
@@ -149,14 +168,20 @@ a signal ended it), and 255 where there was none.",
         ..Verb::new("exec", "ID COMMAND [ARGUMENTS]", 1, "run another process in a container")
     },
     Verb {
+        long: "\
+Prints a JSON object on each line: figures after each interval, which is written as 5s, 500ms or 1h30m,
+and a line at once when the container lacks memory. Ends when its last process has ended.",
         flags: &[
             Flag::text("interval", "DURATION", "how often").default("5s"),
             Flag::switch("stats", "print the figures once"),
         ],
-        unbuilt: true,
         ..Verb::new("events", "ID", 1, "print what a container uses, and when it lacks memory")
     },
     Verb {
+        long: "\
+What is not named stays as it is, and so does a 0. With --resources no other flag counts; its file is
+the linux.resources of a config.json, and devices in it are left out. If the kernel refuses one limit,
+none is changed.",
         flags: &[
             Flag::path("resources", "FILE", "take all limits from this JSON, \"-\" for standard input")
                 .short('r'),
@@ -176,10 +201,9 @@ a signal ended it), and 255 where there was none.",
             Flag::text("memory-reservation", "SIZE", "memory that is kept for it"),
             Flag::text("memory-swap", "SIZE", "the most memory and swap, -1 for no limit"),
             Flag::number("pids-limit", "N", "the most processes"),
-            Flag::text("l3-cache-schema", "SCHEMA", "share of the L3 cache"),
-            Flag::text("mem-bw-schema", "SCHEMA", "share of the memory bandwidth"),
+            Flag::text("l3-cache-schema", "SCHEMA", "share of the L3 cache").unbuilt(),
+            Flag::text("mem-bw-schema", "SCHEMA", "share of the memory bandwidth").unbuilt(),
         ],
-        unbuilt: true,
         ..Verb::new("update", "ID", 1, "change the limits of a container")
     },
     Verb {
@@ -230,6 +254,26 @@ a signal ended it), and 255 where there was none.",
         ..Verb::new("restore", "ID", 1, "bring a container back from a checkpoint")
     },
     Verb {
+        long: "\
+What is missing is told with what to do about it, what is degraded with what happens instead. The
+exit status is 0 where containers can run for this caller, and 1 where they cannot. Nothing is changed.",
+        flags: &[FORMAT],
+        ..Verb::new("check", "", 0, "tell what this host can do for containers")
+    },
+    Verb {
+        long: "\
+The script goes where the shell looks for such; \"make install\" puts it there. It asks this program
+what may be typed next: with WORDS, those after the program's name, that is what is printed.",
+        most: None,
+        stops: true,
+        ..Verb::new(
+            "completion",
+            "SHELL [-- WORDS]",
+            1,
+            "print what completes command lines in bash, fish or zsh",
+        )
+    },
+    Verb {
         least: 0,
         most: None,
         ..Verb::new("help", "[COMMAND]", 0, "print the commands, or the flags of one")
@@ -238,9 +282,9 @@ a signal ended it), and 255 where there was none.",
 
 const BUNDLE: Flag = Flag::path("bundle", "DIR", "the bundle").short('b').default("the current directory");
 const CONSOLE_SOCKET: Flag =
-    Flag::path("console-socket", "PATH", "the socket that is sent the terminal's master end").unbuilt();
+    Flag::path("console-socket", "PATH", "the socket that is sent the terminal's master end");
 const PIDFD_SOCKET: Flag =
-    Flag::path("pidfd-socket", "PATH", "the socket that is sent a pidfd of the process").unbuilt();
+    Flag::path("pidfd-socket", "PATH", "the socket that is sent a pidfd of the process");
 const PID_FILE: Flag = Flag::path("pid-file", "PATH", "the file to write the process id to");
 const NO_PIVOT: Flag = Flag::switch("no-pivot", "move the root mount instead of pivot_root, for a ramdisk");
 const NO_NEW_KEYRING: Flag = Flag::switch("no-new-keyring", "keep the caller's session keyring");
@@ -248,7 +292,8 @@ const PRESERVE_FDS: Flag =
     Flag::number("preserve-fds", "N", "hand on N descriptors after stdio and $LISTEN_FDS").default("0");
 const DETACH: Flag = Flag::switch("detach", "do not wait for the process").short('d');
 const NO_SUBREAPER: Flag = Flag::switch("no-subreaper", "leave orphans of the container to the host's init");
-const FORMAT: Flag = Flag::text("format", "FORMAT", "table or json").short('f').default("table");
+const FORMAT: Flag =
+    Flag::text("format", "FORMAT", "table or json").short('f').default("table").words(&["json", "table"]);
 const IMAGE_PATH: Flag = Flag::path("image-path", "DIR", "where the images are").default("./checkpoint");
 const WORK_PATH: Flag = Flag::path("work-path", "DIR", "where criu keeps its files and logs");
 const TCP_ESTABLISHED: Flag = Flag::switch("tcp-established", "keep open TCP connections");
@@ -256,7 +301,8 @@ const EXT_UNIX_SK: Flag = Flag::switch("ext-unix-sk", "allow sockets to outside 
 const SHELL_JOB: Flag = Flag::switch("shell-job", "allow a job of a shell outside");
 const LAZY_PAGES: Flag = Flag::switch("lazy-pages", "bring memory over when it is touched");
 const FILE_LOCKS: Flag = Flag::switch("file-locks", "keep file locks");
-const CGROUPS_MODE: Flag =
-    Flag::text("manage-cgroups-mode", "MODE", "soft, full, strict or ignore").default("soft");
+const CGROUPS_MODE: Flag = Flag::text("manage-cgroups-mode", "MODE", "soft, full, strict or ignore")
+    .default("soft")
+    .words(&["full", "ignore", "soft", "strict"]);
 const EMPTY_NS: Flag = Flag::text("empty-ns", "NAME", "leave the content of this namespace out").repeated();
 const AUTO_DEDUP: Flag = Flag::switch("auto-dedup", "keep no page twice");

@@ -42,6 +42,11 @@ fn misuse_is_told_in_runcs_words() {
         (&["exec", "-p"], "flag needs an argument: -p", 1),
         (&["list", "--format", "xml"], "invalid format option", 1),
         (&["ps", "--format", "xml", "a"], "invalid format option", 1),
+        (&["events"], "\"events\" requires exactly 1 argument(s)", 1),
+        (&["events", "--interval", "0s", "a"], "duration interval must be greater than 0", 1),
+        (&["events", "--interval", "x", "a"], "invalid value \"x\" for flag -interval: parse error", 1),
+        (&["update"], "\"update\" requires exactly 1 argument(s)", 1),
+        (&["update", "--memory", "x", "a"], "invalid value for memory: invalid size: 'x'", 1),
         (&["nonsense"], "No help topic for 'nonsense'", 3),
         (&["help", "nope"], "No help topic for 'nope'", 3),
         (&["version"], "No help topic for 'version'", 3),
@@ -68,17 +73,18 @@ fn a_value_is_not_looked_for_before_its_flag() {
 #[test]
 fn what_is_not_built_is_refused_by_name() {
     for (line, words, status) in [
-        (&["exec", "-t", "a", "b"][..], "exec: --tty: not built yet, see docs/roadmap.md", 255),
-        (&["events", "a"], "events: not built yet, see docs/roadmap.md", 1),
-        (&["update", "--memory", "1", "a"], "update: not built yet, see docs/roadmap.md", 1),
-        (&["checkpoint", "a"], "checkpoint: not built yet, see docs/roadmap.md", 1),
-        (&["restore", "a"], "restore: not built yet, see docs/roadmap.md", 1),
         (
-            &["create", "--console-socket", "s", "a"],
-            "create: --console-socket: not built yet, see docs/roadmap.md",
+            &["exec", "--apparmor=x", "a", "b"][..],
+            "exec: --apparmor: not built yet, see docs/roadmap.md",
+            255,
+        ),
+        (
+            &["update", "--l3-cache-schema", "x", "a"],
+            "update: --l3-cache-schema: not built yet, see docs/roadmap.md",
             1,
         ),
-        (&["run", "a", "--pidfd-socket=s"], "run: --pidfd-socket: not built yet, see docs/roadmap.md", 1),
+        (&["checkpoint", "a"], "checkpoint: not built yet, see docs/roadmap.md", 1),
+        (&["restore", "a"], "restore: not built yet, see docs/roadmap.md", 1),
     ] {
         assert_eq!(told(line), (words.into(), status), "{line:?}");
     }
@@ -89,9 +95,24 @@ fn what_is_not_built_is_refused_by_name() {
 fn every_command_of_the_table_is_typed() {
     for verb in flags::VERBS.iter().filter(|verb| !verb.unbuilt) {
         // One more where words of others follow: the least that `exec` takes is the id, and that alone runs nothing.
-        let words = vec!["word"; verb.least + usize::from(verb.stops)];
+        let words = match verb.name {
+            "completion" => vec!["bash"],
+            _ => vec!["word"; verb.least + usize::from(verb.stops)],
+        };
         let command = read(&[&[verb.name][..], &words].concat()).command;
         assert!(command.is_ok(), "{}: {command:?}", verb.name);
+    }
+}
+
+#[test]
+fn words_to_be_completed_are_nobodys_flags() {
+    let words = Some(["--debug", "kill", "--help", ""].map(str::to_owned).to_vec());
+    let line = ["completion", "fish", "--", "--debug", "kill", "--help", ""];
+    assert_eq!(read(&line).command, Ok(Command::Completion { shell: Shell::Fish, words }));
+    let script = Ok(Command::Completion { shell: Shell::Zsh, words: None });
+    assert_eq!(read(&["completion", "zsh"]).command, script);
+    for line in [&["completion", "tcsh"][..], &["completion", "bash", "kill"]] {
+        assert!(read(line).command.is_err(), "{line:?}");
     }
 }
 
@@ -138,7 +159,11 @@ fn create_takes_all_that_runc_gives() {
         "-odd",
         "--pid-file=/p=q",
         "--no-pivot",
+        "--console-socket",
+        "console",
+        "--pidfd-socket=pidfd",
         "--no-new-keyring",
+        "--keep-status",
         "--preserve-fds=0x10",
         "web1",
     ];
@@ -157,7 +182,10 @@ fn create_takes_all_that_runc_gives() {
     let create = Create {
         id: "web1".into(),
         bundle: Some("-odd".into()),
+        console_socket: Some("console".into()),
+        pidfd_socket: Some("pidfd".into()),
         no_new_keyring: true,
+        keep_status: true,
         no_pivot: true,
         pid_file: Some("/p=q".into()),
         preserve_fds: 16,
@@ -170,7 +198,10 @@ fn run_takes_what_create_takes_and_more() {
     let create = Create {
         id: "a".into(),
         bundle: None,
+        console_socket: None,
+        pidfd_socket: None,
         no_new_keyring: false,
+        keep_status: false,
         no_pivot: false,
         pid_file: None,
         preserve_fds: 0,

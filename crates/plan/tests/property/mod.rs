@@ -2,7 +2,7 @@
 //! ask the same.
 
 use plan::cgroup::HostCgroups;
-use plan::{Act, Host, Plan, Refused, Request, Source, Step, compile};
+use plan::{Act, Hook, Host, Plan, Refused, Request, Source, Step, compile};
 use spec::Spec;
 
 /// A host with v1 hierarchies and the unified tree beside them.
@@ -70,6 +70,7 @@ pub(crate) fn hold(bytes: &[u8]) {
         gated: false,
         preserve_fds: 2,
         pid_file: Some("/run/web.pid".into()),
+        pidfd_socket: Some("/run/web.sock".into()),
         ..request()
     };
     for (_, host) in hosts() {
@@ -114,13 +115,18 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
         assert!(place, "step {index} stands at the wrong place: {step:?}");
     }
     let covered = |step: &Step| matches!(step, Step::Mask(_) | Step::ReadOnly(_));
-    let making =
-        |step: &Step| matches!(step, Step::Mount(_) | Step::Node(_) | Step::Link { .. } | Step::Directory(_));
+    let making = |step: &Step| {
+        matches!(
+            step,
+            Step::Mount(_) | Step::Node(_) | Step::Link { .. } | Step::Console(_) | Step::Directory(_)
+        )
+    };
     if let (Some(first), Some(made)) = (at(covered), last(making)) {
         assert!(made < first, "what is covered stays covered: {steps:#?}");
     }
     let made = steps.iter().filter_map(|step| match step {
         Step::Mount(mount) => Some(mount.target.as_str()),
+        Step::Remount(remount) => Some(remount.target.as_str()),
         _ => None,
     });
     let mut made = made.inspect(|target| {
@@ -138,21 +144,94 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     }
 
     let user = at(|step| matches!(step, Step::Become { .. })).expect("the program has a user");
-    let before_user = |step: &Step| matches!(step, Step::Bound(_) | Step::Limit { .. } | Step::Hostname(_));
+    let before_user = |step: &Step| {
+        matches!(step, Step::Bound(_) | Step::Limit { .. } | Step::Hostname(_) | Step::Scheduler(_))
+    };
     assert!(last(before_user).is_none_or(|before| before < user), "privilege is used before it is given up");
     let kept = at(|step| matches!(step, Step::Capabilities(_)));
     assert!(kept.is_some_and(|keep| user < keep), "capabilities are always decided, by the user");
     let end: &[Step] =
         if request.gated { &[Step::Ready, Step::Gate, Step::Execute] } else { &[Step::Ready, Step::Execute] };
-    assert!(steps.ends_with(end), "{steps:#?}");
+    // The hooks of startContainer and the filter apart, which come last of all.
+    let apart = |step: &Step| matches!(step, Step::StartHook(_) | Step::Filter(_));
+    let bare: Vec<Step> = steps.iter().filter(|step| !apart(step)).cloned().collect();
+    assert!(bare.ends_with(end), "{steps:#?}");
+    keeps_hooks(spec, plan);
+    if let Some(filter) = at(|step| matches!(step, Step::Filter(_))) {
+        if steps.contains(&Step::NoNewPrivileges) {
+            assert_eq!(
+                filter + 2,
+                steps.len(),
+                "the filter is the last thing before the program: {steps:#?}"
+            );
+        } else {
+            let drop = at(|step| matches!(step, Step::Bound(_))).unwrap_or(user);
+            assert!(filter < drop, "the filter needs a capability that is gone: {steps:#?}");
+        }
+    }
 
     let acts = &plan.acts;
     assert!(matches!(acts.first(), Some(Act::Claim)) && matches!(acts.get(1), Some(Act::Intend)), "{acts:?}");
     let clone = acts.iter().position(|act| matches!(act, Act::Clone(_))).expect("init is born");
     let complete = acts.iter().position(|act| matches!(act, Act::Complete)).expect("the record is completed");
+    let maps = acts.iter().position(|act| matches!(act, Act::Map(_)));
+    assert!(maps.is_none_or(|maps| clone < maps && maps < complete), "{acts:?}");
+    let awaited = at(|step| matches!(step, Step::Await));
+    assert_eq!(maps.is_some(), awaited.is_some(), "who waits is served, and nobody else");
+    assert!(awaited.is_none_or(|awaited| awaited < root), "the root may be reached by a handle alone");
     let groups = acts.iter().rposition(|act| matches!(act, Act::Group(_)));
     assert!(groups.is_none_or(|group| group < clone) && clone < complete, "{acts:?}");
-    assert!(acts.iter().skip(complete + 1).all(|act| matches!(act, Act::Tell(_))), "{acts:?}");
+    assert!(
+        acts.iter().skip(complete + 1).all(|act| matches!(act, Act::Introduce(_) | Act::Tell(_))),
+        "{acts:?}"
+    );
+    let line = acts.iter().position(|act| matches!(act, Act::Console(_)));
+    let terminal = at(|step| matches!(step, Step::Console(_)));
+    assert_eq!(line.is_some(), terminal.is_some(), "a terminal has somebody at its other end: {acts:?}");
+    assert!(line.is_none_or(|line| line < clone), "{acts:?}");
+    let session = at(|step| matches!(step, Step::Session));
+    assert!(terminal.is_none_or(|terminal| session.is_some_and(|session| session < terminal)), "{steps:#?}");
+}
+
+/// Every hook is run once, in the order and by whom the specification says; who has none meets nobody.
+fn keeps_hooks(spec: &Spec, plan: &Plan) {
+    let hooks = spec.hooks.clone().unwrap_or_default();
+    let named = |kind: &str, count: usize| -> Vec<String> {
+        (0..count).map(|at| format!("hooks.{kind}[{at}]")).collect()
+    };
+    let fields = |hooks: &[Hook]| -> Vec<String> { hooks.iter().map(|hook| hook.field.clone()).collect() };
+    let outside: Vec<Hook> = plan
+        .acts
+        .iter()
+        .filter_map(|act| match act {
+            Act::Hook(hook) => Some(hook.clone()),
+            _ => None,
+        })
+        .collect();
+    let mut both = named("prestart", hooks.prestart.len());
+    both.extend(named("createRuntime", hooks.create_runtime.len()));
+    assert_eq!(fields(&outside), both);
+    let of_steps = |pick: fn(&Step) -> Option<&Hook>| -> Vec<Hook> {
+        plan.steps.iter().filter_map(pick).cloned().collect()
+    };
+    let create = of_steps(|step| if let Step::CreateHook(hook) = step { Some(hook) } else { None });
+    assert_eq!(fields(&create), named("createContainer", hooks.create_container.len()));
+    let start = of_steps(|step| if let Step::StartHook(hook) = step { Some(hook) } else { None });
+    assert_eq!(fields(&start), named("startContainer", hooks.start_container.len()));
+    assert_eq!(fields(&plan.later.poststart), named("poststart", hooks.poststart.len()));
+    assert_eq!(fields(&plan.later.poststop), named("poststop", hooks.poststop.len()));
+    for hook in outside.iter().chain(&create).chain(&start) {
+        assert!(!hook.args.is_empty() && hook.timeout != Some(0), "{hook:?}");
+    }
+    let meets = !outside.is_empty() || !create.is_empty();
+    let step = plan.steps.iter().position(|step| *step == Step::Meet);
+    let first = plan.steps.iter().position(|step| matches!(step, Step::CreateHook(_)));
+    assert!(step.is_some() == meets && first.is_none_or(|first| step < Some(first)), "{:#?}", plan.steps);
+    let act = |wanted: &Act| plan.acts.iter().position(|act| act == wanted);
+    let hook = plan.acts.iter().position(|act| matches!(act, Act::Hook(_)));
+    let (meet, part) = (act(&Act::Meet), act(&Act::Part));
+    assert!(meet.is_some() == meets && part.is_some() == meets && meet <= part, "{:?}", plan.acts);
+    assert!(hook.is_none_or(|hook| meet < Some(hook) && Some(hook) < part), "{:?}", plan.acts);
 }
 
 /// Which paths a step may mean.
@@ -173,19 +252,25 @@ fn place(step: &Step) -> Place {
         | Step::Join { .. }
         | Step::OomScore(_)
         | Step::CgroupNamespace
+        | Step::Clocks(_)
         | Step::JoinCgroupNamespace
         | Step::Sysctl { .. }
         | Step::Detach(_)
+        | Step::Await
         | Step::Root(_) => Place::Host,
         Step::Mount(mount) => match &mount.source {
             Source::New { .. } | Source::Bind { .. } => Place::Root,
         },
-        Step::Node(_)
+        Step::Remount(_)
+        | Step::Node(_)
+        | Step::Meet
+        | Step::CreateHook(_)
         | Step::Link { .. }
         | Step::Directory(_)
         | Step::Seal(_)
         | Step::SealRoot
         | Step::ReadOnly(_)
+        | Step::Console(_)
         | Step::Mask(_) => Place::Root,
         Step::Propagate(_)
         | Step::Inside
@@ -193,10 +278,19 @@ fn place(step: &Step) -> Place {
         | Step::Go(_)
         | Step::Ready
         | Step::Gate
+        | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus
+        | Step::Conceal
+        | Step::Cpus(_)
+        | Step::Domainname(_)
+        | Step::Scheduler(_)
+        | Step::IoPriority { .. }
+        | Step::Personality(_)
+        | Step::MemoryPolicy { .. }
         | Step::Session
-        | Step::Keyring(_)
+        | Step::Rule
+        | Step::Keyring { .. }
         | Step::Loopback
         | Step::Pivot
         | Step::MoveRoot
@@ -206,6 +300,7 @@ fn place(step: &Step) -> Place {
         | Step::NoNewPrivileges
         | Step::Bound(_)
         | Step::Become { .. }
-        | Step::Capabilities(_) => Place::Anywhere,
+        | Step::Capabilities(_)
+        | Step::Filter(_) => Place::Anywhere,
     }
 }
