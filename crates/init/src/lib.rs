@@ -138,6 +138,8 @@ impl Child<'_> {
             Step::Join { kind, path } => join(*kind, path),
             Step::OomScore(score) => confine::score(self.proc()?, *score).doing(|| "set oom_score_adj"),
             Step::Session => setsid().map(drop).called(|| "setsid()"),
+            Step::Procfs => self.proc().map(drop),
+            Step::Label(label) => confine::label(self.proc()?, label),
             Step::Keyring(name) => join_keyring(name),
             Step::JoinCgroupNamespace => self.join_cgroup_namespace(),
             Step::Inside => self.look_inside(),
@@ -156,6 +158,10 @@ impl Child<'_> {
             Step::Seal(path) => self.rootfs()?.seal(path),
             Step::SealRoot => self.rootfs()?.seal_root(),
             Step::ReadOnly(path) => self.rootfs()?.protect(path),
+            Step::LabelMasks(label) => {
+                self.rootfs()?.label_masks(label);
+                Ok(())
+            }
             Step::Mask(path) => self.rootfs()?.mask(path),
             Step::Meet => self.meet(),
             Step::CreateHook(hook) => self.hook(hook, Status::Creating),
@@ -281,8 +287,8 @@ impl Child<'_> {
         made.or(self.inside.as_ref()).ok_or_else(|| Failed::refused("the plan has no root before this step"))
     }
 
-    /// The host's /proc, taken before anything of the container's is mounted; nothing is read through it after the root
-    /// was entered.
+    /// The host's /proc, taken before anything of the container's is mounted; nothing but a label is written through it
+    /// after the root was entered.
     fn proc(&mut self) -> Result<&Procfs, Failed> {
         match &mut self.inherited.proc {
             Some(proc) => Ok(proc),

@@ -10,7 +10,7 @@ use crate::hook::{Later, Moments};
 use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
 use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
-use crate::{Host, Manner, Refused, Request, clean, console, device};
+use crate::{Host, Manner, Refused, Request, clean, console, device, label};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -237,8 +237,11 @@ impl Plan {
         steps.push(Step::AllCpus);
         steps.extend(process.oom_score_adj.map(Step::OomScore));
         steps.push(Step::Session);
+        if self.manner.has_labels() {
+            steps.push(Step::Procfs);
+        }
         if !request.keep_keyring {
-            steps.push(Step::Keyring(format!("_ses.{}", request.id)));
+            steps.extend(self.manner.keyring(format!("_ses.{}", request.id)));
         }
         let joined = namespaces.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid);
         steps.extend(joined.map(|&(kind, path)| Step::Join { kind, path: path.to_owned() }));
@@ -271,7 +274,14 @@ impl Plan {
         let steps = &mut self.steps;
         steps.push(Step::Detach(detach));
         steps.push(Step::Root(self.rootfs.clone()));
-        steps.extend(mounts.steps);
+        let label = label::of_mounts(spec, host)?;
+        steps.extend(mounts.steps.into_iter().map(|step| match (step, label) {
+            (Step::Mount(mut mount), Some(label)) => {
+                label::label(&mut mount, label);
+                Step::Mount(mount)
+            }
+            (step, _) => step,
+        }));
         if !mounts.dev_is_bound {
             steps.extend(device::compile(spec, host.has_kcore)?);
         }
@@ -287,6 +297,9 @@ impl Plan {
             steps.push(Step::SealRoot);
         }
         steps.extend(unique(&linux.readonly_paths).map(Step::ReadOnly));
+        if let (Some(label), false) = (label, linux.masked_paths.is_empty()) {
+            steps.push(Step::LabelMasks(label.to_owned()));
+        }
         steps.extend(unique(&linux.masked_paths).map(Step::Mask));
         steps.push(if request.no_pivot { Step::MoveRoot } else { Step::Pivot });
         steps.extend(afterwards.map(Step::Propagate));
@@ -312,6 +325,7 @@ impl Confined {
         manner: &Manner,
         umask: Option<u32>,
     ) -> Result<Self, Refused> {
+        manner.check_labels(host)?;
         let (mut steps, mut warnings) = (Vec::new(), manner.warnings());
         if !has_home(&program.env) {
             steps.push(Step::Home(process.user.uid));
@@ -324,10 +338,12 @@ impl Confined {
             hard: limit.hard,
         }));
         steps.extend(umask.map(Step::Umask));
+        steps.extend(manner.profile());
         if process.no_new_privileges {
             steps.push(Step::NoNewPrivileges);
         }
         steps.extend(manner.steps()?);
+        steps.extend(manner.program_label());
         let user = &process.user;
         let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
         // Without the object there are none, as with runc: not those that our caller happens to have.

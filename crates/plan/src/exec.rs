@@ -5,7 +5,7 @@ use spec::Process;
 
 use crate::compile::{Confined, UNBLOCKED, program};
 use crate::step::{Master, Numbers, Program, Step, Walk};
-use crate::{Host, Manner, Refused, console, refuse};
+use crate::{Host, Manner, Refused, console};
 
 /// What is asked beside the process itself.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +49,6 @@ pub struct ExecPlan {
 ///
 /// The order is the kernel's: a cgroup namespace comes after the cgroups, and all that needs privilege before it goes.
 pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Result<ExecPlan, Refused> {
-    refuse::unbuilt_process(process)?;
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
     let program = program(process);
     let manner = request.manner.with(process);
@@ -58,7 +57,7 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     steps.extend(process.oom_score_adj.map(Step::OomScore));
     steps.push(Step::Session);
     if !request.keep_keyring {
-        steps.push(Step::Keyring(format!("_ses.{}", request.id)));
+        steps.extend(manner.keyring(format!("_ses.{}", request.id)));
     }
     if request.other_cgroup_namespace {
         steps.push(Step::JoinCgroupNamespace);

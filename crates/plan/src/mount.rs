@@ -24,6 +24,9 @@ pub struct Mount {
     /// The same for it and all mounts below it: set, and cleared.
     #[serde(default)]
     pub all: (u64, u64),
+    /// The SELinux label that its directory gets.
+    #[serde(default)]
+    pub label: Option<String>,
     /// A tmpfs that begins with what lies in the directory under it.
     #[serde(default)]
     pub copies_up: bool,
@@ -190,7 +193,8 @@ fn sort_out(at: &str, options: &[String]) -> Result<Options, Refused> {
 impl Mount {
     fn of(target: String, source: Source, set: u64) -> Self {
         let links = Links::default();
-        Self { target, source, set, clear: 0, all: (0, 0), copies_up: false, links, propagation: Vec::new() }
+        let propagation = Vec::new();
+        Self { target, source, set, clear: 0, all: (0, 0), label: None, copies_up: false, links, propagation }
     }
 }
 

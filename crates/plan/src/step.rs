@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, RlimitKind};
 
 use crate::hook::Hook;
+use crate::label::Label;
 use crate::mount::{Mount, Propagation, Remount};
 
 /// What the parent does, in order. Each act that leaves something behind knows its undoing.
@@ -66,6 +67,10 @@ pub enum Step {
     OomScore(i32),
     /// Leads a session of its own.
     Session,
+    /// Takes the host's /proc while it is there, for labels to be written through it.
+    Procfs,
+    /// Writes a label of a security module.
+    Label(Label),
     /// Joins a new session keyring of this name.
     Keyring(String),
     /// Joins the cgroup namespace that the parent opened, now that it is in its cgroups.
@@ -128,6 +133,8 @@ pub enum Step {
     Domainname(String),
     /// Makes a path read-only, if it exists.
     ReadOnly(String),
+    /// The directories that masks are of bear this SELinux label.
+    LabelMasks(String),
     /// Makes a path read as empty, if it exists.
     Mask(String),
     /// Sets a resource limit.

@@ -7,6 +7,7 @@ use spec::{CAPABILITIES, Flag, MOUNT_ATTR__ATIME, MountOption, option};
 
 use crate::compile::Plan;
 use crate::hook::Hook;
+use crate::label::Label;
 use crate::manner::{IO_CLASSES, MEMORY_MODES, POLICIES};
 use crate::mount::{Mount, Propagation, PropagationKind, Remount, Source};
 use crate::step::{Act, Console, Master, Numbers, Scheduling, Step};
@@ -121,6 +122,9 @@ impl fmt::Display for Step {
             }
             Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
             Self::Session => write!(to, "lead    a session"),
+            Self::Procfs => write!(to, "keep    the host's /proc, for labels"),
+            Self::Label(label) => label.fmt(to),
+            Self::LabelMasks(label) => write!(to, "label   masks {label}"),
             Self::Keyring(name) => write!(to, "join    session keyring {name}"),
             Self::JoinCgroupNamespace => write!(to, "join    cgroup namespace"),
             Self::Inside => write!(to, "root    / as it is"),
@@ -170,15 +174,7 @@ impl fmt::Display for Step {
                 write!(to, "serve   its disks by {} {level}", class.unwrap_or(&"class 0"))
             }
             Self::Personality(domain) => write!(to, "be      of personality {domain:#x}"),
-            Self::MemoryPolicy { mode, nodes } => {
-                let known = usize::try_from(mode & 0x1fff).ok().and_then(|at| MEMORY_MODES.get(at));
-                write!(to, "place   its memory by {}", known.unwrap_or(&"an unknown mode"))?;
-                match mode & !0x1fff {
-                    0 => {}
-                    flags => write!(to, " flags {flags:#x}")?,
-                }
-                if nodes.0.is_empty() { Ok(()) } else { write!(to, " on nodes {nodes}") }
-            }
+            Self::MemoryPolicy { mode, nodes } => place(to, *mode, nodes),
             Self::Bound(dropped) => write!(to, "drop    from the bounding set: {}", Bits(*dropped)),
             Self::Become { uid, gid, groups } => {
                 write!(to, "become  {uid}:{gid}")?;
@@ -209,6 +205,27 @@ impl fmt::Display for Step {
             Self::Execute => write!(to, "exec    the program"),
         }
     }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Profile(name) => write!(to, "label   the program with the AppArmor profile {name}"),
+            Self::Program(label) => write!(to, "label   the program {label}"),
+            Self::Keys(label) if label.is_empty() => write!(to, "label   keys as usual"),
+            Self::Keys(label) => write!(to, "label   keys {label}"),
+        }
+    }
+}
+
+fn place(to: &mut fmt::Formatter<'_>, mode: u32, nodes: &Numbers) -> fmt::Result {
+    let known = usize::try_from(mode & 0x1fff).ok().and_then(|at| MEMORY_MODES.get(at));
+    write!(to, "place   its memory by {}", known.unwrap_or(&"an unknown mode"))?;
+    match mode & !0x1fff {
+        0 => {}
+        flags => write!(to, " flags {flags:#x}")?,
+    }
+    if nodes.0.is_empty() { Ok(()) } else { write!(to, " on nodes {nodes}") }
 }
 
 impl fmt::Display for Numbers {
@@ -318,6 +335,9 @@ impl fmt::Display for Mount {
         }
         attributes(to, "", self.set, self.clear)?;
         attributes(to, "r", self.all.0, self.all.1)?;
+        if let Some(label) = &self.label {
+            write!(to, " labelled {label}")?;
+        }
         let words = [
             (self.copies_up, "tmpcopyup"),
             (self.links.copied, "copy-symlink"),

@@ -397,6 +397,8 @@ fn flags(bits: u64) -> MountFlags {
 
 pub(crate) fn joined(data: &[(String, Option<String>)]) -> String {
     let options = data.iter().map(|(key, value)| match value {
+        // A label has commas of its own; the kernel takes it in quotes, and takes them off.
+        Some(value) if key == "context" => format!("{key}=\"{value}\""),
         Some(value) => format!("{key}={value}"),
         None => key.clone(),
     });

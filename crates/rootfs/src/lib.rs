@@ -29,6 +29,8 @@ pub struct Rootfs {
     root: Root,
     /// One empty, read-only directory for all masks: its superblock is made once.
     empty: Option<OwnedFd>,
+    /// The SELinux label of that directory.
+    mask_label: Option<String>,
     /// The null device, once it was proven to be one.
     null: Option<OwnedFd>,
     /// Mounts that are sealed at the end, by the handle that they were made with.
@@ -65,6 +67,7 @@ impl Rootfs {
         let mut rootfs = Self {
             root: Root::from(root),
             empty: None,
+            mask_label: None,
             null: None,
             kept: Vec::new(),
             near: None,

@@ -183,8 +183,8 @@ impl Features {
                     rdma: Some(false),
                 }),
                 seccomp: Some(SeccompFeatures::default()),
-                apparmor: Some(Enabled { enabled: false }),
-                selinux: Some(Enabled { enabled: false }),
+                apparmor: Some(Enabled { enabled: true }),
+                selinux: Some(Enabled { enabled: true }),
                 intel_rdt: Some(RdtFeatures::default()),
                 memory_policy: Some(MemoryFeatures {
                     modes: Some(words(MEMORY_MODES)),
