@@ -1,7 +1,7 @@
 //! Throw-away bundles: a directory with a busybox root file system and a config.json.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -177,6 +177,13 @@ impl Bundle {
         })
     }
 
+    /// Makes a user and group of the host the owner of the root file system, as whoever maps ids to it would.
+    #[must_use]
+    pub fn given_to(self, id: u32) -> Self {
+        give(&self.rootfs(), id);
+        self
+    }
+
     /// Says that something may be left behind, as by a runtime that is not under test: it is removed without a word.
     #[must_use]
     pub fn may_leave(mut self) -> Self {
@@ -215,6 +222,15 @@ impl Drop for Bundle {
         // A test that fails already has said what matters; a second panic would end all tests.
         if !std::thread::panicking() {
             assert!(left.is_empty(), "{}: left behind:\n  {}", self.id, left.join("\n  "));
+        }
+    }
+}
+
+fn give(path: &Path, id: u32) {
+    lchown(path, Some(id), Some(id)).expect("give it away");
+    if path.is_dir() && !path.is_symlink() {
+        for entry in fs::read_dir(path).expect("a directory") {
+            give(&entry.expect("an entry").path(), id);
         }
     }
 }

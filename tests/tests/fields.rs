@@ -42,6 +42,8 @@ enum Look {
     Joined(&'static str),
     /// A line of /proc/PID/status of an `exec` whose process runs.
     Joiner(&'static str),
+    /// What a line for the shell prints, on a host of the test's own with a network device `left`.
+    OnHost(&'static str),
     /// Nothing on this host, because of this.
     Nowhere(String),
 }
@@ -198,6 +200,21 @@ fn look(look: &Look, bundle: Bundle, runtime: &Runtime) -> Result<String, String
             let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             Ok(line.expect("such a line").trim().to_owned())
         }
+        Look::OnHost(line) => {
+            let script = "ip link add left type veth peer name right && exec \"$@\"";
+            let launcher = ["unshare", "--net", "sh", "-c", script, "sh"];
+            let lacks =
+                ["unshare", "--net", "ip", "link", "add", "left", "type", "veth", "peer", "name", "right"];
+            let made = std::process::Command::new(lacks[0]).args(&lacks[1..]).status();
+            if !made.is_ok_and(|status| status.success()) {
+                return Err("no pairs of virtual network devices".into());
+            }
+            let bundle = bundle.shell(line);
+            let container = bundle.container(runtime);
+            let run = container.command(&["run", "--bundle", "BUNDLE", "ID"]).launched_by(&launcher).run();
+            assert!(run.stderr.is_empty() || run.code == 0, "{run}");
+            Ok(run.stdout.trim().to_owned())
+        }
         Look::Nowhere(why) => Err(why.clone()),
     }
 }
@@ -228,6 +245,7 @@ fn entries() -> Vec<Entry> {
     [
         process(),
         scheduling(),
+        ids(),
         capabilities(),
         hooks(),
         files(),
@@ -454,6 +472,53 @@ fn scheduling() -> Vec<Entry> {
     ]
 }
 
+fn ids() -> Vec<Entry> {
+    let map = |which: &'static str| {
+        let fields: [&'static [&'static str]; 2] = [
+            &[
+                "linux.uidMappings",
+                "linux.uidMappings.containerID",
+                "linux.uidMappings.hostID",
+                "linux.uidMappings.size",
+            ],
+            &[
+                "linux.gidMappings",
+                "linux.gidMappings.containerID",
+                "linux.gidMappings.hostID",
+                "linux.gidMappings.size",
+            ],
+        ];
+        let edit: fn(&mut Value, &Bundle) = |config, _| {
+            push(&mut config["linux"]["namespaces"], json!({"type": "user"}));
+            config["linux"]["uidMappings"] = json!([
+                {"containerID": 0, "hostID": 200_000, "size": 10}, {"containerID": 50, "hostID": 300_000, "size": 5},
+            ]);
+            config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 400_000, "size": 7}]);
+        };
+        match which {
+            "users" => entry(
+                fields[0],
+                edit,
+                Look::Inside("xargs -n3 < /proc/self/uid_map"),
+                "0 200000 10\n50 300000 5",
+            ),
+            _ => entry(fields[1], edit, Look::Inside("xargs -n3 < /proc/self/gid_map"), "0 400000 7"),
+        }
+    };
+    let clocks = entry(
+        &["linux.timeOffsets", "linux.timeOffsets.secs", "linux.timeOffsets.nanosecs"],
+        |config, _| {
+            push(&mut config["linux"]["namespaces"], json!({"type": "time"}));
+            config["linux"]["timeOffsets"] = json!({
+                "monotonic": {"secs": 7200, "nanosecs": 5}, "boottime": {"secs": -3, "nanosecs": 0},
+            });
+        },
+        Look::Inside("tr -s ' ' < /proc/self/timens_offsets"),
+        "monotonic 7200 5\nboottime -3 0",
+    );
+    vec![map("users"), map("groups"), clocks]
+}
+
 fn capabilities() -> Vec<Entry> {
     let cap = |set: &'static str, line: &'static str, edit, sees: &str| {
         let fields: &'static [&'static str] = match set {
@@ -582,6 +647,12 @@ fn isolation() -> Vec<Entry> {
             |config, _| config["hostname"] = json!("shown.example"),
             Look::Inside("hostname"),
             "shown.example",
+        ),
+        entry(
+            &["linux.netDevices", "linux.netDevices.name"],
+            |config, _| config["linux"]["netDevices"] = json!({"left": {"name": "shown0"}}),
+            Look::OnHost("ip -o link | grep -o 'shown0'"),
+            "shown0",
         ),
         entry(
             &["domainname"],

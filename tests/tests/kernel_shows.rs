@@ -60,6 +60,12 @@ fn root_docker_is_as_planned() {
 }
 
 #[test]
+fn root_docker_with_user_namespaces_is_as_planned() {
+    needs!(Root, Busybox);
+    shown("docker-userns", None);
+}
+
+#[test]
 fn root_a_pod_is_as_planned() {
     needs!(Root, Busybox);
     let runtime = Runtime::under_test();
@@ -178,7 +184,12 @@ fn bundle_of(name: &str, holder: Option<i32>) -> Bundle {
             mount["source"] = json!(source);
         }
     }
-    bundle.edit(|config| *config = document)
+    let root = document["linux"]["uidMappings"][0]["hostID"].as_u64();
+    let bundle = bundle.edit(|config| *config = document);
+    match root.and_then(|id| u32::try_from(id).ok()) {
+        Some(id) => bundle.given_to(id),
+        None => bundle,
+    }
 }
 
 /// A file where engines keep a file, a directory with something in it elsewhere.
@@ -310,6 +321,17 @@ impl Seen {
         PathBuf::from(format!("/proc/{}/root{path}", self.pid))
     }
 
+    /// What a command prints for the root of the container's user namespace, with our own programs and files.
+    fn as_root(&self, words: &[&str]) -> String {
+        let output = Command::new("nsenter")
+            .args(["--user", "--setuid", "0", "--setgid", "0", "--target", &self.pid.to_string(), "--"])
+            .args(words)
+            .output()
+            .expect("nsenter runs");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
     /// What a command prints in the container's namespaces, with our own programs and files.
     fn entered(&self, words: &[&str]) -> String {
         let output = Command::new("nsenter")
@@ -360,6 +382,22 @@ impl Seen {
                 let joined = fs::read_link(path).expect("a namespace");
                 assert_eq!(self.namespace(NamespaceKind::Pid), joined);
             }
+            Act::Ceiling { kind, hard } => {
+                let is_lower = |step: &Step| matches!(step, Step::Limit { kind: of, hard: most, .. } if of == kind && most <= hard);
+                assert!(plan.steps.iter().any(is_lower), "{act:?}");
+            }
+            Act::Score(score) => {
+                let shown = fs::read_to_string(format!("/proc/{}/oom_score_adj", self.pid)).expect("a score");
+                assert_eq!(shown.trim(), score.to_string());
+            }
+            Act::Map(maps) => {
+                for (file, map) in [("uid_map", &maps.users), ("gid_map", &maps.groups)] {
+                    let shown = fs::read_to_string(format!("/proc/{}/{file}", self.pid)).expect("a map");
+                    let shown: Vec<&str> = shown.split_whitespace().collect();
+                    let wanted = plan::map::lines(map);
+                    assert_eq!(shown, wanted.split_whitespace().collect::<Vec<_>>(), "{file}");
+                }
+            }
             // Their effect is what `state` and `start` live on, files and hooks that no plan here asks for.
             Act::Meet
             | Act::Hook(_)
@@ -370,6 +408,8 @@ impl Seen {
             | Act::Complete
             | Act::Tell(_) => {}
             Act::Console(_) | Act::Introduce(_) => unreachable!("the documents here ask for no terminal"),
+            Act::Devices { .. } => unreachable!("the documents here name no network device"),
+            Act::StayOn(_) => unreachable!("an act of exec: no plan of create has it"),
         }
     }
 
@@ -405,18 +445,34 @@ impl Seen {
             NamespaceKind::Mount,
             NamespaceKind::Network,
             NamespaceKind::Pid,
+            NamespaceKind::Time,
             NamespaceKind::User,
             NamespaceKind::Uts,
         ];
         for kind in all {
             let is_new = plan.namespaces.contains(&kind)
-                || kind == NamespaceKind::Cgroup && plan.steps.contains(&Step::CgroupNamespace);
+                || kind == NamespaceKind::Cgroup && plan.steps.contains(&Step::CgroupNamespace)
+                || kind == NamespaceKind::Time
+                    && plan.steps.iter().any(|step| matches!(step, Step::Clocks(_)));
             let is_joined =
                 plan.steps.iter().any(|step| matches!(step, Step::Join { kind: of, .. } if *of == kind))
                     || kind == NamespaceKind::Pid && plan.acts.iter().any(|act| matches!(act, Act::Enter(_)));
             let is_ours = self.namespace(kind) == Self::own_namespace(kind);
             assert_eq!(is_ours, !is_new && !is_joined, "{kind:?}: new {is_new}, joined {is_joined}");
         }
+    }
+
+    /// Whom an id is outside the container's user namespace.
+    fn outside(&self, file: &str, id: &str) -> String {
+        let id: u64 = id.parse().expect("a number");
+        let map = fs::read_to_string(format!("/proc/{}/{file}", self.pid)).expect("a map");
+        let found = map.lines().find_map(|line| {
+            let range: Vec<u64> =
+                line.split_whitespace().map(|word| word.parse().expect("a number")).collect();
+            let beyond = id.checked_sub(range[0]).filter(|beyond| *beyond < range[2])?;
+            Some(range[1] + beyond)
+        });
+        found.unwrap_or_else(|| panic!("{id} is not in {map}")).to_string()
     }
 
     /// Finds the mount at or after `from`, compares it, and tells where the next one is to be looked for.
@@ -435,7 +491,12 @@ impl Seen {
                     assert!(line.sup.contains(flag), "{flag}: {line:?}");
                 }
                 for (key, value) in data {
-                    assert!(has_data(line, key, value.as_deref()), "{key}={value:?}: {line:?}");
+                    let outside = match (key.as_str(), value) {
+                        ("uid", Some(id)) => Some(self.outside("uid_map", id)),
+                        ("gid", Some(id)) => Some(self.outside("gid_map", id)),
+                        (_, value) => value.clone(),
+                    };
+                    assert!(has_data(line, key, outside.as_deref()), "{key}={value:?}: {line:?}");
                 }
                 Vec::new()
             }
@@ -547,6 +608,11 @@ impl Seen {
             Step::Join { kind, path } => {
                 assert_eq!(self.namespace(*kind), fs::read_link(path).expect("a namespace"), "{step:?}");
             }
+            Step::Conceal => {
+                // The program itself is anybody's again: its files in /proc are its user's.
+                let owner = fs::metadata(format!("/proc/{}/status", self.pid)).expect("a process").uid();
+                assert_eq!(owner.to_string(), status("Uid").split_whitespace().next().expect("a user"));
+            }
             Step::OomScore(score) => {
                 let shown = fs::read_to_string(format!("/proc/{}/oom_score_adj", self.pid)).expect("a score");
                 assert_eq!(shown.trim(), score.to_string());
@@ -558,14 +624,33 @@ impl Seen {
                 let pid = self.pid.to_string();
                 assert_eq!(words[2..4], [pid.as_str(), pid.as_str()], "{stat}");
             }
-            Step::Keyring(name) => {
+            // The maps were compared with the act that wrote them.
+            Step::Await => assert!(plan.acts.iter().any(|act| matches!(act, Act::Map(_)))),
+            Step::Rule => {
+                assert_ne!(self.namespace(NamespaceKind::User), Self::own_namespace(NamespaceKind::User));
+            }
+            Step::Keyring { name, others } => {
                 assert_eq!(*name, format!("_ses.{}", self.container));
-                let keys = fs::read_to_string("/proc/keys").expect("keys");
+                // Its user alone sees it.
+                let keys = if *others {
+                    self.as_root(&["cat", "/proc/keys"])
+                } else {
+                    fs::read_to_string("/proc/keys").expect("keys")
+                };
                 assert!(keys.lines().any(|line| line.contains("keyring") && line.contains(name)), "{keys}");
             }
             Step::CgroupNamespace => {
                 let ours = Self::own_namespace(NamespaceKind::Cgroup);
                 assert_ne!(self.namespace(NamespaceKind::Cgroup), ours);
+            }
+            Step::Clocks(offsets) => {
+                let shown = fs::read_to_string(format!("/proc/{}/timens_offsets", self.pid)).expect("clocks");
+                let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+                let shown: Vec<_> = shown.lines().map(words).collect();
+                assert!(
+                    offsets.iter().all(|offset| shown.contains(&words(offset))),
+                    "{offsets:?}: {shown:?}"
+                );
             }
             Step::Loopback => {
                 // Its address is a local one only while the interface is up.
@@ -596,6 +681,10 @@ impl Seen {
             Step::Pivot | Step::MoveRoot => {
                 let roots = self.mounts.iter().filter(|line| line.at == "/").count();
                 assert_eq!(roots, 1, "nothing of the host's is left: {:#?}", self.mounts);
+            }
+            Step::Node(node) if node.is_bound => {
+                let same = |path: &Path| fs::metadata(path).map(|it| (it.dev(), it.ino())).expect("a node");
+                assert_eq!(same(&self.inside(&node.path)), same(Path::new(&node.path)), "{node:?}");
             }
             Step::Node(node) => {
                 let shown = fs::symlink_metadata(self.inside(&node.path)).expect("a node");
@@ -632,6 +721,7 @@ impl Seen {
             }
             Step::Mask(path) => self.compare_mask(path),
             Step::Hostname(name) => assert_eq!(self.entered(&["uname", "-n"]), *name),
+            Step::AwaitDevices => unreachable!("the documents here name no network device"),
             Step::Label(_) | Step::LabelMasks(_) => {
                 unreachable!("no document of these names a label: this host may run no security module")
             }
@@ -667,14 +757,21 @@ impl Seen {
             Step::NoNewPrivileges => assert_eq!(status("NoNewPrivs"), "1"),
             Step::Bound(dropped) => {
                 let ours = fs::read_to_string("/proc/self/status").expect("proc is there");
-                assert_eq!(bits(&self.status, "CapBnd"), bits(&ours, "CapBnd") & !dropped);
+                // Whoever comes into a user namespace begins with all of them.
+                let is_mapped = plan.steps.contains(&Step::Rule);
+                let before =
+                    if is_mapped { (1 << spec::CAPABILITIES.len()) - 1 } else { bits(&ours, "CapBnd") };
+                assert_eq!(bits(&self.status, "CapBnd"), before & !dropped);
             }
             Step::Become { uid, gid, groups } => {
-                let four = |id: &u32| [*id; 4].map(|id| id.to_string()).join("\t");
-                assert_eq!((status("Uid"), status("Gid")), (four(uid).as_str(), four(gid).as_str()));
+                let four =
+                    |file: &str, id: &u32| [(); 4].map(|()| self.outside(file, &id.to_string())).join("\t");
+                assert_eq!(status("Uid"), four("uid_map", uid));
+                assert_eq!(status("Gid"), four("gid_map", gid));
                 let mut shown: Vec<u32> =
                     status("Groups").split_whitespace().map(|id| id.parse().expect("an id")).collect();
-                let mut groups = groups.clone();
+                let outside = |id: &u32| self.outside("gid_map", &id.to_string()).parse().expect("an id");
+                let mut groups: Vec<u32> = groups.iter().map(outside).collect();
                 shown.sort_unstable();
                 groups.sort_unstable();
                 assert_eq!(shown, groups);
@@ -764,6 +861,7 @@ impl Seen {
                 || plan.steps.iter().any(|step| match step {
                     Step::Mount(mount) => mount.target == line.at,
                     Step::Mask(path) | Step::ReadOnly(path) => *path == line.at,
+                    Step::Node(node) => node.is_bound && node.path == line.at,
                     _ => false,
                 })
                 || brought.iter().any(|path| line.at.starts_with(&format!("{path}/")));

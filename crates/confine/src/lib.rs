@@ -13,19 +13,23 @@ pub use schedule::{behave, place, schedule, serve, stay_on};
 
 use plan::Capabilities;
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Gid, Uid, umask};
+use rustix::process::{DumpableBehavior, Gid, Uid, set_dumpable_behavior, umask};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, configure_capability_in_ambient_set,
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
     set_thread_res_gid, set_thread_res_uid,
 };
 use spec::RlimitKind;
-use sys::{Called, Failed, set_groups, set_limit};
+use sys::{Called, Errno, Failed, raise_limit, set_groups, set_limit};
 
 /// Drops capabilities from the bounding set: bit n for capability n.
 pub fn bound(dropped: u64) -> Result<(), Failed> {
     for bit in (0..64).filter(|bit| dropped & (1 << bit) != 0) {
-        remove_capability_from_bounding_set(one(bit)).called(|| format!("prctl(PR_CAPBSET_DROP, {bit})"))?;
+        match remove_capability_from_bounding_set(one(bit)) {
+            // One that this kernel does not have, nobody has.
+            Err(Errno::INVAL) => {}
+            dropped => dropped.called(|| format!("prctl(PR_CAPBSET_DROP, {bit})"))?,
+        }
     }
     Ok(())
 }
@@ -48,6 +52,14 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Failed> {
         set_keep_capabilities(false).called(|| "prctl(PR_SET_KEEPCAPS, 0)")?;
     }
     Ok(())
+}
+
+/// Becomes the root of the user namespace that we came into, whose ids are mapped by now, and a member of no other group.
+pub fn become_root() -> Result<(), Failed> {
+    let (user, group) = (Uid::ROOT, Gid::ROOT);
+    set_groups(&[])?;
+    set_thread_res_gid(Some(group), Some(group), Some(group)).called(|| "setresgid(0)")?;
+    set_thread_res_uid(Some(user), Some(user), Some(user)).called(|| "setresuid(0)")
 }
 
 /// Keeps exactly these capabilities, or fails.
@@ -75,9 +87,20 @@ pub fn lock() -> Result<(), Failed> {
     set_no_new_privs(true).called(|| "prctl(PR_SET_NO_NEW_PRIVS)")
 }
 
+/// Lets nobody trace this process, or look into its memory and at what it has open, who has no power over the host
+/// itself: until execve(2), or until its ids change.
+pub fn conceal() -> Result<(), Failed> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).called(|| "prctl(PR_SET_DUMPABLE, 0)")
+}
+
 /// Sets a resource limit; `u64::MAX` is "no limit".
 pub fn limit(kind: RlimitKind, soft: u64, hard: u64) -> Result<(), Failed> {
     set_limit(resource(kind), soft, hard)
+}
+
+/// Makes sure that our own hard limit is no lower than this, for children that could not raise theirs.
+pub fn raise(kind: RlimitKind, hard: u64) -> Result<(), Failed> {
+    raise_limit(resource(kind), hard)
 }
 
 /// Sets the file mode creation mask.

@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use cgroup::{Cgroup, Paths};
 use init::{Inherited, Report};
-use plan::{Act, Plan, Step};
+use plan::{Act, Maps, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use spec::{NamespaceKind, Status};
@@ -17,11 +17,12 @@ use sys::{
 
 use crate::birth::{Birthplace, Born};
 use crate::console::{Console, Front, Introduced};
+use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked, state_of};
 use crate::life::start_time;
 use crate::terminal::Terminal;
 use crate::undo::Undo;
-use crate::{Containers, Error, Kind, Written};
+use crate::{Containers, Error, Kind, Written, map};
 
 /// A container whose init was born, and its parent: us.
 #[derive(Debug)]
@@ -108,8 +109,13 @@ impl Making<'_> {
                     let Console { line, front } = Console::reach(master)?;
                     (self.line, self.front) = (Some(line), front);
                 }
+                Act::StayOn(cpus) => confine::stay_on(cpus)?,
                 Act::Enter(path) => init::enter_pids(path)?,
                 Act::Clone(kinds) => self.clone(kinds, record.as_ref())?,
+                Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
+                Act::Score(score) => map::score(&self.born()?.pid.to_string(), *score)?,
+                Act::Devices { devices, namespace } => self.attach(devices, namespace.as_deref())?,
+                Act::Map(maps) => self.map(maps)?,
                 Act::Meet => self.meet(record.as_mut())?,
                 Act::Hook(hook) => self.hook(hook, record.as_ref())?,
                 Act::Part => self.born()?.release()?,
@@ -168,7 +174,7 @@ impl Making<'_> {
             manner: plan.manner.clone(),
             hooks: plan.later.clone(),
             hooks_begun: false,
-            keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring(_))),
+            keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring { .. })),
             cgroup: Paths::survey(&plan.cgroup)?,
             limits: plan.cgroup.limits.clone(),
             warnings: plan.warnings.clone(),
@@ -205,7 +211,8 @@ impl Making<'_> {
             arguments: Strings::new(&program.args).map_err(nul)?,
             environment: Strings::new(&program.env).map_err(nul)?,
         };
-        let place = Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()? };
+        let place =
+            Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()?, init: None };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
         if self.plan.has_hooks() {
             self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);
@@ -223,6 +230,29 @@ impl Making<'_> {
 
     fn signals(&self) -> Option<&SignalFd> {
         self.undo.blocked.as_ref().map(|blocked| &blocked.signals)
+    }
+
+    fn map(&self, maps: &Maps) -> Result<(), Error> {
+        let born = self.born()?;
+        let provide = || {
+            map::write(born.pid, maps)?;
+            map::open_inside(born.pid, &self.plan.handles)
+        };
+        born.provide(provide, || self.died())
+    }
+
+    /// Moves network devices in. Init waits meanwhile, so that nobody sees half of them.
+    fn attach(&mut self, wanted: &[(String, String)], namespace: Option<&str>) -> Result<(), Error> {
+        let devices = Devices::reach(self.born()?.pid, namespace).doing(|| "linux.netDevices")?;
+        let devices = self.undo.devices.insert(devices);
+        for (host, inside) in wanted {
+            devices.attach(host, inside).doing(|| format!("linux.netDevices{}", spec::step(host)))?;
+        }
+        match self.born()?.release() {
+            // It has failed meanwhile, and says why when it is listened to.
+            Err(failed) if failed.errno() == Some(Errno::PIPE) => Ok(()),
+            released => Ok(released?),
+        }
     }
 
     fn complete(&mut self, record: Option<&mut Written>) -> Result<(), Error> {

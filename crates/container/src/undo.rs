@@ -6,6 +6,7 @@ use state::Entry;
 use sys::{Called, Failed, Pidfd};
 
 use crate::birth::Born;
+use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked};
 
 /// What was made so far. Undone backwards, all of it, whatever fails on the way.
@@ -14,6 +15,8 @@ pub(crate) struct Undo {
     pub(crate) entry: Option<Entry>,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) init: Option<Born>,
+    /// Network devices that were moved in.
+    pub(crate) devices: Option<Devices>,
     pub(crate) pid_file: Option<String>,
     /// The hooks that are owed once all is gone, and how hooks are run.
     pub(crate) aftermath: Option<Aftermath>,
@@ -26,6 +29,10 @@ impl Undo {
         let mut left = Vec::new();
         if let Some(path) = self.pid_file.take() {
             left.extend(unlink(path.as_str()).called(|| format!("unlink({path:?})")).err());
+        }
+        // Before init, with which their namespace may go, and they with it.
+        if let Some(devices) = self.devices.take() {
+            left.extend(devices.back());
         }
         if let Some(init) = self.init.take() {
             left.extend(end(&init.process).err());

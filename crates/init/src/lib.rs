@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use path::{Procfs, Root};
 use plan::{Console, Hook, Propagation, PropagationKind, Step, Walk};
-use rootfs::Rootfs;
+use rootfs::{Handles, Rootfs};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Signal, getpid, set_parent_process_death_signal, setsid, umask};
 use rustix::system::{setdomainname, sethostname};
@@ -89,6 +89,7 @@ pub fn run(plan: &Walk<'_>, newborn: Newborn, inherited: Inherited) -> u8 {
         plan,
         newborn,
         inherited,
+        handles: Handles::default(),
         rootfs: None,
         inside: None,
         shared: false,
@@ -108,6 +109,8 @@ struct Child<'a> {
     plan: &'a Walk<'a>,
     newborn: Newborn,
     inherited: Inherited,
+    /// Paths of the host that the parent opened for us.
+    handles: Handles,
     rootfs: Option<Rootfs>,
     /// The root of a child that was born inside.
     inside: Option<Root>,
@@ -121,9 +124,7 @@ struct Child<'a> {
 
 impl Child<'_> {
     fn walk(&mut self) -> Result<(), Failed> {
-        // Whoever kills our parent now, ends us; if that has happened already, the line is closed.
-        set_parent_process_death_signal(Some(Signal::KILL)).called(|| "prctl(PR_SET_PDEATHSIG)")?;
-        self.inherited.report.parent_lives()?;
+        self.follow_parent()?;
         for step in self.plan.steps {
             self.take(step)?;
         }
@@ -136,14 +137,19 @@ impl Child<'_> {
             Step::AllCpus => allow_all(),
             Step::Cpus(cpus) => confine::stay_on(cpus),
             Step::Join { kind, path } => join(*kind, path),
+            Step::Conceal => confine::conceal(),
             Step::OomScore(score) => confine::score(self.proc()?, *score).doing(|| "set oom_score_adj"),
             Step::Session => setsid().map(drop).called(|| "setsid()"),
             Step::Procfs => self.proc().map(drop),
             Step::Label(label) => confine::label(self.proc()?, label),
-            Step::Keyring(name) => join_keyring(name),
+            Step::Await => self.wait_for_parent(),
+            Step::Rule => self.rule(),
+            Step::Keyring { name, others } => join_keyring(name, *others),
             Step::JoinCgroupNamespace => self.join_cgroup_namespace(),
             Step::Inside => self.look_inside(),
             Step::CgroupNamespace => sys::unshare_cgroup(),
+            Step::Clocks(offsets) => self.set_clocks(offsets).doing(|| "make a time namespace"),
+            Step::AwaitDevices => self.inherited.report.pause().doing(|| "wait for network devices"),
             Step::Loopback => sys::loopback_up().doing(|| "bring lo up"),
             Step::Sysctl { path, value } => {
                 confine::tune(self.proc()?, path, value).doing(|| format!("set sysctl {path}"))
@@ -212,10 +218,32 @@ impl Child<'_> {
         Rootfs::detach(how).doing(|| format!("make the host's mounts {how}"))
     }
 
+    fn wait_for_parent(&mut self) -> Result<(), Failed> {
+        let handles = self.inherited.report.wait().doing(|| "wait for the maps")?;
+        if handles.len() != self.plan.handles.len() {
+            return Err(Failed::refused("the parent handed over other descriptors than the plan's"));
+        }
+        self.handles = self.plan.handles.iter().cloned().zip(handles).collect();
+        Ok(())
+    }
+
+    /// The kernel takes the signal of our parent's death back from whoever becomes somebody else.
+    fn rule(&mut self) -> Result<(), Failed> {
+        confine::become_root().doing(|| "become root of the user namespace")?;
+        self.follow_parent()
+    }
+
+    /// Whoever kills our parent now, ends us; if that has happened already, the line is closed.
+    fn follow_parent(&self) -> Result<(), Failed> {
+        set_parent_process_death_signal(Some(Signal::KILL)).called(|| "prctl(PR_SET_PDEATHSIG)")?;
+        self.inherited.report.parent_lives()
+    }
+
     fn take_root(&mut self, path: &str) -> Result<(), Failed> {
         // What is made in it gets the modes that the plan says.
         umask(Mode::empty());
-        let rootfs = Rootfs::take(path, self.shared).doing(|| format!("take {path} as the root"))?;
+        let handles = std::mem::take(&mut self.handles);
+        let rootfs = Rootfs::take(path, handles, self.shared).doing(|| format!("take {path} as the root"))?;
         self.rootfs = Some(rootfs);
         Ok(())
     }
@@ -263,6 +291,17 @@ impl Child<'_> {
     fn pivot(&mut self) -> Result<(), Failed> {
         let shared = self.shared;
         self.rootfs()?.pivot(shared).doing(|| "pivot into the root")
+    }
+
+    /// The kernel takes offsets as long as nobody lives in the namespace, and lets its maker move in afterwards.
+    fn set_clocks(&mut self, offsets: &[String]) -> Result<(), Failed> {
+        sys::unshare_time()?;
+        if !offsets.is_empty() {
+            self.proc()?.write("self/timens_offsets", &offsets.join("\n"))?;
+        }
+        let path = "/proc/self/ns/time_for_children";
+        let namespace = path::open_host(path, OFlags::RDONLY)?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Time)).called(|| "setns(time)")
     }
 
     fn join_cgroup_namespace(&mut self) -> Result<(), Failed> {
@@ -383,7 +422,7 @@ pub fn enter_pids(path: &str) -> Result<(), Failed> {
     join(NamespaceKind::Pid, path)
 }
 
-fn join_keyring(name: &str) -> Result<(), Failed> {
+fn join_keyring(name: &str, others: bool) -> Result<(), Failed> {
     let name = std::ffi::CString::new(name).map_err(|_| Failed::refused("the id holds a NUL byte"))?;
-    sys::join_keyring(&name).doing(|| "join a session keyring")
+    sys::join_keyring(&name, others).doing(|| "join a session keyring")
 }

@@ -1,9 +1,14 @@
 //! The line between the child and its parent: one report up, one word down.
 
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::{read, write};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
+};
 use sys::{Called, Errno, Failed};
 
 /// The child's end.
@@ -41,6 +46,8 @@ pub enum Word {
     Met,
     /// All is in place; what was done by a second way.
     Ready(Vec<String>),
+    /// It waits for what its parent alone can do: [`Parent::hand`].
+    Waits,
     /// A step failed: why.
     Failed(String),
     /// The line is closed: the child became the program, or is no more.
@@ -50,7 +57,12 @@ pub enum Word {
 const MET: u8 = b'm';
 const READY: u8 = b'r';
 const FAILED: u8 = b'f';
+const WAITS: u8 = b'w';
 const GO: &[u8] = b"g";
+const MORE: &[u8] = b"h";
+
+/// Descriptors in one message; the kernel takes 253.
+const AT_ONCE: usize = 64;
 
 /// Longer words than these are cut.
 const WORDS: usize = 8192;
@@ -88,11 +100,43 @@ impl Report {
 
     fn say_and_wait(&self, words: &[u8]) -> Result<(), Failed> {
         write(&self.0, words).called(|| "write(report)")?;
+        self.pause()
+    }
+
+    /// Waits for the parent's word without having said anything; fails if the parent is gone.
+    pub(crate) fn pause(&self) -> Result<(), Failed> {
         let mut word = [0u8; 1];
         loop {
             match read(&self.0, &mut word) {
                 Err(Errno::INTR) => {}
                 Ok(1) => return Ok(()),
+                _ => return Err(Failed::refused("the parent is gone")),
+            }
+        }
+    }
+
+    /// Asks the parent for what it alone can do, and waits: the descriptors that it hands over.
+    pub(crate) fn wait(&self) -> Result<Vec<OwnedFd>, Failed> {
+        write(&self.0, &[WAITS]).called(|| "write(report)")?;
+        let mut handles = Vec::new();
+        loop {
+            let mut word = [0u8; 1];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
+            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+            let parts = &mut [IoSliceMut::new(&mut word)];
+            let length = match recvmsg(&self.0, parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                Err(Errno::INTR) => continue,
+                Err(Errno::CONNRESET) => 0,
+                received => received.called(|| "recvmsg(report)")?.bytes,
+            };
+            for message in ancillary.drain() {
+                if let RecvAncillaryMessage::ScmRights(rights) = message {
+                    handles.extend(rights);
+                }
+            }
+            match word.get(..length) {
+                Some(MORE) => {}
+                Some(GO) => return Ok(handles),
                 _ => return Err(Failed::refused("the parent is gone")),
             }
         }
@@ -128,9 +172,25 @@ impl Parent {
         Ok(match words.first() {
             _ if length == 0 => Word::Closed,
             Some(&MET) => Word::Met,
+            Some(&WAITS) => Word::Waits,
             Some(&READY) => Word::Ready(text(1).lines().map(str::to_owned).collect()),
             _ => Word::Failed(text(1)),
         })
+    }
+
+    /// Hands descriptors to a child that waits for them, in their order, and lets it go on.
+    pub fn hand(&self, handles: &[OwnedFd]) -> Result<(), Failed> {
+        for some in handles.chunks(AT_ONCE) {
+            let some: Vec<BorrowedFd<'_>> = some.iter().map(AsFd::as_fd).collect();
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            if !ancillary.push(SendAncillaryMessage::ScmRights(&some)) {
+                return Err(Failed::refused("more descriptors than one message holds"));
+            }
+            sendmsg(&self.line, &[IoSlice::new(MORE)], &mut ancillary, SendFlags::NOSIGNAL)
+                .called(|| "sendmsg(report)")?;
+        }
+        self.go()
     }
 
     /// Lets the child go on.

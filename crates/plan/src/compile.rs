@@ -7,6 +7,7 @@ use spec::{Linux, NamespaceKind, Process, Spec};
 
 use crate::cgroup::{self, CgroupPlan};
 use crate::hook::{Later, Moments};
+use crate::map::{self, Maps};
 use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
 use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
@@ -29,6 +30,8 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// Namespaces that init is born into, new.
     pub namespaces: Vec<NamespaceKind>,
+    /// Paths of the host that the child needs and may not be able to reach: their handles are the parent's to open.
+    pub handles: Vec<String>,
     /// Whether init is the first process of a pid namespace: its death is then everybody's.
     pub own_pids: bool,
     /// What is executed at the end.
@@ -62,6 +65,9 @@ pub(crate) const UNBLOCKED: u64 = {
     set
 };
 
+/// Whoever comes into a user namespace has every capability there, whatever its maker had: all that we know.
+pub(crate) const EVERY: u64 = (1 << spec::CAPABILITIES.len()) - 1;
+
 /// Compiles a checked document (see `Spec::check`). Pure: no file, no clock, no system call.
 pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refused> {
     let root = spec.root.as_ref().ok_or_else(|| Refused::new("root", "is missing"))?;
@@ -70,6 +76,10 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     let linux = spec.linux.as_ref().unwrap_or(&empty);
     refuse::unbuilt(spec)?;
     let namespaces = Namespaces::sort(linux)?;
+    let maps = Maps::of(linux)?;
+    if let Some(maps) = &maps {
+        maps.check(spec, process)?;
+    }
     let cgroup = cgroup::compile(spec, &host.cgroups, &request.id)?;
     let rootfs = if root.path.starts_with('/') {
         root.path.clone()
@@ -84,6 +94,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         acts: Vec::new(),
         steps: Vec::new(),
         namespaces: namespaces.born.clone(),
+        handles: Vec::new(),
         own_pids: namespaces.fresh(NamespaceKind::Pid),
         program: program(process),
         preserve_fds: request.preserve_fds,
@@ -95,21 +106,29 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         warnings: cgroup.warnings.clone(),
         cgroup,
     };
-    let master = console::master(process, request.detached, request.console_socket.as_ref())?;
-    plan.acts = acts(&plan, &namespaces, &moments, master, request);
     plan.enter_namespaces(process, linux, &namespaces, request)?;
-    plan.build_root(spec, host, request, &moments)?;
+    plan.build_root(spec, host, request, &namespaces, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
+    let bounding = if namespaces.users { host.bounding | EVERY } else { host.bounding };
+    plan.manner.check_labels(host)?;
     let Confined { steps, warnings } =
-        Confined::compile(process, host, &plan.program, &plan.manner, Some(umask))?;
+        Confined::compile(process, bounding, &plan.program, &plan.manner, Some(umask))?;
     plan.steps.extend(steps);
     plan.warnings.extend(warnings);
+    if namespaces.has_neighbours() {
+        conceal(&mut plan.steps);
+    }
     plan.steps.push(Step::Ready);
     if request.gated {
         plan.steps.push(Step::Gate);
     }
-    plan.steps.extend(moments.before_program);
+    plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.push(Step::Execute);
+    if maps.is_some() {
+        plan.handles = handles(&plan);
+    }
+    let master = console::master(process, request.detached, request.console_socket.as_ref())?;
+    plan.acts = acts(&plan, &namespaces, (process, linux), maps, &moments, master, request);
     Ok(plan)
 }
 
@@ -117,17 +136,28 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
 struct Namespaces<'a> {
     born: Vec<NamespaceKind>,
     cgroup: bool,
+    time: bool,
     joined: Vec<(NamespaceKind, &'a str)>,
+    /// Whether there is a user namespace among them.
+    users: bool,
 }
 
 impl<'a> Namespaces<'a> {
     fn sort(linux: &'a Linux) -> Result<Self, Refused> {
-        let mut sorted = Self { born: Vec::new(), cgroup: false, joined: Vec::new() };
+        let mut sorted = Self {
+            born: Vec::new(),
+            cgroup: false,
+            time: false,
+            joined: Vec::new(),
+            users: map::has_users(linux),
+        };
         for namespace in &linux.namespaces {
             match (&namespace.path, namespace.kind) {
                 (Some(path), kind) if !path.is_empty() => sorted.joined.push((kind, path)),
                 // Its roots are the cgroups that a process is in, so it comes after joining them.
                 (_, NamespaceKind::Cgroup) => sorted.cgroup = true,
+                // Its clocks are set by whoever makes it, before anybody lives in it: no clone(2) could.
+                (_, NamespaceKind::Time) => sorted.time = true,
                 (_, kind) => sorted.born.push(kind),
             }
         }
@@ -139,6 +169,11 @@ impl<'a> Namespaces<'a> {
                 "a mount namespace is needed: without one every mount would be the host's",
             ))
         }
+    }
+
+    /// Whether processes that are none of ours may see the child before it is the program.
+    fn has_neighbours(&self) -> bool {
+        !self.joined.is_empty() || !self.fresh(NamespaceKind::Pid)
     }
 
     fn fresh(&self, kind: NamespaceKind) -> bool {
@@ -153,6 +188,8 @@ impl<'a> Namespaces<'a> {
 fn acts(
     plan: &Plan,
     namespaces: &Namespaces<'_>,
+    (process, linux): (&Process, &Linux),
+    maps: Option<Maps>,
     moments: &Moments,
     master: Option<Master>,
     request: &Request,
@@ -164,7 +201,23 @@ fn acts(
     }
     acts.extend(master.map(Act::Console));
     acts.extend(namespaces.joined(NamespaceKind::Pid).map(|path| Act::Enter(path.to_owned())));
+    if namespaces.users {
+        let limits = process.rlimits.iter();
+        acts.extend(limits.map(|limit| Act::Ceiling { kind: limit.kind, hard: limit.hard }));
+    }
     acts.push(Act::Clone(plan.namespaces.clone()));
+    if namespaces.users {
+        acts.extend(process.oom_score_adj.map(Act::Score));
+    }
+    let linux = linux.net_devices.iter();
+    let devices: Vec<_> = linux
+        .map(|(host, device)| (host.clone(), device.name.clone().unwrap_or_else(|| host.clone())))
+        .collect();
+    if !devices.is_empty() {
+        let namespace = namespaces.joined(NamespaceKind::Network).map(str::to_owned);
+        acts.push(Act::Devices { devices, namespace });
+    }
+    acts.extend(maps.map(Act::Map));
     if moments.meets() {
         acts.push(Act::Meet);
         acts.extend(moments.outside.iter().cloned());
@@ -174,6 +227,24 @@ fn acts(
     acts.extend(request.pidfd_socket.clone().map(Act::Introduce));
     acts.extend(request.pid_file.clone().map(Act::Tell));
     acts
+}
+
+/// From before it joins anything on, nobody beside it looks into the child, which is ours still: its memory, and what it
+/// has open (CVE-2016-9962). Its `oom_score_adj` is written before that, since its files in /proc are the host's then.
+fn conceal(steps: &mut Vec<Step>) {
+    let join = steps.iter().position(|step| matches!(step, Step::Join { .. }));
+    let score = steps.iter().position(|step| matches!(step, Step::OomScore(_))).map(|at| at + 1);
+    steps.insert(join.or(score).unwrap_or(0), Step::Conceal);
+    conceal_again(steps);
+}
+
+/// Where ids change, the kernel makes of a process what `fs.suid_dumpable` says, and that may be "to be traced".
+pub(crate) fn conceal_again(steps: &mut Vec<Step>) {
+    let changes =
+        |step: &Step| matches!(step, Step::Become { .. } | Step::Join { kind: NamespaceKind::User, .. });
+    for at in (0..steps.len()).rev().filter(|&at| steps.get(at).is_some_and(changes)).collect::<Vec<_>>() {
+        steps.insert(at + 1, Step::Conceal);
+    }
 }
 
 pub(crate) fn program(process: &Process) -> Program {
@@ -204,6 +275,7 @@ impl Plan {
     pub fn walk(&self) -> Walk<'_> {
         Walk {
             steps: &self.steps,
+            handles: &self.handles,
             cwd: &self.program.cwd,
             preserve_fds: self.preserve_fds,
             default_signals: self.default_signals,
@@ -235,21 +307,33 @@ impl Plan {
             steps.push(Step::JoinGroups);
         }
         steps.push(Step::AllCpus);
-        steps.extend(process.oom_score_adj.map(Step::OomScore));
+        if !namespaces.users {
+            steps.extend(process.oom_score_adj.map(Step::OomScore));
+        }
         steps.push(Step::Session);
         if self.manner.has_labels() {
             steps.push(Step::Procfs);
         }
-        if !request.keep_keyring {
-            steps.extend(self.manner.keyring(format!("_ses.{}", request.id)));
+        if !namespaces.users {
+            steps.extend(self.manner.keyring(keyring(request, false)));
         }
         let joined = namespaces.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid);
         steps.extend(joined.map(|&(kind, path)| Step::Join { kind, path: path.to_owned() }));
         if namespaces.cgroup {
             steps.push(Step::CgroupNamespace);
         }
+        if namespaces.time {
+            let line = |(clock, offset): (&String, &spec::TimeOffset)| {
+                format!("{clock} {} {}", offset.secs, offset.nanosecs)
+            };
+            steps.push(Step::Clocks(linux.time_offsets.iter().map(line).collect()));
+        }
         if namespaces.fresh(NamespaceKind::Network) {
             steps.push(Step::Loopback);
+        }
+        if !linux.net_devices.is_empty() {
+            // Before the parameters: they may be those of a device.
+            steps.push(Step::AwaitDevices);
         }
         for (key, value) in &linux.sysctl {
             let path = spec::sysctl_path(key).ok_or_else(|| {
@@ -265,14 +349,22 @@ impl Plan {
         spec: &Spec,
         host: &Host,
         request: &Request,
+        namespaces: &Namespaces<'_>,
         moments: &Moments,
     ) -> Result<(), Refused> {
         let empty = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&empty);
         let (detach, afterwards) = root_propagation(linux)?;
-        let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup))?;
+        // A new sysfs shows a network namespace, and is for those alone who rule it.
+        let or_bind = namespaces.users && !namespaces.fresh(NamespaceKind::Network);
+        let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup), or_bind)?;
         let steps = &mut self.steps;
         steps.push(Step::Detach(detach));
+        if namespaces.users {
+            // What needs the owner of the host's files has been done: from here on they are somebody else's.
+            steps.extend([Step::Await, Step::Rule]);
+            steps.extend(self.manner.keyring(keyring(request, true)));
+        }
         steps.push(Step::Root(self.rootfs.clone()));
         let label = label::of_mounts(spec, host)?;
         steps.extend(mounts.steps.into_iter().map(|step| match (step, label) {
@@ -283,7 +375,7 @@ impl Plan {
             (step, _) => step,
         }));
         if !mounts.dev_is_bound {
-            steps.extend(device::compile(spec, host.has_kcore)?);
+            steps.extend(device::compile(spec, host.has_kcore, namespaces.users)?);
         }
         // Hooks may bind more into the root: it is whole, not sealed yet, and nothing in it is covered.
         if moments.meets() {
@@ -317,15 +409,14 @@ pub(crate) struct Confined {
 }
 
 impl Confined {
-    /// Without `umask` it keeps its own.
+    /// `bounding_now` is what it can give up. Without `umask` it keeps its own.
     pub(crate) fn compile(
         process: &Process,
-        host: &Host,
+        bounding_now: u64,
         program: &Program,
         manner: &Manner,
         umask: Option<u32>,
     ) -> Result<Self, Refused> {
-        manner.check_labels(host)?;
         let (mut steps, mut warnings) = (Vec::new(), manner.warnings());
         if !has_home(&program.env) {
             steps.push(Step::Home(process.user.uid));
@@ -382,12 +473,29 @@ impl Confined {
         if !unknown.is_empty() {
             warnings.push(format!("process.capabilities: ignoring unknown {}", unknown.join(", ")));
         }
-        let dropped = host.bounding & !bounding;
+        let dropped = bounding_now & !bounding;
         steps.extend((dropped != 0).then_some(Step::Bound(dropped)));
         steps.push(identity);
         steps.push(Step::Capabilities(kept));
         Ok(Self { steps, warnings })
     }
+}
+
+/// The host's paths that a child has to reach: its root, what is bound, nodes of devices; each once.
+fn handles(plan: &Plan) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let paths = plan.steps.iter().filter_map(|step| match step {
+        Step::Root(path) => Some(path),
+        Step::Mount(mount) => mount.host_path(),
+        Step::Node(node) if node.is_bound => Some(&node.path),
+        _ => None,
+    });
+    paths.filter(|path| seen.insert(path.as_str())).cloned().collect()
+}
+
+fn keyring(request: &Request, others: bool) -> Option<Step> {
+    let name = || format!("_ses.{}", request.id);
+    (!request.keep_keyring).then(|| Step::Keyring { name: name(), others })
 }
 
 /// What the copied host's mounts become, and what `/` becomes inside.

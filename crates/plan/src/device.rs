@@ -27,7 +27,7 @@ const LINKS: [(&str, &str); 4] = [
     ("/dev/stderr", "/proc/self/fd/2"),
 ];
 
-pub(crate) fn compile(spec: &Spec, has_kcore: bool) -> Result<Vec<Step>, Refused> {
+pub(crate) fn compile(spec: &Spec, has_kcore: bool, are_bound: bool) -> Result<Vec<Step>, Refused> {
     let mut nodes: Vec<Node> = DEFAULT
         .iter()
         .map(|&(path, major, minor)| Node {
@@ -37,10 +37,11 @@ pub(crate) fn compile(spec: &Spec, has_kcore: bool) -> Result<Vec<Step>, Refused
             minor,
             uid: 0,
             gid: 0,
+            is_bound: are_bound,
         })
         .collect();
     for (index, device) in spec.linux.iter().flat_map(|linux| &linux.devices).enumerate() {
-        let node = node(index, device)?;
+        let node = node(index, device, are_bound)?;
         // The multiplexer belongs to the container's devpts: the link below stands for it.
         if node.path == "/dev/ptmx" {
             continue;
@@ -62,7 +63,7 @@ pub(crate) fn compile(spec: &Spec, has_kcore: bool) -> Result<Vec<Step>, Refused
     Ok(nodes.chain(ptmx).chain(links).chain(core).collect())
 }
 
-fn node(index: usize, device: &Device) -> Result<Node, Refused> {
+fn node(index: usize, device: &Device, is_bound: bool) -> Result<Node, Refused> {
     let field = |name: &str| format!("linux.devices[{index}].{name}");
     let number = |name: &str, value: i64| {
         u32::try_from(value).map_err(|_| Refused::new(field(name), format!("{value} is no device number")))
@@ -79,5 +80,6 @@ fn node(index: usize, device: &Device) -> Result<Node, Refused> {
         minor: number("minor", device.minor)?,
         uid: device.uid.unwrap_or(0),
         gid: device.gid.unwrap_or(0),
+        is_bound: is_bound && kind != FIFO,
     })
 }

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use spec::Process;
 
-use crate::compile::{Confined, UNBLOCKED, program};
-use crate::step::{Master, Numbers, Program, Step, Walk};
+use crate::compile::{Confined, EVERY, UNBLOCKED, conceal_again, program};
+use crate::step::{Act, Master, Program, Step, Walk};
 use crate::{Host, Manner, Refused, console};
 
 /// What is asked beside the process itself.
@@ -14,6 +14,8 @@ pub struct ExecRequest {
     pub id: String,
     /// Whether the container kept its caller's session keyring.
     pub keep_keyring: bool,
+    /// Whether the container has a user namespace that is not ours.
+    pub other_user_namespace: bool,
     /// Whether the container has a cgroup namespace that is not ours.
     pub other_cgroup_namespace: bool,
     /// Descriptors from 3 on that the program keeps.
@@ -29,8 +31,8 @@ pub struct ExecRequest {
 /// What the new process does. Its parent has joined the namespaces before it was born.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExecPlan {
-    /// CPUs that its parent confines itself to before it is born.
-    pub cpus: Option<Numbers>,
+    /// What the parent does before it joins the namespaces.
+    pub before: Vec<Act>,
     /// The child's steps, in order.
     pub steps: Vec<Step>,
     /// Who gets the master end of its terminal; none where it has none.
@@ -52,24 +54,39 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
     let program = program(process);
     let manner = request.manner.with(process);
+    manner.check_labels(host)?;
     let (cpus, last) = manner.cpus()?;
     let mut steps = vec![Step::JoinGroups, last.map_or(Step::AllCpus, Step::Cpus)];
-    steps.extend(process.oom_score_adj.map(Step::OomScore));
+    let mut before: Vec<Act> = cpus.map(Act::StayOn).into_iter().collect();
+    if request.other_user_namespace {
+        let limits = process.rlimits.iter();
+        before.extend(limits.map(|limit| Act::Ceiling { kind: limit.kind, hard: limit.hard }));
+        before.extend(process.oom_score_adj.map(Act::Score));
+    } else {
+        steps.extend(process.oom_score_adj.map(Step::OomScore));
+    }
     steps.push(Step::Session);
+    if request.other_user_namespace {
+        steps.push(Step::Rule);
+    }
     if !request.keep_keyring {
-        steps.extend(manner.keyring(format!("_ses.{}", request.id)));
+        let name = format!("_ses.{}", request.id);
+        let keyring = Step::Keyring { name, others: request.other_user_namespace };
+        steps.extend(manner.keyring(Some(keyring)));
     }
     if request.other_cgroup_namespace {
         steps.push(Step::JoinCgroupNamespace);
     }
     steps.push(Step::Inside);
     steps.extend(console::step(process, false));
+    let bounding = if request.other_user_namespace { host.bounding | EVERY } else { host.bounding };
     let Confined { steps: confining, warnings } =
-        Confined::compile(process, host, &program, &manner, process.user.umask)?;
+        Confined::compile(process, bounding, &program, &manner, process.user.umask)?;
     steps.extend(confining);
+    conceal_again(&mut steps);
     steps.extend([Step::Ready, Step::Execute]);
     Ok(ExecPlan {
-        cpus,
+        before,
         steps,
         master,
         program,
@@ -84,6 +101,7 @@ impl ExecPlan {
     pub fn walk(&self) -> Walk<'_> {
         Walk {
             steps: &self.steps,
+            handles: &[],
             cwd: &self.program.cwd,
             preserve_fds: self.preserve_fds,
             default_signals: self.default_signals,

@@ -53,12 +53,12 @@ impl Manner {
         self.selinux_label.clone().map(|label| Step::Label(Label::Program(label)))
     }
 
-    /// Joins a keyring that bears the program's label.
-    pub(crate) fn keyring(&self, name: String) -> impl Iterator<Item = Step> + use<> {
-        let label = self.selinux_label.clone();
+    /// The keyring that is joined, if any is, bears the program's label.
+    pub(crate) fn keyring(&self, joined: Option<Step>) -> impl Iterator<Item = Step> + use<> {
+        let label = self.selinux_label.clone().filter(|_| joined.is_some());
         let back = label.is_some().then(|| Step::Label(Label::Keys(String::new())));
         let label = label.map(|label| Step::Label(Label::Keys(label)));
-        label.into_iter().chain([Step::Keyring(name)]).chain(back)
+        label.into_iter().chain(joined).chain(back)
     }
 }
 

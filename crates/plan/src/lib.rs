@@ -4,6 +4,7 @@
 //! Never:   opens a file, reads a clock, asks the kernel; what it must know of the host is in [`Host`].
 //! Begin with [`compile()`].
 
+mod below;
 pub mod cgroup;
 mod clean;
 mod compile;
@@ -14,6 +15,7 @@ mod hook;
 mod host;
 mod label;
 mod manner;
+pub mod map;
 mod mount;
 mod refuse;
 pub mod resources;
@@ -21,12 +23,14 @@ mod step;
 mod tell;
 mod update;
 
+pub use below::Below;
 pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
 pub use hook::{Hook, Later};
 pub use host::{Host, Request};
 pub use label::{Label, Modules, has_labels};
 pub use manner::Manner;
+pub use map::Maps;
 pub use mount::{Links, Mount, Propagation, PropagationKind, Remount, Source};
 pub use refuse::Refused;
 pub use step::{Act, Capabilities, Console, Master, Node, Numbers, Program, Scheduling, Step, Walk};

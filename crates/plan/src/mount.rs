@@ -33,8 +33,21 @@ pub struct Mount {
     /// What happens where it meets symbolic links.
     #[serde(default)]
     pub links: Links,
+    /// What of the host is bound there with all that is mounted below it, where the kernel permits no mount of its own.
+    pub or_bind: Option<String>,
     /// Propagation changes, in order, once it is attached.
     pub propagation: Vec<Propagation>,
+}
+
+impl Mount {
+    /// The path of the host that is bound, or may be.
+    pub fn host_path(&self) -> Option<&String> {
+        match &self.source {
+            // What is not followed is not opened for the child: it looks for itself.
+            Source::Bind { path, .. } => (!self.links.source && !self.links.copied).then_some(path),
+            Source::New { .. } => self.or_bind.as_ref(),
+        }
+    }
 }
 
 /// Symbolic links that a bind mount does not follow.
@@ -194,7 +207,18 @@ impl Mount {
     fn of(target: String, source: Source, set: u64) -> Self {
         let links = Links::default();
         let propagation = Vec::new();
-        Self { target, source, set, clear: 0, all: (0, 0), label: None, copies_up: false, links, propagation }
+        Self {
+            target,
+            source,
+            set,
+            clear: 0,
+            all: (0, 0),
+            or_bind: None,
+            label: None,
+            copies_up: false,
+            links,
+            propagation,
+        }
     }
 }
 
@@ -256,6 +280,7 @@ pub(crate) fn compile(
     spec: &Spec,
     bundle: &str,
     cgroups: (&HostCgroups, &CgroupPlan),
+    binds_sys: bool,
 ) -> Result<Mounts, Refused> {
     let mut mounts = Mounts { steps: Vec::new(), seals: Vec::new(), dev_is_bound: false };
     for (index, mount) in spec.mounts.iter().enumerate() {
@@ -287,6 +312,9 @@ pub(crate) fn compile(
             ));
         } else {
             mounts.fresh(kind, mount.source.as_deref().unwrap_or("none"), target, &options);
+            if let ("sysfs", true, Some(Step::Mount(last))) = (kind, binds_sys, mounts.steps.last_mut()) {
+                last.or_bind = Some("/sys".to_owned());
+            }
         }
     }
     Ok(mounts)

@@ -50,14 +50,7 @@ pub(crate) fn unbuilt(spec: &Spec) -> Result<(), Refused> {
 
 fn first_unbuilt(spec: &Spec) -> Option<String> {
     let mut linux = spec.linux.iter().flat_map(|linux| {
-        [
-            (!linux.uid_mappings.is_empty(), "linux.uidMappings"),
-            (!linux.gid_mappings.is_empty(), "linux.gidMappings"),
-            (!linux.net_devices.is_empty(), "linux.netDevices"),
-            (linux.seccomp.is_some(), "linux.seccomp"),
-            (linux.intel_rdt.is_some(), "linux.intelRdt"),
-            (!linux.time_offsets.is_empty(), "linux.timeOffsets"),
-        ]
+        [(linux.seccomp.is_some(), "linux.seccomp"), (linux.intel_rdt.is_some(), "linux.intelRdt")]
     });
     let field = linux.find(|(asked, _)| *asked);
     field.map(|(_, path)| path.to_owned()).or_else(|| unbuilt_namespace(spec)).or_else(|| unbuilt_mount(spec))
@@ -66,8 +59,9 @@ fn first_unbuilt(spec: &Spec) -> Option<String> {
 fn unbuilt_namespace(spec: &Spec) -> Option<String> {
     let namespaces = spec.linux.iter().flat_map(|linux| linux.namespaces.iter());
     namespaces.enumerate().find_map(|(at, namespace)| match namespace.kind {
-        NamespaceKind::User | NamespaceKind::Time => Some(format!("linux.namespaces[{at}]")),
-        NamespaceKind::Mount if namespace.path.is_some() => Some(format!("linux.namespaces[{at}].path")),
+        NamespaceKind::User | NamespaceKind::Mount if namespace.path.is_some() => {
+            Some(format!("linux.namespaces[{at}].path"))
+        }
         _ => None,
     })
 }

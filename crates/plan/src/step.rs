@@ -5,6 +5,7 @@ use spec::{NamespaceKind, RlimitKind};
 
 use crate::hook::Hook;
 use crate::label::Label;
+use crate::map::Maps;
 use crate::mount::{Mount, Propagation, Remount};
 
 /// What the parent does, in order. Each act that leaves something behind knows its undoing.
@@ -18,12 +19,33 @@ pub enum Act {
     Group(usize),
     /// Binds the start gate in the state directory.
     Listen,
+    /// Confines itself to these CPUs, with the child that is to be born.
+    StayOn(Numbers),
     /// Enters a pid namespace: children are born in it.
     Enter(String),
     /// Makes the line that the master end of the program's terminal goes over.
     Console(Master),
     /// Clones init into new namespaces.
     Clone(Vec<NamespaceKind>),
+    /// Makes sure that its own hard limit is no lower: who is born in a user namespace cannot raise it any more.
+    Ceiling {
+        /// Of this resource.
+        kind: RlimitKind,
+        /// What the kernel will be asked for.
+        hard: u64,
+    },
+    /// Writes the child's `oom_score_adj`, which it could not lower itself.
+    Score(i32),
+    /// Waits until the child asks, writes the maps of its user namespace, and hands it the descriptors of the plan's
+    /// table, opened in its mount namespace with our rights.
+    Map(Maps),
+    /// Moves network devices of the host's into init's network namespace, and lets it go on. Undone, they are as they were.
+    Devices {
+        /// Each by its name on the host, and its name inside, which may hold `%d`.
+        devices: Vec<(String, String)>,
+        /// The namespace, where it is one that is there already.
+        namespace: Option<String>,
+    },
     /// Waits until init has its mounts, and writes down that it lives and that hooks begin.
     Meet,
     /// Runs a hook, in the parent's own namespaces and cgroup.
@@ -63,6 +85,8 @@ pub enum Step {
         /// As the document writes it, a path on the host.
         path: String,
     },
+    /// Is not to be traced or looked into by others, until it is the program (`PR_SET_DUMPABLE`).
+    Conceal,
     /// Writes its `oom_score_adj`.
     OomScore(i32),
     /// Leads a session of its own.
@@ -71,16 +95,29 @@ pub enum Step {
     Procfs,
     /// Writes a label of a security module.
     Label(Label),
+    /// Asks its parent for the maps of its user namespace, and for the descriptors of the plan's table, and waits.
+    Await,
+    /// Becomes the root of its user namespace, in no other group.
+    Rule,
     /// Joins a new session keyring of this name.
-    Keyring(String),
+    Keyring {
+        /// The name.
+        name: String,
+        /// Whether others than its owner may search it: in a user namespace exec comes as somebody else.
+        others: bool,
+    },
     /// Joins the cgroup namespace that the parent opened, now that it is in its cgroups.
     JoinCgroupNamespace,
     /// Takes `/` as the root: the process was born inside.
     Inside,
     /// Makes the cgroups that it is in the roots of a new cgroup namespace.
     CgroupNamespace,
+    /// Makes a time namespace, sets its clocks, each by a line of /proc/PID/timens_offsets, and enters it.
+    Clocks(Vec<String>),
     /// Brings the loopback interface up.
     Loopback,
+    /// Waits until its parent has moved network devices in.
+    AwaitDevices,
     /// Writes a kernel parameter of its namespaces.
     Sysctl {
         /// Below /proc/sys, with slashes.
@@ -200,6 +237,8 @@ pub enum Step {
 pub struct Walk<'a> {
     /// The steps, in order.
     pub steps: &'a [Step],
+    /// Paths of the host whose handles the parent hands over.
+    pub handles: &'a [String],
     /// Where the program starts.
     pub cwd: &'a str,
     /// Descriptors from 3 on that the program keeps.
@@ -277,6 +316,8 @@ pub struct Node {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Whether the host's node of that name is bound there: in a user namespace nobody may make one.
+    pub is_bound: bool,
 }
 
 /// What is executed at the end.

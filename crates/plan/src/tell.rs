@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use spec::{CAPABILITIES, Flag, MOUNT_ATTR__ATIME, MountOption, option};
+use spec::{CAPABILITIES, Flag, IdMapping, MOUNT_ATTR__ATIME, MountOption, option};
 
 use crate::compile::Plan;
 use crate::hook::Hook;
 use crate::label::Label;
 use crate::manner::{IO_CLASSES, MEMORY_MODES, POLICIES};
+use crate::map::Maps;
 use crate::mount::{Mount, Propagation, PropagationKind, Remount, Source};
 use crate::step::{Act, Console, Master, Numbers, Scheduling, Step};
 
@@ -71,11 +72,38 @@ impl Plan {
                 None => format!("group   {index}"),
             },
             Act::Listen => "listen  at the start gate".to_owned(),
+            Act::Devices { devices, .. } => {
+                let told = devices.iter().map(|(host, inside)| format!("{host} as {inside}"));
+                format!("move    network devices in: {}", told.collect::<Vec<_>>().join(", "))
+            }
+            Act::StayOn(cpus) => format!("stay    on CPUs {cpus}"),
             Act::Enter(path) => format!("enter   pid namespace {path}"),
             Act::Clone(kinds) => {
                 let kinds: Vec<String> =
                     kinds.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
                 format!("clone   into new namespaces: {}", kinds.join(" "))
+            }
+            Act::Ceiling { kind, hard } => {
+                format!(
+                    "raise   our own limit of {} to {hard}, if it is lower",
+                    format!("{kind:?}").to_lowercase()
+                )
+            }
+            Act::Score(score) => format!("write   its oom_score_adj {score}"),
+            Act::Map(Maps { users, groups }) => {
+                let told = |map: &[IdMapping]| {
+                    let ranges = map.iter().map(|line| {
+                        let IdMapping { container_id, host_id, size } = line;
+                        format!("{container_id}+{size} -> {host_id}")
+                    });
+                    ranges.collect::<Vec<_>>().join(", ")
+                };
+                format!(
+                    "map     users {}; groups {}; hand over {} paths",
+                    told(users),
+                    told(groups),
+                    self.handles.len()
+                )
             }
             Act::Meet => "meet    init with its mounts made, record it".to_owned(),
             Act::Hook(hook) => hook.to_string(),
@@ -96,16 +124,21 @@ impl Act {
             Self::Claim => "remove the state directory",
             Self::Group(_) => "kill what is in it, remove it",
             Self::Clone(_) => "kill and reap init",
+            Self::Devices { .. } => "move them back",
             Self::Tell(_) => "remove the file",
             Self::Meet => "run the hooks of poststop",
             Self::Console(Master::Us) => "set it as it was",
             Self::Intend
             | Self::Listen
             | Self::Enter(_)
+            | Self::Ceiling { .. }
+            | Self::Score(_)
+            | Self::Map(_)
             | Self::Hook(_)
             | Self::Part
             | Self::Console(_)
             | Self::Introduce(_)
+            | Self::StayOn(_)
             | Self::Complete => "",
         }
     }
@@ -120,15 +153,26 @@ impl fmt::Display for Step {
             Self::Join { kind, path } => {
                 write!(to, "join    {} namespace {path}", format!("{kind:?}").to_lowercase())
             }
+            Self::Conceal => write!(to, "hide    from its neighbours"),
             Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
             Self::Session => write!(to, "lead    a session"),
             Self::Procfs => write!(to, "keep    the host's /proc, for labels"),
             Self::Label(label) => label.fmt(to),
             Self::LabelMasks(label) => write!(to, "label   masks {label}"),
-            Self::Keyring(name) => write!(to, "join    session keyring {name}"),
+            Self::Await => write!(to, "await   the maps of its user namespace, and paths of the host"),
+            Self::Rule => write!(to, "become  root of the user namespace"),
+            Self::Keyring { name, others } => {
+                let whose = if *others { ", which others may search" } else { "" };
+                write!(to, "join    session keyring {name}{whose}")
+            }
             Self::JoinCgroupNamespace => write!(to, "join    cgroup namespace"),
             Self::Inside => write!(to, "root    / as it is"),
             Self::CgroupNamespace => write!(to, "unshare cgroup"),
+            Self::Clocks(offsets) => {
+                write!(to, "enter   a time namespace")?;
+                offsets.iter().try_for_each(|offset| write!(to, ", {offset}"))
+            }
+            Self::AwaitDevices => write!(to, "await   network devices"),
             Self::Loopback => write!(to, "up      lo"),
             Self::Sysctl { path, value } => write!(to, "write   /proc/sys/{path} {value:?}"),
             Self::Detach(how) => write!(to, "make    the host's mounts {how}"),
@@ -141,9 +185,10 @@ impl fmt::Display for Step {
                     0o010_000 => 'p',
                     _ => 'c',
                 };
+                let verb = if node.is_bound { "bind" } else { "node" };
                 write!(
                     to,
-                    "node    {}  {kind} {}:{} {:04o}",
+                    "{verb}    {}  {kind} {}:{} {:04o}",
                     node.path,
                     node.major,
                     node.minor,
@@ -346,6 +391,9 @@ impl fmt::Display for Mount {
         ];
         for (_, word) in words.into_iter().filter(|(asked, _)| *asked) {
             write!(to, " {word}")?;
+        }
+        if let Some(path) = &self.or_bind {
+            write!(to, ", or bind {path}")?;
         }
         self.propagation.iter().try_for_each(|how| write!(to, " {how}"))
     }

@@ -49,7 +49,7 @@ fn labels_are_planned_where_the_host_has_them() {
             |step: &Step| matches!(step, Step::Label(label) if format!("{label:?}").starts_with(kind));
         plan.steps.iter().position(is_it).expect("there is such a label")
     };
-    let keyring = at(|step| matches!(step, Step::Keyring(_)));
+    let keyring = at(|step| matches!(step, Step::Keyring { .. }));
     assert_eq!((label("Keys(\"s"), label("Keys(\"\")")), (keyring - 1, keyring + 1));
     assert!(at(|step| matches!(step, Step::Procfs)) < keyring);
     let (pivot, bound) = (at(|step| *step == Step::Pivot), at(|step| matches!(step, Step::Bound(_))));

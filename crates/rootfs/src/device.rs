@@ -1,6 +1,6 @@
 //! Device nodes and links.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use plan::Node;
 use rustix::fs::{
@@ -9,7 +9,7 @@ use rustix::fs::{
 };
 use sys::{Called, Doing, Errno, Failed};
 
-use crate::{Rootfs, attach};
+use crate::Rootfs;
 
 impl Rootfs {
     /// Makes a device node; where mknod(2) is not permitted, the host's node of that name is bound there.
@@ -21,6 +21,10 @@ impl Rootfs {
         let (parent, name) = self.parent(&node.path)?;
         let kind = FileType::from_raw_mode(node.mode);
         let device = makedev(node.major, node.minor);
+        if node.is_bound {
+            let place = make_place(parent, name)?;
+            return self.either_way(|rootfs| rootfs.bind_node(node, &place));
+        }
         match mknodat(parent, name, kind, Mode::from_raw_mode(node.mode & 0o7777), device) {
             Ok(()) => {}
             Err(Errno::EXIST) => return check_node(parent, name, kind, device),
@@ -40,7 +44,10 @@ impl Rootfs {
     }
 
     fn bind_node(&mut self, node: &Node, place: &OwnedFd) -> Result<(), Failed> {
-        let tree = attach::clone_tree(&node.path, false, self.stage.is_some())?;
+        let tree = self.clone_host(&node.path, false)?;
+        if let Some(handle) = tree.handle() {
+            check_kind(handle, node)?;
+        }
         let handle = tree.attach(place, self.stage.as_ref())?;
         self.spent.push(handle);
         Ok(())
@@ -78,10 +85,23 @@ fn make_place(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Failed> {
 fn check_node(parent: &OwnedFd, name: &str, kind: FileType, device: Dev) -> Result<(), Failed> {
     let there = openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
         .called(|| format!("openat({name:?})"))?;
-    let stat = fstat(there.as_fd()).called(|| format!("fstat({name:?})"))?;
-    if FileType::from_raw_mode(stat.st_mode) == kind && (kind == FileType::Fifo || stat.st_rdev == device) {
+    if is_node(&there, kind, device)? {
         return Ok(());
     }
     let (major, minor) = (major(device), minor(device));
     Err(Failed::refused(format!("something else than {major}:{minor} is there already")))
+}
+
+/// The host's node that is bound must be the one that was asked for.
+fn check_kind(handle: &OwnedFd, node: &Node) -> Result<(), Failed> {
+    let Node { path, mode, major, minor, .. } = node;
+    if is_node(handle, FileType::from_raw_mode(*mode), makedev(*major, *minor))? {
+        return Ok(());
+    }
+    Err(Failed::refused(format!("the host's {path} is not {major}:{minor}")))
+}
+
+fn is_node(there: &OwnedFd, kind: FileType, device: Dev) -> Result<bool, Failed> {
+    let stat = fstat(there).called(|| "fstat(node)")?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == kind && (kind == FileType::Fifo || stat.st_rdev == device))
 }

@@ -9,10 +9,12 @@ mod console;
 mod copy;
 mod device;
 mod enter;
+mod handles;
 mod mask;
 mod mount;
 mod remount;
 
+pub use handles::Handles;
 pub use mask::is_null;
 
 use std::os::fd::OwnedFd;
@@ -20,6 +22,7 @@ use std::os::fd::OwnedFd;
 use path::{Root, Wanted};
 use plan::Propagation;
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::mount::mount_bind_recursive;
 use sys::{Called, Doing, Errno, Failed, Spent};
 
@@ -27,6 +30,8 @@ use sys::{Called, Doing, Errno, Failed, Spent};
 #[derive(Debug)]
 pub struct Rootfs {
     root: Root,
+    /// Paths of the host that were opened for us.
+    handles: Handles,
     /// One empty, read-only directory for all masks: its superblock is made once.
     empty: Option<OwnedFd>,
     /// The SELinux label of that directory.
@@ -51,14 +56,20 @@ impl Rootfs {
     ///
     /// `shared`: the host's mounts stayed shared, so the one that this directory lies on is made private first, or
     /// everything that follows would be mounted on the host too.
-    pub fn take(path: &str, shared: bool) -> Result<Self, Failed> {
+    pub fn take(path: &str, handles: Handles, shared: bool) -> Result<Self, Failed> {
         if shared {
             enter::privatise(path)?;
         }
-        let place = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .called(|| format!("open({path:?})"))?;
-        let attached = attach::clone_tree(path, true, false).and_then(|tree| tree.attach(&place, None));
-        let (root, is_old) = match attached {
+        let place = match handles.find(path) {
+            Some(handle) => dup(handle)?,
+            None => openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .called(|| format!("open({path:?})"))?,
+        };
+        let tree = match handles.find(path) {
+            Some(handle) => attach::clone_handle(handle, true, false),
+            None => attach::clone_tree(path, true, false),
+        };
+        let (root, is_old) = match tree.and_then(|tree| tree.attach(&place, None)) {
             Err(failed) if attach::is_missing(&failed) => (bind_on_itself(path)?, true),
             attached => (attached.doing(|| format!("bind {path} on itself"))?, false),
         };
@@ -66,6 +77,7 @@ impl Rootfs {
         spent.push(place);
         let mut rootfs = Self {
             root: Root::from(root),
+            handles,
             empty: None,
             mask_label: None,
             null: None,
@@ -92,6 +104,15 @@ impl Rootfs {
                 act(self).map_err(|second| if second.errno() == first.errno() { first } else { second })
             }
             done => done,
+        }
+    }
+
+    /// A copy of what is mounted at a path of the host.
+    fn clone_host(&self, path: &str, recursive: bool) -> Result<attach::Tree, Failed> {
+        let is_old = self.stage.is_some();
+        match self.handles.find(path) {
+            Some(handle) => attach::clone_handle(handle, recursive, is_old),
+            None => attach::clone_tree(path, recursive, is_old),
         }
     }
 
@@ -165,6 +186,10 @@ impl Rootfs {
     pub fn detach(how: Propagation) -> Result<(), Failed> {
         attach::propagate_path("/", how)
     }
+}
+
+fn dup(handle: &OwnedFd) -> Result<OwnedFd, Failed> {
+    fcntl_dupfd_cloexec(handle, 0).called(|| "dup()")
 }
 
 /// A mount of a directory on top of itself, by mount(2).

@@ -37,7 +37,7 @@ impl Rootfs {
                 } else {
                     None
                 };
-                let make = |rootfs: &mut Self| {
+                let mounted = |rootfs: &mut Self| {
                     let mut tree = fresh.make(&mut rootfs.spent, rootfs.stage.is_some())?;
                     if let Some(below) = &below {
                         tree.fill(below)?;
@@ -45,23 +45,19 @@ impl Rootfs {
                     change_all(&mut tree, mount)?;
                     tree.attach(&place, rootfs.stage.as_ref())
                 };
-                (self.either_way(make)?, place)
-            }
-            Source::Bind { path, recursive } => {
-                if mount.links.copied && self.copy_link(path, &mount.target)? {
-                    return Ok(());
-                }
-                self.either_way(|rootfs| {
-                    let is_old = rootfs.stage.is_some();
-                    let mut tree = attach::clone_path(path, *recursive, !mount.links.source, is_old)?;
-                    if mount.set | mount.clear != 0 {
-                        tree.change(mount.set, mount.clear)?;
+                let otherwise = mount.or_bind.as_deref();
+                let made = if otherwise.is_some() { mounted(self) } else { self.either_way(mounted) };
+                match (made, otherwise) {
+                    (Err(failed), Some(path)) if failed.errno() == Some(Errno::PERM) => {
+                        self.bind(path, true, mount)?
                     }
-                    change_all(&mut tree, mount)?;
-                    let place = rootfs.place_bind(&tree, &mount.target, mount.links.target)?;
-                    Ok((tree.attach(&place, rootfs.stage.as_ref())?, place))
-                })?
+                    (made, _) => (made?, place),
+                }
             }
+            Source::Bind { path, .. } if mount.links.copied && self.copy_link(path, &mount.target)? => {
+                return Ok(());
+            }
+            Source::Bind { path, recursive } => self.bind(path, *recursive, mount)?,
         };
         if let Some(label) = &mount.label {
             // By the handle's name: there is no such call for one that is opened as a path alone.
@@ -96,6 +92,23 @@ impl Rootfs {
             },
             made => made.map(|()| true).called(|| format!("symlinkat({link:?}, {name:?})")),
         }
+    }
+
+    /// Binds a path of the host: the mount, and the place that it covers.
+    fn bind(&mut self, path: &str, recursive: bool, mount: &Mount) -> Result<(OwnedFd, OwnedFd), Failed> {
+        self.either_way(|rootfs| {
+            let mut tree = if mount.links.source {
+                attach::clone_link(path, recursive, rootfs.stage.is_some())?
+            } else {
+                rootfs.clone_host(path, recursive)?
+            };
+            if mount.set | mount.clear != 0 {
+                tree.change(mount.set, mount.clear)?;
+            }
+            change_all(&mut tree, mount)?;
+            let place = rootfs.place_bind(&tree, &mount.target, mount.links.target)?;
+            Ok((tree.attach(&place, rootfs.stage.as_ref())?, place))
+        })
     }
 
     /// Where a new file system goes, and whether that place is new. proc and sysfs go where the container's root really

@@ -191,7 +191,7 @@ impl Features {
                     flags: Some(words(MEMORY_FLAGS)),
                 }),
                 mount_extensions: Some(MountExtensions { idmap: Some(Enabled { enabled: false }) }),
-                net_devices: Some(Enabled { enabled: false }),
+                net_devices: Some(Enabled { enabled: true }),
             }),
             annotations: BTreeMap::new(),
             potentially_unsafe_config_annotations: Vec::new(),

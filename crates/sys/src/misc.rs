@@ -35,6 +35,16 @@ pub fn unshare_cgroup() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Gives the children of this process a time namespace of their own, which this process may enter afterwards.
+pub fn unshare_time() -> Result<(), Failed> {
+    const CLONE_NEWTIME: i32 = 0x80;
+    // SAFETY: CLONE_NEWTIME changes only which clocks children of this process see.
+    if unsafe { libc::unshare(CLONE_NEWTIME) } == -1 {
+        return Err(Failed::call("unshare(CLONE_NEWTIME)", last_errno()));
+    }
+    Ok(())
+}
+
 /// Leaves the mount table that this process shares with others for a copy of its own. What the host mounts later still
 /// arrives in it, and nothing that is mounted in it leaves.
 pub fn unshare_mounts() -> Result<(), Failed> {
@@ -49,12 +59,15 @@ pub fn unshare_mounts() -> Result<(), Failed> {
 /// Joins a new session keyring of this name (keyctl(2)), so that the container does not share its caller's.
 ///
 /// Kernels without keys (`ENOSYS`) have nothing to share, which is as good.
-pub fn join_keyring(name: &CStr) -> Result<(), Failed> {
+///
+/// `others`: whoever is not its user may search it too, for a process that comes from outside its user namespace.
+pub fn join_keyring(name: &CStr, others: bool) -> Result<(), Failed> {
     const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
     const KEYCTL_SETPERM: i32 = 5;
     // What the kernel gives a session keyring (the possessor everything but to change it, its user to see, read and
-    // link it), and that its user may search it, as runc grants, so that exec finds it.
-    const PERMISSIONS: u32 = 0x3f13_0000 | 0x0008_0000;
+    // link it), and that its user, or everybody, may search it, as runc grants, so that exec finds it.
+    const PERMISSIONS: u32 = 0x3f13_0000;
+    let search: u32 = if others { 0x0000_0008 } else { 0x0008_0000 };
     // SAFETY: the name is a C string that the kernel copies.
     let key = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
     if key == -1 {
@@ -64,7 +77,7 @@ pub fn join_keyring(name: &CStr) -> Result<(), Failed> {
         };
     }
     // SAFETY: plain numbers only.
-    if unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, key, PERMISSIONS) } == -1 {
+    if unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, key, PERMISSIONS | search) } == -1 {
         return Err(Failed::call("keyctl(SETPERM)", last_errno()));
     }
     Ok(())
@@ -91,6 +104,20 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Failed> {
     } else {
         Ok(())
     }
+}
+
+/// Raises this process's hard limit of a resource to `hard` where it is lower; the soft one stays.
+pub fn raise_limit(resource: u32, hard: u64) -> Result<(), Failed> {
+    let mut limit = [0u64; 2];
+    // SAFETY: struct rlimit64 is two 64-bit numbers; the kernel writes them and reads nothing through null.
+    let result = unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<u64>(), limit.as_mut_ptr())
+    };
+    if result == -1 {
+        return Err(Failed::call(format!("prlimit({resource})"), last_errno()));
+    }
+    let [soft, ceiling] = limit;
+    if ceiling >= hard { Ok(()) } else { set_limit(resource, soft, hard) }
 }
 
 /// Ends this process at once: for the child of a fork, whose parent's buffers and exit handlers are not its own.

@@ -171,6 +171,11 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     assert!(matches!(acts.first(), Some(Act::Claim)) && matches!(acts.get(1), Some(Act::Intend)), "{acts:?}");
     let clone = acts.iter().position(|act| matches!(act, Act::Clone(_))).expect("init is born");
     let complete = acts.iter().position(|act| matches!(act, Act::Complete)).expect("the record is completed");
+    let maps = acts.iter().position(|act| matches!(act, Act::Map(_)));
+    assert!(maps.is_none_or(|maps| clone < maps && maps < complete), "{acts:?}");
+    let awaited = at(|step| matches!(step, Step::Await));
+    assert_eq!(maps.is_some(), awaited.is_some(), "who waits is served, and nobody else");
+    assert!(awaited.is_none_or(|awaited| awaited < root), "the root may be reached by a handle alone");
     let groups = acts.iter().rposition(|act| matches!(act, Act::Group(_)));
     assert!(groups.is_none_or(|group| group < clone) && clone < complete, "{acts:?}");
     assert!(
@@ -244,10 +249,13 @@ fn place(step: &Step) -> Place {
         | Step::Join { .. }
         | Step::OomScore(_)
         | Step::Procfs
+        | Step::AwaitDevices
         | Step::CgroupNamespace
+        | Step::Clocks(_)
         | Step::JoinCgroupNamespace
         | Step::Sysctl { .. }
         | Step::Detach(_)
+        | Step::Await
         | Step::Root(_) => Place::Host,
         Step::Mount(mount) => match &mount.source {
             Source::New { .. } | Source::Bind { .. } => Place::Root,
@@ -280,8 +288,10 @@ fn place(step: &Step) -> Place {
         | Step::IoPriority { .. }
         | Step::Personality(_)
         | Step::MemoryPolicy { .. }
+        | Step::Conceal
         | Step::Session
-        | Step::Keyring(_)
+        | Step::Rule
+        | Step::Keyring { .. }
         | Step::Loopback
         | Step::Pivot
         | Step::MoveRoot

@@ -1,0 +1,113 @@
+//! Maps of ids: whom a user namespace's users and groups are outside.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+use spec::{IdMapping, Linux, NamespaceKind, Process, Spec};
+
+use crate::Refused;
+
+/// Both maps of a user namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Maps {
+    /// Users.
+    pub users: Vec<IdMapping>,
+    /// Groups.
+    pub groups: Vec<IdMapping>,
+}
+
+/// map_write() of the kernel takes less than a page, and the smallest page has this many bytes.
+const PAGE: usize = 4096;
+
+/// A map as /proc/PID/uid_map takes it: one line for each range.
+pub fn lines(map: &[IdMapping]) -> String {
+    let mut text = String::new();
+    for IdMapping { container_id, host_id, size } in map {
+        // Writing to a string does not fail.
+        let _never = writeln!(text, "{container_id} {host_id} {size}");
+    }
+    text
+}
+
+/// Whether the document asks for a user namespace, new or joined.
+pub(crate) fn has_users(linux: &Linux) -> bool {
+    linux.namespaces.iter().any(|one| one.kind == NamespaceKind::User)
+}
+
+fn maps(map: &[IdMapping], id: u32) -> bool {
+    map.iter().any(|line| id.checked_sub(line.container_id).is_some_and(|beyond| beyond < line.size))
+}
+
+impl Maps {
+    /// The maps of a document that makes a user namespace; none where it makes none.
+    pub(crate) fn of(linux: &Linux) -> Result<Option<Self>, Refused> {
+        let is_new = |one: &spec::Namespace| {
+            one.kind == NamespaceKind::User && one.path.as_deref().unwrap_or("").is_empty()
+        };
+        if !linux.namespaces.iter().any(is_new) {
+            return Ok(None);
+        }
+        let both = Self { users: linux.uid_mappings.clone(), groups: linux.gid_mappings.clone() };
+        for (map, path) in [(&both.users, "linux.uidMappings"), (&both.groups, "linux.gidMappings")] {
+            if !maps(map, 0) {
+                return Err(Refused::new(path, "does not map 0: somebody must own what is made in the root"));
+            }
+            let bytes = lines(map).len();
+            if bytes >= PAGE {
+                return Err(Refused::new(
+                    path,
+                    format!("is {bytes} bytes as text, and the kernel takes {}", PAGE - 1),
+                ));
+            }
+        }
+        Ok(Some(both))
+    }
+
+    /// Refuses ids that are nobody inside: the kernel would, one by one and late.
+    pub(crate) fn check(&self, spec: &Spec, process: &Process) -> Result<(), Refused> {
+        let user = &process.user;
+        self.user(user.uid, || "process.user.uid".into())?;
+        self.group(user.gid, || "process.user.gid".into())?;
+        for (index, &gid) in user.additional_gids.iter().enumerate() {
+            self.group(gid, || format!("process.user.additionalGids[{index}]"))?;
+        }
+        for (index, mount) in spec.mounts.iter().enumerate() {
+            for (at, option) in mount.options.iter().enumerate() {
+                let path = || format!("mounts[{index}].options[{at}]");
+                match option.split_once('=') {
+                    Some(("uid", id)) => id.parse().map_or(Ok(()), |id| self.user(id, path))?,
+                    Some(("gid", id)) => id.parse().map_or(Ok(()), |id| self.group(id, path))?,
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn user(&self, id: u32, path: impl FnOnce() -> String) -> Result<(), Refused> {
+        known(&self.users, id, path, "linux.uidMappings maps no user")
+    }
+
+    fn group(&self, id: u32, path: impl FnOnce() -> String) -> Result<(), Refused> {
+        known(&self.groups, id, path, "linux.gidMappings maps no group")
+    }
+}
+
+fn known(map: &[IdMapping], id: u32, path: impl FnOnce() -> String, why: &str) -> Result<(), Refused> {
+    if maps(map, id) { Ok(()) } else { Err(Refused::new(path(), format!("{why} {id}"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_is_one_line_for_each_range() {
+        let map = [
+            IdMapping { container_id: 0, host_id: 100_000, size: 65_536 },
+            IdMapping { container_id: 65_536, host_id: 0, size: 1 },
+        ];
+        assert_eq!(lines(&map), "0 100000 65536\n65536 0 1\n");
+        assert!(maps(&map, 0) && maps(&map, 65_536) && !maps(&map, 65_537));
+    }
+}
