@@ -244,8 +244,8 @@ fn disk() -> Option<(u64, u64, String)> {
 fn entries() -> Vec<Entry> {
     [
         process(),
-        scheduling(),
         ids(),
+        scheduling(),
         capabilities(),
         hooks(),
         files(),
@@ -380,6 +380,53 @@ fn process() -> Vec<Entry> {
     ]
 }
 
+fn ids() -> Vec<Entry> {
+    let map = |which: &'static str| {
+        let fields: [&'static [&'static str]; 2] = [
+            &[
+                "linux.uidMappings",
+                "linux.uidMappings.containerID",
+                "linux.uidMappings.hostID",
+                "linux.uidMappings.size",
+            ],
+            &[
+                "linux.gidMappings",
+                "linux.gidMappings.containerID",
+                "linux.gidMappings.hostID",
+                "linux.gidMappings.size",
+            ],
+        ];
+        let edit: fn(&mut Value, &Bundle) = |config, _| {
+            push(&mut config["linux"]["namespaces"], json!({"type": "user"}));
+            config["linux"]["uidMappings"] = json!([
+                {"containerID": 0, "hostID": 200_000, "size": 10}, {"containerID": 50, "hostID": 300_000, "size": 5},
+            ]);
+            config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 400_000, "size": 7}]);
+        };
+        match which {
+            "users" => entry(
+                fields[0],
+                edit,
+                Look::Inside("xargs -n3 < /proc/self/uid_map"),
+                "0 200000 10\n50 300000 5",
+            ),
+            _ => entry(fields[1], edit, Look::Inside("xargs -n3 < /proc/self/gid_map"), "0 400000 7"),
+        }
+    };
+    let clocks = entry(
+        &["linux.timeOffsets", "linux.timeOffsets.secs", "linux.timeOffsets.nanosecs"],
+        |config, _| {
+            push(&mut config["linux"]["namespaces"], json!({"type": "time"}));
+            config["linux"]["timeOffsets"] = json!({
+                "monotonic": {"secs": 7200, "nanosecs": 5}, "boottime": {"secs": -3, "nanosecs": 0},
+            });
+        },
+        Look::Inside("tr -s ' ' < /proc/self/timens_offsets"),
+        "monotonic 7200 5\nboottime -3 0",
+    );
+    vec![map("users"), map("groups"), clocks]
+}
+
 fn scheduling() -> Vec<Entry> {
     const CHRT: &[&str] = &["chrt", "-p", "NUMBER"];
     let told = |policy: &str, priority: &str, rest: &str| {
@@ -470,53 +517,6 @@ fn scheduling() -> Vec<Entry> {
             "i686",
         ),
     ]
-}
-
-fn ids() -> Vec<Entry> {
-    let map = |which: &'static str| {
-        let fields: [&'static [&'static str]; 2] = [
-            &[
-                "linux.uidMappings",
-                "linux.uidMappings.containerID",
-                "linux.uidMappings.hostID",
-                "linux.uidMappings.size",
-            ],
-            &[
-                "linux.gidMappings",
-                "linux.gidMappings.containerID",
-                "linux.gidMappings.hostID",
-                "linux.gidMappings.size",
-            ],
-        ];
-        let edit: fn(&mut Value, &Bundle) = |config, _| {
-            push(&mut config["linux"]["namespaces"], json!({"type": "user"}));
-            config["linux"]["uidMappings"] = json!([
-                {"containerID": 0, "hostID": 200_000, "size": 10}, {"containerID": 50, "hostID": 300_000, "size": 5},
-            ]);
-            config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 400_000, "size": 7}]);
-        };
-        match which {
-            "users" => entry(
-                fields[0],
-                edit,
-                Look::Inside("xargs -n3 < /proc/self/uid_map"),
-                "0 200000 10\n50 300000 5",
-            ),
-            _ => entry(fields[1], edit, Look::Inside("xargs -n3 < /proc/self/gid_map"), "0 400000 7"),
-        }
-    };
-    let clocks = entry(
-        &["linux.timeOffsets", "linux.timeOffsets.secs", "linux.timeOffsets.nanosecs"],
-        |config, _| {
-            push(&mut config["linux"]["namespaces"], json!({"type": "time"}));
-            config["linux"]["timeOffsets"] = json!({
-                "monotonic": {"secs": 7200, "nanosecs": 5}, "boottime": {"secs": -3, "nanosecs": 0},
-            });
-        },
-        Look::Inside("tr -s ' ' < /proc/self/timens_offsets"),
-        "monotonic 7200 5\nboottime -3 0",
-    );
-    vec![map("users"), map("groups"), clocks]
 }
 
 fn capabilities() -> Vec<Entry> {

@@ -8,6 +8,7 @@ use sys::{Called, Failed, Pidfd};
 use crate::birth::Born;
 use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked};
+use crate::keeper::Keeper;
 
 /// What was made so far. Undone backwards, all of it, whatever fails on the way.
 #[derive(Debug, Default)]
@@ -17,6 +18,7 @@ pub(crate) struct Undo {
     pub(crate) init: Option<Born>,
     /// Network devices that were moved in.
     pub(crate) devices: Option<Devices>,
+    pub(crate) keeper: Option<Keeper>,
     pub(crate) pid_file: Option<String>,
     /// The hooks that are owed once all is gone, and how hooks are run.
     pub(crate) aftermath: Option<Aftermath>,
@@ -33,6 +35,9 @@ impl Undo {
         // Before init, with which their namespace may go, and they with it.
         if let Some(devices) = self.devices.take() {
             left.extend(devices.back());
+        }
+        if let Some(keeper) = self.keeper.take() {
+            left.extend(keeper.end().err());
         }
         if let Some(init) = self.init.take() {
             left.extend(end(&init.process).err());

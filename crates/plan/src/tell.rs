@@ -11,7 +11,7 @@ use crate::label::Label;
 use crate::manner::{IO_CLASSES, MEMORY_MODES, POLICIES};
 use crate::map::Maps;
 use crate::mount::{Mount, Propagation, PropagationKind, Remount, Source};
-use crate::step::{Act, Console, Master, Numbers, Scheduling, Step};
+use crate::step::{Act, Capabilities, Console, Master, Node, Numbers, Scheduling, Step};
 
 impl fmt::Display for Plan {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,6 +108,7 @@ impl Plan {
             Act::Meet => "meet    init with its mounts made, record it".to_owned(),
             Act::Hook(hook) => hook.to_string(),
             Act::Part => "part    from init".to_owned(),
+            Act::Keep => "fork    a keeper of the exit status".to_owned(),
             Act::Complete => "record  init".to_owned(),
             Act::Console(Master::Socket(path)) => format!("connect the console socket {path}"),
             Act::Console(Master::Us) => "take    the caller's terminal".to_owned(),
@@ -126,6 +127,7 @@ impl Act {
             Self::Clone(_) => "kill and reap init",
             Self::Devices { .. } => "move them back",
             Self::Tell(_) => "remove the file",
+            Self::Keep => "kill and reap it",
             Self::Meet => "run the hooks of poststop",
             Self::Console(Master::Us) => "set it as it was",
             Self::Intend
@@ -179,23 +181,7 @@ impl fmt::Display for Step {
             Self::Root(path) => write!(to, "root    {path}"),
             Self::Mount(mount) => mount.fmt(to),
             Self::Remount(remount) => remount.fmt(to),
-            Self::Node(node) => {
-                let kind = match node.mode & 0o170_000 {
-                    0o060_000 => 'b',
-                    0o010_000 => 'p',
-                    _ => 'c',
-                };
-                let verb = if node.is_bound { "bind" } else { "node" };
-                write!(
-                    to,
-                    "{verb}    {}  {kind} {}:{} {:04o}",
-                    node.path,
-                    node.major,
-                    node.minor,
-                    node.mode & 0o7777
-                )?;
-                if (node.uid, node.gid) == (0, 0) { Ok(()) } else { write!(to, " {}:{}", node.uid, node.gid) }
-            }
+            Self::Node(node) => node.fmt(to),
             Self::Link { path, target, .. } => write!(to, "link    {path} -> {target}"),
             Self::Console(console) => console.fmt(to),
             Self::Pivot => write!(to, "pivot   into the root"),
@@ -225,22 +211,7 @@ impl fmt::Display for Step {
                 write!(to, "become  {uid}:{gid}")?;
                 if groups.is_empty() { Ok(()) } else { write!(to, " groups {groups:?}") }
             }
-            Self::Capabilities(kept) => {
-                write!(to, "keep    effective: {}", Bits(kept.effective))?;
-                let others = [
-                    ("permitted", kept.permitted),
-                    ("inheritable", kept.inheritable),
-                    ("ambient", kept.ambient),
-                ];
-                for (name, bits) in others {
-                    if name == "permitted" && bits == kept.effective {
-                        write!(to, "; permitted: the same")?;
-                    } else {
-                        write!(to, "; {name}: {}", Bits(bits))?;
-                    }
-                }
-                Ok(())
-            }
+            Self::Capabilities(kept) => kept.fmt(to),
             Self::Home(uid) => write!(to, "find    the home of user {uid}"),
             Self::Go(path) => write!(to, "go      to {path}"),
             Self::Ready => write!(to, "find    the program, report ready"),
@@ -271,6 +242,42 @@ fn place(to: &mut fmt::Formatter<'_>, mode: u32, nodes: &Numbers) -> fmt::Result
         flags => write!(to, " flags {flags:#x}")?,
     }
     if nodes.0.is_empty() { Ok(()) } else { write!(to, " on nodes {nodes}") }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.mode & 0o170_000 {
+            0o060_000 => 'b',
+            0o010_000 => 'p',
+            _ => 'c',
+        };
+        let verb = if self.is_bound { "bind" } else { "node" };
+        write!(
+            to,
+            "{verb}    {}  {kind} {}:{} {:04o}",
+            self.path,
+            self.major,
+            self.minor,
+            self.mode & 0o7777
+        )?;
+        if (self.uid, self.gid) == (0, 0) { Ok(()) } else { write!(to, " {}:{}", self.uid, self.gid) }
+    }
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "keep    effective: {}", Bits(self.effective))?;
+        let others =
+            [("permitted", self.permitted), ("inheritable", self.inheritable), ("ambient", self.ambient)];
+        for (name, bits) in others {
+            if name == "permitted" && bits == self.effective {
+                write!(to, "; permitted: the same")?;
+            } else {
+                write!(to, "; {name}: {}", Bits(bits))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Numbers {

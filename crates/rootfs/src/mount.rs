@@ -37,7 +37,7 @@ impl Rootfs {
                 } else {
                     None
                 };
-                let mounted = |rootfs: &mut Self| {
+                let provide = |rootfs: &mut Self| {
                     let mut tree = fresh.make(&mut rootfs.spent, rootfs.stage.is_some())?;
                     if let Some(below) = &below {
                         tree.fill(below)?;
@@ -46,7 +46,7 @@ impl Rootfs {
                     tree.attach(&place, rootfs.stage.as_ref())
                 };
                 let otherwise = mount.or_bind.as_deref();
-                let made = if otherwise.is_some() { mounted(self) } else { self.either_way(mounted) };
+                let made = if otherwise.is_some() { provide(self) } else { self.either_way(provide) };
                 match (made, otherwise) {
                     (Err(failed), Some(path)) if failed.errno() == Some(Errno::PERM) => {
                         self.bind(path, true, mount)?
@@ -54,10 +54,12 @@ impl Rootfs {
                     (made, _) => (made?, place),
                 }
             }
-            Source::Bind { path, .. } if mount.links.copied && self.copy_link(path, &mount.target)? => {
-                return Ok(());
+            Source::Bind { path, recursive } => {
+                if mount.links.copied && self.copy_link(path, &mount.target)? {
+                    return Ok(());
+                }
+                self.bind(path, *recursive, mount)?
             }
-            Source::Bind { path, recursive } => self.bind(path, *recursive, mount)?,
         };
         if let Some(label) = &mount.label {
             // By the handle's name: there is no such call for one that is opened as a path alone.
@@ -78,22 +80,6 @@ impl Rootfs {
         Ok(())
     }
 
-    /// Makes a source that is a symbolic link again in the container, and says whether it was one.
-    fn copy_link(&mut self, source: &str, target: &str) -> Result<bool, Failed> {
-        let link = match readlinkat(CWD, source, Vec::new()) {
-            Err(Errno::INVAL) => return Ok(false),
-            read => read.called(|| format!("readlink({source:?})"))?,
-        };
-        let (parent, name) = self.parent(target)?;
-        match symlinkat(link.as_c_str(), parent, name) {
-            Err(Errno::EXIST) => match readlinkat(parent, name, Vec::new()) {
-                Ok(there) if there == link => Ok(true),
-                _ => Err(Failed::refused(format!("something else than a link to {link:?} is there already"))),
-            },
-            made => made.map(|()| true).called(|| format!("symlinkat({link:?}, {name:?})")),
-        }
-    }
-
     /// Binds a path of the host: the mount, and the place that it covers.
     fn bind(&mut self, path: &str, recursive: bool, mount: &Mount) -> Result<(OwnedFd, OwnedFd), Failed> {
         self.either_way(|rootfs| {
@@ -109,6 +95,22 @@ impl Rootfs {
             let place = rootfs.place_bind(&tree, &mount.target, mount.links.target)?;
             Ok((tree.attach(&place, rootfs.stage.as_ref())?, place))
         })
+    }
+
+    /// Makes a source that is a symbolic link again in the container, and says whether it was one.
+    fn copy_link(&mut self, source: &str, target: &str) -> Result<bool, Failed> {
+        let link = match readlinkat(CWD, source, Vec::new()) {
+            Err(Errno::INVAL) => return Ok(false),
+            read => read.called(|| format!("readlink({source:?})"))?,
+        };
+        let (parent, name) = self.parent(target)?;
+        match symlinkat(link.as_c_str(), parent, name) {
+            Err(Errno::EXIST) => match readlinkat(parent, name, Vec::new()) {
+                Ok(there) if there == link => Ok(true),
+                _ => Err(Failed::refused(format!("something else than a link to {link:?} is there already"))),
+            },
+            made => made.map(|()| true).called(|| format!("symlinkat({link:?}, {name:?})")),
+        }
     }
 
     /// Where a new file system goes, and whether that place is new. proc and sysfs go where the container's root really

@@ -282,13 +282,13 @@ fn place(step: &Step) -> Place {
         Step::AllCpus
         | Step::Label(_)
         | Step::LabelMasks(_)
+        | Step::Conceal
         | Step::Cpus(_)
         | Step::Domainname(_)
         | Step::Scheduler(_)
         | Step::IoPriority { .. }
         | Step::Personality(_)
         | Step::MemoryPolicy { .. }
-        | Step::Conceal
         | Step::Session
         | Step::Rule
         | Step::Keyring { .. }
