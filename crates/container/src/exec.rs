@@ -212,6 +212,7 @@ fn prepare(
         keep_keyring: known.record.keeps_keyring,
         other_user_namespace: others.has_users(),
         other_cgroup_namespace: others.cgroup.is_some(),
+        filter: known.record.filter.clone(),
         preserve_fds: order.preserve_fds,
         manner: known.record.manner.clone(),
         detached: order.detached,

@@ -11,7 +11,7 @@ use crate::map::{self, Maps};
 use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
 use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
-use crate::{Host, Manner, Refused, Request, clean, console, device, label};
+use crate::{Filter, Host, Manner, Refused, Request, clean, console, device, label, seccomp};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -87,6 +87,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         format!("{}/{}", request.bundle, root.path)
     };
     let moments = Moments::of(spec);
+    let filter = seccomp::compile(linux.seccomp.as_ref())?;
     let mut plan = Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -129,6 +130,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     }
     plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.push(Step::Execute);
+    seccomp::place(filter, process, &mut plan.steps);
     if maps.is_some() {
         plan.handles = handles(&plan);
     }
@@ -303,6 +305,14 @@ impl Plan {
             default_signals: self.default_signals,
             unblocked_signals: self.unblocked_signals,
         }
+    }
+
+    /// The system call filter, if there is one.
+    pub fn filter(&self) -> Option<&Filter> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Filter(filter) => Some(filter),
+            _ => None,
+        })
     }
 
     /// Whether any hook is to be run, now or later.

@@ -24,7 +24,8 @@ impl Refused {
         Self::new("", reason)
     }
 
-    fn unbuilt(path: impl Into<String>) -> Self {
+    /// A field that is not done yet.
+    pub(crate) fn unbuilt(path: impl Into<String>) -> Self {
         Self::new(path, "not built yet, see docs/roadmap.md")
     }
 }
@@ -50,7 +51,13 @@ pub(crate) fn unbuilt(spec: &Spec) -> Result<(), Refused> {
 
 fn first_unbuilt(spec: &Spec) -> Option<String> {
     let mut linux = spec.linux.iter().flat_map(|linux| {
-        [(linux.seccomp.is_some(), "linux.seccomp"), (linux.intel_rdt.is_some(), "linux.intelRdt")]
+        [
+            (
+                linux.seccomp.as_ref().is_some_and(|filter| filter.listener_path.is_some()),
+                "linux.seccomp.listenerPath",
+            ),
+            (linux.intel_rdt.is_some(), "linux.intelRdt"),
+        ]
     });
     let field = linux.find(|(asked, _)| *asked);
     field.map(|(_, path)| path.to_owned()).or_else(|| unbuilt_namespace(spec)).or_else(|| unbuilt_mount(spec))
