@@ -28,6 +28,8 @@ enum Look {
     Inside(&'static str),
     /// What the program of the configuration prints.
     Printed,
+    /// What hooks wrote into `seen/said` of the bundle by the time that the container is gone.
+    Said,
     /// A line of /proc/PID/status while init waits: all is set, and execve(2) has changed nothing yet.
     Waiting(&'static str),
     /// The first line of a file of its control group: controller and file on v1, file on v2; with what v2 shows.
@@ -129,6 +131,11 @@ fn look(look: &Look, bundle: Bundle, runtime: &Runtime) -> Result<String, String
     match look {
         Look::Inside(line) => Ok(printed(&bundle.shell(line))),
         Look::Printed => Ok(printed(&bundle)),
+        Look::Said => {
+            // Whether it succeeds is part of neither look: a hook whose time is up may be its end.
+            let _ended = bundle.container(runtime).run();
+            Ok(fs::read_to_string(bundle.dir().join("seen/said")).unwrap_or_default().trim().to_owned())
+        }
         Look::Waiting(name) => {
             let container = waiting(&bundle, runtime);
             let pid = container.pid().expect("init waits");
@@ -191,6 +198,7 @@ fn entries() -> Vec<Entry> {
         process(),
         ids(),
         capabilities(),
+        hooks(),
         files(),
         isolation(),
         devices(),
@@ -202,6 +210,58 @@ fn entries() -> Vec<Entry> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// What each kind of hook is given, and how long.
+macro_rules! of_each_kind {
+    ($($kind:literal),+) => {
+        vec![$(
+            entry(
+                &[
+                    "hooks",
+                    concat!("hooks.", $kind),
+                    concat!("hooks.", $kind, ".path"),
+                    concat!("hooks.", $kind, ".args"),
+                    concat!("hooks.", $kind, ".env"),
+                ],
+                |config, bundle| config["hooks"][$kind] = hook($kind, bundle, "echo $0 $A > $1"),
+                Look::Said,
+                "zero one two",
+            )
+            .on(provide_seen),
+            entry(
+                &[concat!("hooks.", $kind, ".timeout")],
+                |config, _| config["hooks"][$kind][0]["timeout"] = json!(1),
+                Look::Said,
+                "begun",
+            )
+            .on(|config, bundle| {
+                provide_seen(config, bundle);
+                let line = "echo begun > $1; /bin/busybox sleep 2; echo ended > $1";
+                config["hooks"][$kind] = hook($kind, bundle, line);
+            }),
+        )+]
+    };
+}
+
+fn hooks() -> Vec<Entry> {
+    of_each_kind!("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+}
+
+/// Runs a line for the shell, with the file to write to as `$1`.
+fn hook(kind: &str, bundle: &Bundle, line: &str) -> Value {
+    let place = if kind == "startContainer" { "/seen/said".into() } else { bundle.dir().join("seen/said") };
+    json!([{"path": "/bin/sh", "args": ["sh", "-c", line, "zero", place], "env": ["A=one two"]}])
+}
+
+/// A directory that hooks reach from the host and from within.
+fn provide_seen(config: &mut Value, bundle: &Bundle) {
+    let seen = bundle.dir().join("seen");
+    fs::create_dir_all(&seen).expect("a directory");
+    push(
+        &mut config["mounts"],
+        json!({"destination": "/seen", "type": "none", "source": seen, "options": ["bind"]}),
+    );
 }
 
 fn process() -> Vec<Entry> {

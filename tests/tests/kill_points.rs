@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use serde_json::json;
 use tests::trace::{Fate, kill_after};
 use tests::{Bundle, Container, Runtime, Snapshot, figure, needs};
 
@@ -23,29 +24,88 @@ struct Victim {
     words: &'static [&'static str],
     program: &'static [&'static str],
     before: fn(&Container<'_>),
+    hooks: bool,
 }
 
 const SLEEP: &[&str] = &["/bin/sleep", "1000"];
 
 const VICTIMS: &[Victim] = &[
-    Victim { told: "create", words: &["create", "--bundle", "BUNDLE", "ID"], program: SLEEP, before: |_| {} },
-    Victim { told: "start", words: &["start", "ID"], program: SLEEP, before: created },
+    Victim {
+        told: "create",
+        words: &["create", "--bundle", "BUNDLE", "ID"],
+        program: SLEEP,
+        before: |_| {},
+        hooks: false,
+    },
+    Victim { told: "start", words: &["start", "ID"], program: SLEEP, before: created, hooks: false },
     Victim {
         told: "run",
         words: &["run", "--bundle", "BUNDLE", "ID"],
         program: &["/bin/true"],
         before: |_| {},
+        hooks: false,
     },
     Victim {
         told: "run --detach",
         words: &["run", "--detach", "--bundle", "BUNDLE", "ID"],
         program: SLEEP,
         before: |_| {},
+        hooks: false,
     },
-    Victim { told: "kill", words: &["kill", "ID", "KILL"], program: SLEEP, before: running },
-    Victim { told: "delete", words: &["delete", "ID"], program: &["/bin/true"], before: stopped },
-    Victim { told: "delete --force", words: &["delete", "--force", "ID"], program: SLEEP, before: running },
+    Victim { told: "kill", words: &["kill", "ID", "KILL"], program: SLEEP, before: running, hooks: false },
+    Victim {
+        told: "delete",
+        words: &["delete", "ID"],
+        program: &["/bin/true"],
+        before: stopped,
+        hooks: false,
+    },
+    Victim {
+        told: "delete --force",
+        words: &["delete", "--force", "ID"],
+        program: SLEEP,
+        before: running,
+        hooks: false,
+    },
+    Victim {
+        told: "create with hooks",
+        words: &["create", "--bundle", "BUNDLE", "ID"],
+        program: SLEEP,
+        before: |_| {},
+        hooks: true,
+    },
+    Victim {
+        told: "start with hooks",
+        words: &["start", "ID"],
+        program: SLEEP,
+        before: created,
+        hooks: true,
+    },
+    Victim {
+        told: "delete with hooks",
+        words: &["delete", "ID"],
+        program: SLEEP,
+        before: created,
+        hooks: true,
+    },
 ];
+
+impl Victim {
+    fn bundle(&self) -> Bundle {
+        let bundle = Bundle::new("point").args(self.program).may_leave();
+        if !self.hooks {
+            return bundle;
+        }
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "read line; true"], "timeout": 20}]);
+        bundle.edit(|config| {
+            for kind in
+                ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
+            {
+                config["hooks"][kind] = hook.clone();
+            }
+        })
+    }
+}
 
 fn created(container: &Container<'_>) {
     container.create().success();
@@ -89,7 +149,7 @@ impl Report {
         let (next, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (points, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let work = || {
-            let mut bundle = Bundle::new("point").args(victim.program).may_leave();
+            let mut bundle = victim.bundle();
             while !ended.load(Ordering::Relaxed) {
                 let count = next.fetch_add(1, Ordering::Relaxed);
                 let (fate, left) = point(victim, &bundle, count);
@@ -114,7 +174,7 @@ impl Report {
                 ));
                 ended.fetch_or(failures.len() >= ENOUGH, Ordering::Relaxed);
                 // What was left must not disturb the next point: this bundle sweeps as it goes.
-                bundle = Bundle::new("point").args(victim.program).may_leave();
+                bundle = victim.bundle();
             }
         };
         thread::scope(|scope| {

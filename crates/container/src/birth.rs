@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use cgroup::Cgroup;
-use init::{Inherited, Parent, Word};
+use init::{Inherited, Parent, Report, Word};
 use plan::Walk;
-use sys::{Birth, Failed, Pidfd, Side, Spent, fork_into};
+use rustix::event::{PollFd, PollFlags, poll};
+use sys::{Birth, Called, Errno, Failed, Pidfd, Side, SignalFd, Spent, fork_into};
 
 use crate::undo::end;
 use crate::{Error, Kind};
@@ -24,6 +25,8 @@ pub(crate) struct Born {
 /// is one.
 pub(crate) struct Birthplace<'a> {
     pub(crate) namespaces: u64,
+    /// What a forerunner walks, if init is born of one.
+    pub(crate) forerunner: Option<Walk<'a>>,
     pub(crate) groups: &'a Cgroup,
     pub(crate) unified: Option<OwnedFd>,
 }
@@ -33,8 +36,13 @@ impl Birthplace<'_> {
     ///
     /// Where the kernel or a filter around us does not know birth into a cgroup, the parent moves the child.
     pub(crate) fn bear(self, walk: &Walk<'_>, inherited: Inherited, line: Parent) -> Result<Born, Failed> {
-        let Self { namespaces, groups, unified } = self;
-        let birth = Birth { namespaces, cgroup: unified.as_ref().map(AsFd::as_fd), sibling: false };
+        let Self { namespaces, forerunner, groups, unified } = self;
+        let telling = if forerunner.is_some() { Some(Report::pair()?) } else { None };
+        let birth = Birth {
+            namespaces: if forerunner.is_some() { 0 } else { namespaces },
+            cgroup: unified.as_ref().map(AsFd::as_fd),
+            sibling: false,
+        };
         let (side, moves) = match fork_into(&birth) {
             Err(failed) if birth.cgroup.is_some() && Birth::cgroup_unknown(&failed) => {
                 (fork_into(&Birth { cgroup: None, ..birth })?, true)
@@ -42,8 +50,19 @@ impl Birthplace<'_> {
             side => (side?, false),
         };
         let (pid, process) = match side {
-            Side::Child(newborn) => sys::leave(init::run(walk, newborn, inherited)),
-            Side::Parent(pid, process) => (pid, process),
+            Side::Child(newborn) => sys::leave(match (&forerunner, &telling) {
+                (Some(before), Some((birth, _))) => {
+                    init::forerun(before, walk, namespaces, newborn, inherited, birth)
+                }
+                _ => init::run(walk, newborn, inherited),
+            }),
+            Side::Parent(pid, process) => match telling {
+                Some((birth, line)) => {
+                    drop(birth);
+                    borne_by(&process, &line)?
+                }
+                None => (pid, process),
+            },
         };
         Spent::default().extend(inherited.into_handles().chain(unified));
         if moves && let Err(failed) = groups.join_unified(pid) {
@@ -57,44 +76,94 @@ impl Birthplace<'_> {
     }
 }
 
+/// Whom a forerunner has borne, once it is gone itself.
+fn borne_by(forerunner: &Pidfd, line: &Parent) -> Result<(i32, Pidfd), Failed> {
+    let borne = match line.listen_for_birth()? {
+        Word::Bore(pid, process) => Ok((pid, process)),
+        Word::Failed(why) => Err(Failed::refused(why)),
+        _ => Err(Failed::refused("what should bear init was killed before it had")),
+    };
+    match forerunner.reap() {
+        Ok(_) => borne,
+        Err(second) => borne.and(Err(second)),
+    }
+}
+
 impl Born {
-    /// Waits until all is in place but the program; what was not done the first way. Death without a word is the
-    /// caller's to explain.
-    pub(crate) fn ready(&self, died: impl FnOnce() -> Error) -> Result<Vec<String>, Error> {
-        match self.line.listen()? {
-            Word::Ready(ways) => Ok(ways.into_iter().map(|way| format!("done by {way}")).collect()),
+    /// Waits until its mounts are made and it waits for us.
+    pub(crate) fn meet(&self, signals: Option<&SignalFd>, died: impl FnOnce() -> Error) -> Result<(), Error> {
+        match self.listen(signals)? {
+            Word::Met => Ok(()),
             Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
-            Word::Waits => Err(Failed::refused("the process waits for what was not planned").into()),
             Word::Closed => Err(died()),
+            word => Err(unplanned(&word)),
         }
     }
 
-    /// Waits until it asks for what we alone can do, and hands over what that was.
-    pub(crate) fn provide(
+    /// Waits until it asks for what we alone can do, and hands it over.
+    pub(crate) fn hand(
         &self,
         provide: impl FnOnce() -> Result<Vec<OwnedFd>, Failed>,
         died: impl FnOnce() -> Error,
     ) -> Result<(), Error> {
         match self.line.listen()? {
             Word::Waits => Ok(self.line.hand(&provide()?)?),
-            Word::Ready(_) => Err(Failed::refused("the process does not wait as planned").into()),
             Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
             Word::Closed => Err(died()),
+            word => Err(unplanned(&word)),
         }
     }
 
-    /// Lets it go on to the gate.
+    /// Its next word. With `signals` it may be running hooks, for which nobody has to wait: who is tired of it ends us.
+    fn listen(&self, signals: Option<&SignalFd>) -> Result<Word, Failed> {
+        if let Some(signals) = signals {
+            let mut fds = [PollFd::new(&self.line, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+            loop {
+                match poll(&mut fds, None) {
+                    Err(Errno::INTR) => {}
+                    polled => break polled.map(drop).called(|| "poll(report)")?,
+                }
+            }
+            let [line, _] = &fds;
+            if line.revents().is_empty() {
+                return Err(Failed::refused(format!("ended by signal {}", signals.next_signal()?)));
+            }
+        }
+        self.line.listen()
+    }
+
+    /// Waits until all is in place but the program; what was not done the first way. Death without a word is the
+    /// caller's to explain.
+    pub(crate) fn ready(
+        &self,
+        signals: Option<&SignalFd>,
+        died: impl FnOnce() -> Error,
+    ) -> Result<Vec<String>, Error> {
+        match self.listen(signals)? {
+            Word::Ready(ways) => Ok(ways.into_iter().map(|way| format!("done by {way}")).collect()),
+            Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
+            Word::Closed => Err(died()),
+            word => Err(unplanned(&word)),
+        }
+    }
+
+    /// Lets it go on, to the gate or from a meeting.
     pub(crate) fn release(&self) -> Result<(), Failed> {
         self.line.go()
     }
 
     /// Lets it become the program: the next word is why it is not, or silence once it is.
-    pub(crate) fn execute(&self) -> Result<(), Error> {
+    pub(crate) fn execute(&self, signals: Option<&SignalFd>) -> Result<(), Error> {
         self.line.go()?;
-        match self.line.listen()? {
+        match self.listen(signals)? {
             Word::Closed => Ok(()),
             Word::Failed(why) => Err(Error::new(Kind::Program, why)),
-            Word::Ready(_) | Word::Waits => Err(Failed::refused("the process was ready twice").into()),
+            word => Err(unplanned(&word)),
         }
     }
+}
+
+/// It says what its plan does not have at this place.
+fn unplanned(word: &Word) -> Error {
+    Failed::refused(format!("the process goes another way than planned: {word:?}")).into()
 }

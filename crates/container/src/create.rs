@@ -1,17 +1,21 @@
 //! Create: from a plan to a process that waits to become the program, or has become it.
 
+mod meeting;
+
 use std::os::fd::BorrowedFd;
 
 use cgroup::{Cgroup, Paths};
-use init::{Inherited, Report};
-use plan::{Act, Maps, Plan, Step};
+use init::{Inherited, Opened, Report};
+use plan::{Act, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
-use spec::NamespaceKind;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use spec::{NamespaceKind, Status};
 use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
-use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, Strings, block_signals, namespace, restore_mask};
+use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, restore_mask};
 
 use crate::birth::{Birthplace, Born};
+use crate::hooks::{Aftermath, Blocked, state_of};
 use crate::life::start_time;
 use crate::undo::Undo;
 use crate::{Containers, Error, Kind, Written, map};
@@ -44,7 +48,14 @@ impl Containers {
 
     /// The same for a caller who has blocked all signals already, and keeps them so: `mask` is what the program gets.
     pub fn create_blocked(&self, plan: &Plan, mask: Mask) -> Result<Created, Error> {
-        let mut made = Making { containers: self, plan, mask, undo: Undo::default(), gate: None };
+        let mut made = Making {
+            containers: self,
+            plan,
+            mask,
+            undo: Undo::default(),
+            gate: None,
+            namespaces: Vec::new(),
+        };
         let outcome = made.carry_out();
         let created = match outcome {
             Ok(record) => made.finish(record),
@@ -68,6 +79,8 @@ struct Making<'a> {
     mask: Mask,
     undo: Undo,
     gate: Option<Gate>,
+    /// Namespaces of others, opened.
+    namespaces: Vec<Opened>,
 }
 
 impl Making<'_> {
@@ -81,11 +94,17 @@ impl Making<'_> {
                 Act::Group(0) => self.make_groups(record.as_mut())?,
                 Act::Group(_) => {}
                 Act::Listen => self.gate = Some(Gate::bind(self.entry()?)?),
-                Act::Enter(path) => init::enter_pids(path)?,
-                Act::Clone(kinds) => self.clone(kinds)?,
+                Act::Open { kind, path, field } => self.namespaces.push(Opened::open(*kind, path, field)?),
+                Act::Enter => self.enter()?,
+                Act::Clone(kinds) => self.clone(kinds, record.as_ref())?,
                 Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
                 Act::Score(score) => map::score(&self.born()?.pid.to_string(), *score)?,
-                Act::Map(maps) => self.map(maps)?,
+                Act::Map(maps) => map::write(self.born()?.pid, maps)?,
+                Act::Compare(maps) => map::compare(self.born()?.pid, maps)?,
+                Act::Hand => self.hand()?,
+                Act::Meet => self.meet(record.as_mut())?,
+                Act::Hook(hook) => self.hook(hook, record.as_ref())?,
+                Act::Part => self.born()?.release()?,
                 Act::Complete => self.complete(record.as_mut())?,
                 Act::Tell(path) => self.tell(path)?,
             }
@@ -95,11 +114,12 @@ impl Making<'_> {
 
     /// The child may go on: its record is complete.
     fn finish(&mut self, record: Written) -> Result<Created, Error> {
-        let born = self.undo.init.as_ref().ok_or_else(|| Failed::refused("the plan has no clone"))?;
+        let born = self.born()?;
         if self.plan.acts.contains(&Act::Listen) {
             born.release()?;
         } else {
-            born.execute()?;
+            born.execute(self.signals())?;
+            self.poststart(&record)?;
         }
         let init = self.undo.init.take().ok_or_else(|| Failed::refused("init is gone"))?;
         self.undo = Undo::default();
@@ -135,6 +155,8 @@ impl Making<'_> {
             annotations: plan.annotations.clone(),
             init: None,
             own_pids: plan.own_pids,
+            hooks: plan.later.clone(),
+            hooks_begun: false,
             keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring { .. })),
             cgroup: Paths::survey(&plan.cgroup)?,
             warnings: plan.warnings.clone(),
@@ -152,7 +174,7 @@ impl Making<'_> {
         Ok(())
     }
 
-    fn clone(&mut self, kinds: &[NamespaceKind]) -> Result<(), Error> {
+    fn clone(&mut self, kinds: &[NamespaceKind], record: Option<&Written>) -> Result<(), Error> {
         let groups = self.undo.cgroup.as_ref().ok_or_else(|| Failed::refused("the plan has no cgroups"))?;
         let program = &self.plan.program;
         let nul = |_| Failed::refused("an argument holds a NUL byte");
@@ -162,43 +184,72 @@ impl Making<'_> {
             doors: groups.join_handles()?,
             gate: self.gate.take(),
             proc: None,
+            namespaces: std::mem::take(&mut self.namespaces),
             cgroup_namespace: None,
+            state: record
+                .filter(|_| self.plan.has_hooks())
+                .map(|record| state_of(record, Status::Creating, 0)),
             mask: self.mask,
             arguments: Strings::new(&program.args).map_err(nul)?,
             environment: Strings::new(&program.env).map_err(nul)?,
         };
-        let place = Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()? };
+        let forerunner = self.plan.forerunner_walk();
+        if forerunner.is_some() {
+            hide()?;
+        }
+        let place = Birthplace {
+            namespaces: kinds.iter().fold(0, |all, kind| all | init::bit(*kind)),
+            forerunner,
+            groups,
+            unified: groups.unified_dir()?,
+        };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
+        if self.plan.has_hooks() {
+            self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);
+            // Hooks of ours are born where we were.
+            if self.plan.acts.contains(&Act::Enter) {
+                Opened::open(NamespaceKind::Pid, "/proc/self/ns/pid", "linux.namespaces")?.join()?;
+            }
+        }
         Ok(())
     }
 
-    fn born(&self) -> Result<&Born, Error> {
-        self.undo.init.as_ref().ok_or_else(|| Failed::refused("the plan has no clone before this").into())
+    /// Children are born in the pid namespace from here on.
+    fn enter(&mut self) -> Result<(), Error> {
+        let at = self.namespaces.iter().position(|opened| opened.kind() == NamespaceKind::Pid);
+        let Some(at) = at else {
+            return Err(Failed::refused("the plan enters a pid namespace that nobody opened").into());
+        };
+        hide()?;
+        Ok(self.namespaces.swap_remove(at).join()?)
     }
 
-    fn map(&self, maps: &Maps) -> Result<(), Error> {
+    fn born(&self) -> Result<&Born, Failed> {
+        self.undo.init.as_ref().ok_or_else(|| Failed::refused("the plan has no clone before this"))
+    }
+
+    fn hand(&self) -> Result<(), Error> {
         let born = self.born()?;
-        let provide = || {
-            map::write(born.pid, maps)?;
-            map::open_inside(born.pid, &self.plan.handles)
-        };
-        born.provide(provide, || self.died())
+        born.hand(|| map::open_inside(born.pid, &self.plan.handles), || self.died())
+    }
+
+    fn signals(&self) -> Option<&SignalFd> {
+        self.undo.blocked.as_ref().map(|blocked| &blocked.signals)
     }
 
     fn complete(&mut self, record: Option<&mut Written>) -> Result<(), Error> {
         let (Some(record), Some(born)) = (record, &self.undo.init) else {
             return Err(Failed::refused("the plan completes a record before it has one").into());
         };
-        record.warnings.extend(born.ready(|| self.died())?);
-        let birthmark = born.process.birthmark()?;
-        record.init = Some(Init {
-            pid: born.pid,
-            birthmark,
-            start_time: if birthmark.is_none() { start_time(born.pid)? } else { None },
-        });
+        record.warnings.extend(born.ready(self.signals(), || self.died())?);
+        if record.init.is_none() {
+            record.init = Some(written(born)?);
+        }
         record.phase = Phase::Complete;
         record.created = Moment::now().rfc3339_nano();
-        Ok(self.entry()?.write(record)?)
+        self.entry()?.write(record)?;
+        self.undo.aftermath = Aftermath::of(record);
+        Ok(())
     }
 
     /// The child said nothing and is gone: somebody killed it, and the kernel tells if it was for memory.
@@ -221,6 +272,13 @@ impl Making<'_> {
     }
 }
 
+/// Init, as it is written down.
+fn written(born: &Born) -> Result<Init, Failed> {
+    let birthmark = born.process.birthmark()?;
+    let start_time = if birthmark.is_none() { start_time(born.pid)? } else { None };
+    Ok(Init { pid: born.pid, birthmark, start_time })
+}
+
 /// The number alone, without a line's end, put in place by rename: whoever sees the file sees the number.
 pub(crate) fn write_pid(at: BorrowedFd<'_>, path: &str, pid: i32) -> Result<(), Failed> {
     let (directory, name) = path.rsplit_once('/').unwrap_or((".", path));
@@ -238,17 +296,7 @@ pub(crate) fn write_pid(at: BorrowedFd<'_>, path: &str, pid: i32) -> Result<(), 
     put
 }
 
-fn bits(kinds: &[NamespaceKind]) -> u64 {
-    kinds.iter().fold(0, |all, kind| {
-        all | match kind {
-            NamespaceKind::Cgroup => namespace::CGROUP,
-            NamespaceKind::Ipc => namespace::IPC,
-            NamespaceKind::Mount => namespace::MOUNT,
-            NamespaceKind::Network => namespace::NETWORK,
-            NamespaceKind::Pid => namespace::PID,
-            NamespaceKind::Time => namespace::TIME,
-            NamespaceKind::User => namespace::USER,
-            NamespaceKind::Uts => namespace::UTS,
-        }
-    })
+/// Whoever lives where our child goes may not trace it, or reach what it has open (CVE-2016-9962).
+fn hide() -> Result<(), Failed> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).called(|| "prctl(PR_SET_DUMPABLE, 0)")
 }

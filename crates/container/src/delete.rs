@@ -1,16 +1,18 @@
 //! Delete: from whatever is left of a container to nothing.
 
 use cgroup::Cgroup;
+use init::Manner;
 use sys::Doing;
 
+use crate::hooks::Aftermath;
 use crate::undo::SIGKILL;
 use crate::{Containers, Error, Kind, Known, Status};
 
 /// What `delete` found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removed {
-    /// A container, now gone.
-    Whole,
+    /// A container, now gone; which hooks of poststop failed, and why.
+    Whole(Vec<String>),
     /// A directory without a record: `create` was killed before it made anything else.
     Empty,
     /// With force: a directory whose record could not be read, and why; what else there was of it is not known.
@@ -46,13 +48,22 @@ impl Containers {
             return Err(Error::state(format!("cannot delete container {id} that is not stopped: {status}")));
         }
         end(&known)?;
+        // The record goes last: if we are killed in the middle of a hook, the next `delete` runs them again.
+        let warnings = Aftermath::of(&known.record).map(|hooks| hooks.run(Manner::default()));
         entry.remove()?;
-        Ok(Removed::Whole)
+        let warnings = warnings.unwrap_or_default();
+        Ok(Removed::Whole(warnings.iter().map(ToString::to_string).collect()))
     }
 }
 
 fn end(known: &Known) -> Result<(), Error> {
     let groups = known.groups()?;
+    kill(&groups, known)?;
+    remove_groups(&groups, known)
+}
+
+/// Kills init, with all who die with it, and waits for its end.
+pub(crate) fn kill(groups: &Cgroup, known: &Known) -> Result<(), Error> {
     if let Some(init) = &known.init {
         init.signal(SIGKILL).doing(|| "kill init")?;
         if known.status == Status::Paused {
@@ -62,7 +73,7 @@ fn end(known: &Known) -> Result<(), Error> {
             return Err(Error::state(format!("init is still alive {} s after SIGKILL", DEATH / 1000)));
         }
     }
-    remove_groups(&groups, known)
+    Ok(())
 }
 
 fn remove_groups(groups: &Cgroup, known: &Known) -> Result<(), Error> {

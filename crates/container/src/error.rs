@@ -19,6 +19,8 @@ pub struct Error {
 pub enum Kind {
     /// Choose another id.
     Exists,
+    /// See what the hook says.
+    Hook,
     /// Correct what was given.
     Invalid,
     /// See what the kernel says; its number, where it said one.
@@ -54,6 +56,12 @@ impl Error {
     #[must_use]
     pub fn while_doing(mut self, what: &str) -> Self {
         self.text = format!("{what}: {}", self.text);
+        self
+    }
+
+    /// The same, with what went wrong after it.
+    pub(crate) fn and_then(mut self, second: &Self) -> Self {
+        self.text = format!("{}; then {second}", self.text);
         self
     }
 

@@ -263,12 +263,14 @@ impl Prepared {
             doors,
             gate: None,
             proc,
+            namespaces: Vec::new(),
             cgroup_namespace: others.cgroup,
+            state: None,
             mask,
             arguments,
             environment,
         };
-        let place = Birthplace { namespaces: 0, groups: &groups, unified };
+        let place = Birthplace { namespaces: 0, forerunner: None, groups: &groups, unified };
         let born = place.bear(&plan.walk(), inherited, line)?;
         Ok(Joined { born, pid_file, has_written: false })
     }
@@ -298,7 +300,7 @@ impl Joined {
             restore_mask(&mask)?;
         }
         let killed = || Error::new(Kind::Kernel(None), "the process was killed before it was ready");
-        let ready = self.born.ready(killed);
+        let ready = self.born.ready(None, killed);
         if status == Status::Paused {
             block_signals()?;
         }
@@ -307,7 +309,7 @@ impl Joined {
             write_pid(file.directory.as_fd(), &file.name, self.born.pid).doing(|| "write the pid file")?;
             self.has_written = true;
         }
-        self.born.execute()
+        self.born.execute(None)
     }
 
     /// Takes everything back; what could not be is told too.

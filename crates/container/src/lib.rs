@@ -13,6 +13,7 @@ mod create;
 mod delete;
 mod error;
 mod exec;
+mod hooks;
 mod join;
 mod life;
 mod map;

@@ -1,12 +1,14 @@
 //! What a container is doing, and the commands that change it.
 
 use cgroup::Cgroup;
+use init::Manner;
 use spec::Status;
 use state::{Entry, Init, Knock, Phase};
 use sys::{Doing, Errno, Failed, Pidfd};
 
+use crate::hooks::{self, state_of};
 use crate::undo::SIGKILL;
-use crate::{Containers, Error, Kind, Written};
+use crate::{Containers, Error, Kind, Written, delete};
 
 /// A container as its record and the kernel tell it.
 #[derive(Debug)]
@@ -76,6 +78,23 @@ pub(crate) fn start_time(pid: i32) -> Result<Option<u64>, Failed> {
     }
 }
 
+/// Runs the hooks of a program that runs now. One that fails is its end, as with runc.
+fn poststart(known: &Known) -> Result<(), Error> {
+    // The status was `created` when we looked.
+    let state = state_of(&known.record, Status::Running, known.pid());
+    hooks::run(&known.record.hooks.poststart, &state, Manner::default()).map_err(|error| {
+        let kill = || {
+            let groups = known.groups()?;
+            delete::kill(&groups, known)?;
+            if known.record.own_pids { Ok(()) } else { Ok::<_, Error>(groups.kill_all()?) }
+        };
+        match kill() {
+            Ok(()) => error,
+            Err(second) => error.and_then(&second),
+        }
+    })
+}
+
 impl Containers {
     /// One container.
     pub fn find(&self, id: &str) -> Result<Known, Error> {
@@ -120,10 +139,15 @@ impl Containers {
             Err(failed) => return Err(failed.into()),
         };
         entry.remove_gate()?;
-        match knock.go()? {
-            None => Ok(()),
-            Some(why) => Err(Error::new(Kind::Program, why)),
+        if let Some(why) = knock.go()? {
+            return Err(Error::new(Kind::Program, why));
         }
+        if !known.record.hooks.poststart.is_empty() {
+            // A hook may well ask us for something that waits for the lock.
+            entry.release()?;
+            poststart(&known)?;
+        }
+        Ok(())
     }
 
     /// Sends a signal to init; SIGKILL to all processes where they have no pid namespace of their own to die with.

@@ -20,6 +20,22 @@ pub(crate) fn write(pid: i32, maps: &Maps) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Makes sure that a process is in a user namespace with these maps: a document may tell those of one that it joins.
+pub(crate) fn compare(pid: i32, maps: &Maps) -> Result<(), Failed> {
+    for (file, map, field) in
+        [("uid_map", &maps.users, "linux.uidMappings"), ("gid_map", &maps.groups, "linux.gidMappings")]
+    {
+        let shown = probe::read_text(&format!("/proc/{pid}/{file}"))?;
+        let same = shown.split_whitespace().eq(map::lines(map).split_whitespace());
+        if !same {
+            let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+            let why = format!("config.json: {field}: the namespace that is joined has {shown}");
+            return Err(Failed::refused(why));
+        }
+    }
+    Ok(())
+}
+
 /// Writes the `oom_score_adj` of a process, by its number or `self`, which takes a right over the host to lower.
 pub(crate) fn score(whose: &str, score: i32) -> Result<(), Failed> {
     Procfs::host()?.write(&format!("{whose}/oom_score_adj"), &score.to_string()).doing(|| "set oom_score_adj")

@@ -6,6 +6,7 @@ use state::Entry;
 use sys::{Called, Failed, Pidfd};
 
 use crate::birth::Born;
+use crate::hooks::{Aftermath, Blocked};
 
 /// What was made so far. Undone backwards, all of it, whatever fails on the way.
 #[derive(Debug, Default)]
@@ -14,6 +15,9 @@ pub(crate) struct Undo {
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) init: Option<Born>,
     pub(crate) pid_file: Option<String>,
+    /// The hooks that are owed once all is gone, and how hooks are run.
+    pub(crate) aftermath: Option<Aftermath>,
+    pub(crate) blocked: Option<Blocked>,
 }
 
 impl Undo {
@@ -31,6 +35,9 @@ impl Undo {
         }
         // As long as something of the container is left, its record must be, for `delete` to find it.
         if let Some(entry) = self.entry.take().filter(|_| left.is_empty()) {
+            if let (Some(aftermath), Some(blocked)) = (self.aftermath.take(), &self.blocked) {
+                left.extend(aftermath.run(blocked.manner()));
+            }
             left.extend(entry.remove().err());
         }
         left

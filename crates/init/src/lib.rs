@@ -4,6 +4,9 @@
 //! Never:   decides anything, logs, panics, takes a lock, starts another thread; what fails is reported and it exits.
 //! Begin with [`run`].
 
+mod forerun;
+mod hook;
+mod join;
 mod program;
 mod report;
 mod stdio;
@@ -11,16 +14,19 @@ mod stdio;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use path::{Procfs, Root};
-use plan::{Propagation, PropagationKind, Step, Walk};
+use plan::{Hook, Propagation, PropagationKind, Step, Walk};
 use rootfs::{Handles, Rootfs};
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
+use rustix::process::{Signal, getpid, set_parent_process_death_signal, setsid, umask};
 use rustix::system::sethostname;
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
-use spec::NamespaceKind;
+use spec::{NamespaceKind, State, Status};
 use state::Gate;
-use sys::{Called, Doing, Failed, Mask, Newborn, Strings};
+use sys::{Called, Doing, Errno, Failed, Mask, Newborn, Strings};
 
+pub use forerun::forerun;
+pub use hook::{IMPATIENCE, Manner, run_hook, run_hooks};
+pub use join::{Opened, bit};
 pub use report::{Parent, Report, Word};
 
 /// What the child was born with. The parent made all of it before, so that little is left to allocate.
@@ -34,8 +40,12 @@ pub struct Inherited {
     pub gate: Option<Gate>,
     /// The host's /proc, for a child that is born where it cannot be opened any more.
     pub proc: Option<Procfs>,
+    /// Namespaces of others, to be joined.
+    pub namespaces: Vec<Opened>,
     /// The cgroup namespace to join.
     pub cgroup_namespace: Option<OwnedFd>,
+    /// What hooks are told of the container, where the plan has some for the child.
+    pub state: Option<State>,
     /// The signal mask that the program gets.
     pub mask: Mask,
     /// The program's arguments.
@@ -48,7 +58,7 @@ impl Inherited {
     /// Closes everything that is not in here, but what the caller of `--preserve-fds` named. First what the child was
     /// born with: the parent's end of the line, by which its death is heard, the lock of the state directory, directories
     /// of the host. Later its own tools, when they are not needed any more.
-    fn keep_only(&self, newborn: &Newborn, preserve_fds: u32) -> Result<(), Failed> {
+    fn keep_only(&self, newborn: &Newborn, preserve_fds: u32, birth: Option<&Report>) -> Result<(), Failed> {
         let doors = self.doors.iter().map(|door| door.as_fd().as_raw_fd());
         let gate = self.gate.iter().map(|gate| gate.as_fd().as_raw_fd());
         let proc = self.proc.iter().map(|proc| proc.as_fd().as_raw_fd());
@@ -56,6 +66,8 @@ impl Inherited {
         let mut kept: Vec<u32> = doors
             .chain(gate)
             .chain(others)
+            .chain(self.namespaces.iter().map(AsRawFd::as_raw_fd))
+            .chain(birth.map(AsRawFd::as_raw_fd))
             .chain([self.report.as_raw_fd()])
             .map(i32::cast_unsigned)
             .collect();
@@ -68,24 +80,15 @@ impl Inherited {
     pub fn into_handles(self) -> impl Iterator<Item = OwnedFd> {
         let doors = self.doors.into_iter().map(OwnedFd::from);
         let others = self.gate.map(OwnedFd::from).into_iter().chain(self.proc.map(OwnedFd::from));
-        doors.chain(others).chain(self.cgroup_namespace).chain([OwnedFd::from(self.report)])
+        let namespaces = self.namespaces.into_iter().map(OwnedFd::from);
+        doors.chain(others).chain(namespaces).chain(self.cgroup_namespace).chain([OwnedFd::from(self.report)])
     }
 }
 
 /// Walks the child's part of the plan. Comes back only if it could not become the program, with the exit status.
 pub fn run(plan: &Walk<'_>, newborn: Newborn, inherited: Inherited) -> u8 {
-    let kept = inherited.keep_only(&newborn, plan.preserve_fds);
-    let mut child = Child {
-        plan,
-        newborn,
-        inherited,
-        handles: Handles::default(),
-        rootfs: None,
-        inside: None,
-        shared: false,
-        has_arrived: false,
-        line: None,
-    };
+    let kept = inherited.keep_only(&newborn, plan.preserve_fds, None);
+    let mut child = Child::new(plan, newborn, inherited);
     match kept.and_then(|()| child.walk()) {
         Ok(()) => 0,
         Err(failed) => {
@@ -101,6 +104,8 @@ struct Child<'a> {
     inherited: Inherited,
     /// Paths of the host that the parent opened for us.
     handles: Handles,
+    /// Namespaces that only their own user namespace may permit to join.
+    denied: Vec<Opened>,
     rootfs: Option<Rootfs>,
     /// The root of a child that was born inside.
     inside: Option<Root>,
@@ -110,6 +115,23 @@ struct Child<'a> {
     has_arrived: bool,
     /// The line to `start`, once it has knocked.
     line: Option<OwnedFd>,
+}
+
+impl<'a> Child<'a> {
+    fn new(plan: &'a Walk<'a>, newborn: Newborn, inherited: Inherited) -> Self {
+        Self {
+            plan,
+            newborn,
+            inherited,
+            handles: Handles::default(),
+            denied: Vec::new(),
+            rootfs: None,
+            inside: None,
+            shared: false,
+            has_arrived: false,
+            line: None,
+        }
+    }
 }
 
 impl Child<'_> {
@@ -125,7 +147,7 @@ impl Child<'_> {
         match step {
             Step::JoinGroups => self.join_groups(),
             Step::AllCpus => allow_all(),
-            Step::Join { kind, path } => join(*kind, path),
+            Step::Join(kind) => self.join(*kind),
             Step::OomScore(score) => confine::score(self.proc()?, *score).doing(|| "set oom_score_adj"),
             Step::Session => setsid().map(drop).called(|| "setsid()"),
             Step::Await => self.wait_for_parent(),
@@ -149,6 +171,9 @@ impl Child<'_> {
             Step::SealRoot => self.rootfs()?.seal_root(),
             Step::ReadOnly(path) => self.rootfs()?.protect(path),
             Step::Mask(path) => self.rootfs()?.mask(path),
+            Step::Meet => self.meet(),
+            Step::CreateHook(hook) => self.hook(hook, Status::Creating),
+            Step::StartHook(hook) => self.hook(hook, Status::Created),
             Step::Pivot => self.pivot(),
             Step::MoveRoot => self.rootfs()?.move_root(),
             Step::Propagate(how) => self.rootfs()?.propagate(*how),
@@ -175,6 +200,30 @@ impl Child<'_> {
             Step::Ready => self.ready(),
             Step::Gate => self.wait(),
             Step::Execute => self.execute(),
+        }
+    }
+
+    fn join(&mut self, kind: NamespaceKind) -> Result<(), Failed> {
+        let namespaces = &mut self.inherited.namespaces;
+        let at = namespaces.iter().position(|opened| opened.kind() == kind);
+        let Some(opened) = at.map(|at| namespaces.swap_remove(at)) else {
+            return Err(Failed::refused("the plan joins a namespace that nobody opened"));
+        };
+        if kind == NamespaceKind::Mount {
+            // The host's /proc is taken while it can be trusted.
+            self.proc()?;
+            opened.refuse_ours()?;
+        }
+        let waits = self.plan.steps.contains(&Step::Join(NamespaceKind::User));
+        match opened.join() {
+            Err(failed) if waits && kind != NamespaceKind::User && failed.errno() == Some(Errno::PERM) => {
+                self.denied.push(opened);
+                Ok(())
+            }
+            Ok(()) if kind == NamespaceKind::User => {
+                self.denied.drain(..).try_for_each(|opened| opened.join())
+            }
+            joined => joined,
         }
     }
 
@@ -214,6 +263,31 @@ impl Child<'_> {
         let handles = std::mem::take(&mut self.handles);
         let rootfs = Rootfs::take(path, handles, self.shared).doing(|| format!("take {path} as the root"))?;
         self.rootfs = Some(rootfs);
+        Ok(())
+    }
+
+    fn meet(&mut self) -> Result<(), Failed> {
+        self.inherited.report.meet()?;
+        self.rootfs()?.look_again();
+        Ok(())
+    }
+
+    /// Runs a hook as what we are by now, and in the root as long as that is not ours yet.
+    fn hook(&mut self, hook: &Hook, status: Status) -> Result<(), Failed> {
+        let state = self.inherited.state.as_ref();
+        let state = state.ok_or_else(|| Failed::refused("the plan has hooks that are told nothing"))?;
+        let mask = self.inherited.mask.without(self.plan.unblocked_signals);
+        let manner = Manner {
+            cwd: self.rootfs.as_ref().map(|rootfs| rootfs.root().as_fd()),
+            mask: Some(&mask),
+            environment: Some(&self.inherited.environment),
+            signals: None,
+        };
+        let state = State { status, pid: getpid().as_raw_pid(), ..state.clone() };
+        run_hook(hook, &state, manner)?;
+        if let Some(rootfs) = &mut self.rootfs {
+            rootfs.look_again();
+        }
         Ok(())
     }
 
@@ -282,7 +356,7 @@ impl Child<'_> {
         let fallbacks = self.rootfs.as_ref().map_or_else(Vec::new, |rootfs| rootfs.fallbacks().to_vec());
         // Whatever of ours is open now, the gate and the lines apart, somebody inside might reach: init waits.
         std::mem::forget((self.rootfs.take(), self.inside.take(), self.inherited.proc.take()));
-        self.inherited.keep_only(&self.newborn, self.plan.preserve_fds)?;
+        self.inherited.keep_only(&self.newborn, self.plan.preserve_fds, None)?;
         // From here on our parent may end; until it has written us down, its end is ours all the same, by the line.
         set_parent_process_death_signal(None).called(|| "prctl(PR_SET_PDEATHSIG, 0)")?;
         self.inherited.report.ready(&fallbacks)
@@ -322,33 +396,6 @@ fn allow_all() -> Result<(), Failed> {
     let mut all = CpuSet::new();
     (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
     sched_setaffinity(None, &all).called(|| "sched_setaffinity(all)")
-}
-
-fn join(kind: NamespaceKind, path: &str) -> Result<(), Failed> {
-    let kind_of = match kind {
-        NamespaceKind::Cgroup => LinkNameSpaceType::ControlGroup,
-        NamespaceKind::Ipc => LinkNameSpaceType::InterProcessCommunication,
-        NamespaceKind::Mount => LinkNameSpaceType::Mount,
-        NamespaceKind::Network => LinkNameSpaceType::Network,
-        NamespaceKind::Pid => LinkNameSpaceType::ProcessID,
-        NamespaceKind::Time => LinkNameSpaceType::Time,
-        NamespaceKind::User => LinkNameSpaceType::User,
-        NamespaceKind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
-    };
-    let what = || format!("join {} namespace {path}", format!("{kind:?}").to_lowercase());
-    let open = || {
-        openat(rustix::fs::CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .called(|| format!("open({path:?})"))
-    };
-    let namespace = open().doing(what)?;
-    move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(kind_of))
-        .called(|| "setns()")
-        .doing(what)
-}
-
-/// Enters a pid namespace for the children of the calling process: for the parent, before it clones.
-pub fn enter_pids(path: &str) -> Result<(), Failed> {
-    join(NamespaceKind::Pid, path)
 }
 
 fn join_keyring(name: &str, others: bool) -> Result<(), Failed> {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use spec::{Linux, NamespaceKind, Process, Spec};
 
 use crate::cgroup::{self, CgroupPlan};
+use crate::hook::{Later, Moments};
 use crate::map::{self, Maps};
 use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
@@ -23,6 +24,9 @@ pub struct Plan {
     pub rootfs: String,
     /// The parent's acts, in order.
     pub acts: Vec<Act>,
+    /// What a forerunner does, in order, before init is born of it in the new namespaces, as our child; empty where init
+    /// is born of us.
+    pub forerunner: Vec<Step>,
     /// The child's steps, in order.
     pub steps: Vec<Step>,
     /// The cgroups.
@@ -41,6 +45,8 @@ pub struct Plan {
     pub default_signals: u64,
     /// Signals that the program gets unblocked although our caller blocks them.
     pub unblocked_signals: u64,
+    /// Hooks that other commands run, or this one when all else is done.
+    pub later: Later,
     /// Copied into `state`.
     pub annotations: BTreeMap<String, String>,
     /// What is not done as asked, where the specification lets it pass.
@@ -81,11 +87,13 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     } else {
         format!("{}/{}", request.bundle, root.path)
     };
+    let moments = Moments::of(spec);
     let mut plan = Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
         rootfs,
         acts: Vec::new(),
+        forerunner: Vec::new(),
         steps: Vec::new(),
         namespaces: namespaces.born.clone(),
         handles: Vec::new(),
@@ -94,12 +102,13 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         preserve_fds: request.preserve_fds,
         default_signals: host.ignored_signals,
         unblocked_signals: UNBLOCKED,
+        later: moments.later.clone(),
         annotations: spec.annotations.clone(),
         warnings: cgroup.warnings.clone(),
         cgroup,
     };
     plan.enter_namespaces(process, linux, &namespaces, request)?;
-    plan.build_root(spec, host, request, &namespaces, root.readonly)?;
+    plan.build_root(spec, host, request, &namespaces, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
     let bounding = if namespaces.users { host.bounding | EVERY } else { host.bounding };
     let (steps, warnings) = confine_process(process, bounding, &plan.program, Some(umask));
@@ -109,11 +118,12 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     if request.gated {
         plan.steps.push(Step::Gate);
     }
+    plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.push(Step::Execute);
-    if maps.is_some() {
+    if namespaces.users {
         plan.handles = handles(&plan);
     }
-    plan.acts = acts(&plan, &namespaces, process, maps, request);
+    plan.acts = acts(&plan, &namespaces, process, maps, &moments, request);
     Ok(plan)
 }
 
@@ -122,9 +132,16 @@ struct Namespaces<'a> {
     born: Vec<NamespaceKind>,
     cgroup: bool,
     time: bool,
-    joined: Vec<(NamespaceKind, &'a str)>,
+    joined: Vec<Joined<'a>>,
     /// Whether there is a user namespace among them.
     users: bool,
+}
+
+/// A namespace that is there already.
+struct Joined<'a> {
+    kind: NamespaceKind,
+    path: &'a str,
+    field: String,
 }
 
 impl<'a> Namespaces<'a> {
@@ -136,9 +153,12 @@ impl<'a> Namespaces<'a> {
             joined: Vec::new(),
             users: map::has_users(linux),
         };
-        for namespace in &linux.namespaces {
+        for (index, namespace) in linux.namespaces.iter().enumerate() {
             match (&namespace.path, namespace.kind) {
-                (Some(path), kind) if !path.is_empty() => sorted.joined.push((kind, path)),
+                (Some(path), kind) if !path.is_empty() => {
+                    let field = format!("linux.namespaces[{index}].path");
+                    sorted.joined.push(Joined { kind, path, field });
+                }
                 // Its roots are the cgroups that a process is in, so it comes after joining them.
                 (_, NamespaceKind::Cgroup) => sorted.cgroup = true,
                 // Its clocks are set by whoever makes it, before anybody lives in it: no clone(2) could.
@@ -146,7 +166,7 @@ impl<'a> Namespaces<'a> {
                 (_, kind) => sorted.born.push(kind),
             }
         }
-        if sorted.fresh(NamespaceKind::Mount) {
+        if sorted.fresh(NamespaceKind::Mount) || sorted.joins(NamespaceKind::Mount) {
             Ok(sorted)
         } else {
             Err(Refused::new(
@@ -160,8 +180,26 @@ impl<'a> Namespaces<'a> {
         self.born.contains(&kind)
     }
 
-    fn joined(&self, kind: NamespaceKind) -> Option<&'a str> {
-        self.joined.iter().find(|(joined, _)| *joined == kind).map(|&(_, path)| path)
+    fn joins(&self, kind: NamespaceKind) -> bool {
+        self.joined.iter().any(|joined| joined.kind == kind)
+    }
+
+    /// Namespaces of others are joined before a new user namespace takes the rights over them, and new ones belong to a
+    /// user namespace that was joined before they were made: neither is for the process that is cloned into them.
+    fn need_forerunner(&self) -> bool {
+        self.users && !self.joined.is_empty()
+    }
+
+    /// What is joined, in order: a mount namespace after all that look at /proc, the user namespace last, since it takes
+    /// our rights over the others.
+    fn joins_in_order(&self) -> impl Iterator<Item = Step> {
+        let mut kinds: Vec<NamespaceKind> = self.joined.iter().map(|joined| joined.kind).collect();
+        kinds.sort_by_key(|kind| match kind {
+            NamespaceKind::User => 2,
+            NamespaceKind::Mount => 1,
+            _ => 0,
+        });
+        kinds.into_iter().map(Step::Join)
     }
 }
 
@@ -170,14 +208,22 @@ fn acts(
     namespaces: &Namespaces<'_>,
     process: &Process,
     maps: Option<Maps>,
+    moments: &Moments,
     request: &Request,
 ) -> Vec<Act> {
     let mut acts = vec![Act::Claim, Act::Intend];
+    acts.extend(namespaces.joined.iter().map(|Joined { kind, path, field }| Act::Open {
+        kind: *kind,
+        path: (*path).to_owned(),
+        field: field.clone(),
+    }));
     acts.extend((0..plan.cgroup.groups.len()).map(Act::Group));
     if request.gated {
         acts.push(Act::Listen);
     }
-    acts.extend(namespaces.joined(NamespaceKind::Pid).map(|path| Act::Enter(path.to_owned())));
+    if namespaces.joins(NamespaceKind::Pid) && plan.forerunner.is_empty() {
+        acts.push(Act::Enter);
+    }
     if namespaces.users {
         let limits = process.rlimits.iter();
         acts.extend(limits.map(|limit| Act::Ceiling { kind: limit.kind, hard: limit.hard }));
@@ -186,7 +232,16 @@ fn acts(
     if namespaces.users {
         acts.extend(process.oom_score_adj.map(Act::Score));
     }
-    acts.extend(maps.map(Act::Map));
+    let map = if namespaces.joins(NamespaceKind::User) { Act::Compare } else { Act::Map };
+    acts.extend(maps.map(map));
+    if namespaces.users {
+        acts.push(Act::Hand);
+    }
+    if moments.meets() {
+        acts.push(Act::Meet);
+        acts.extend(moments.outside.iter().cloned());
+        acts.push(Act::Part);
+    }
     acts.push(Act::Complete);
     acts.extend(request.pid_file.clone().map(Act::Tell));
     acts
@@ -228,6 +283,22 @@ impl Plan {
         }
     }
 
+    /// Whether any hook is to be run, now or later.
+    pub fn has_hooks(&self) -> bool {
+        let Later { poststart, poststop } = &self.later;
+        let starts = |step: &Step| matches!(step, Step::StartHook(_));
+        !poststart.is_empty()
+            || !poststop.is_empty()
+            || self.acts.contains(&Act::Meet)
+            || self.steps.iter().any(starts)
+    }
+
+    /// What a forerunner walks, where init is born of one.
+    pub fn forerunner_walk(&self) -> Option<Walk<'_>> {
+        let walk = Walk { steps: &self.forerunner, handles: &[], ..self.walk() };
+        (!self.forerunner.is_empty()).then_some(walk)
+    }
+
     /// The order is the kernel's: what needs privilege over the host's files comes first, a cgroup namespace after
     /// the cgroups, sysctls through the host's /proc before anything of the container's is mounted.
     fn enter_namespaces(
@@ -237,10 +308,15 @@ impl Plan {
         namespaces: &Namespaces<'_>,
         request: &Request,
     ) -> Result<(), Refused> {
-        let steps = &mut self.steps;
-        if self.cgroup.groups.iter().any(cgroup::Group::joins_by_tasks) {
-            steps.push(Step::JoinGroups);
+        let mut groups = self.cgroup.groups.iter();
+        let joins_groups = groups.any(cgroup::Group::joins_by_tasks).then_some(Step::JoinGroups);
+        if namespaces.need_forerunner() {
+            // A cgroup namespace is joined from inside the cgroups, which init is then born in.
+            self.forerunner = joins_groups.into_iter().chain(namespaces.joins_in_order()).collect();
+        } else {
+            self.steps.extend(joins_groups);
         }
+        let steps = &mut self.steps;
         steps.push(Step::AllCpus);
         if !namespaces.users {
             steps.extend(process.oom_score_adj.map(Step::OomScore));
@@ -249,8 +325,9 @@ impl Plan {
         if !namespaces.users {
             steps.extend(keyring(request, false));
         }
-        let joined = namespaces.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid);
-        steps.extend(joined.map(|&(kind, path)| Step::Join { kind, path: path.to_owned() }));
+        if !namespaces.need_forerunner() {
+            steps.extend(namespaces.joins_in_order().filter(|step| *step != Step::Join(NamespaceKind::Pid)));
+        }
         if namespaces.cgroup {
             steps.push(Step::CgroupNamespace);
         }
@@ -278,7 +355,7 @@ impl Plan {
         host: &Host,
         request: &Request,
         namespaces: &Namespaces<'_>,
-        read_only: bool,
+        moments: &Moments,
     ) -> Result<(), Refused> {
         let empty = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&empty);
@@ -298,9 +375,14 @@ impl Plan {
         if !mounts.dev_is_bound {
             steps.extend(device::compile(spec, host.has_kcore, namespaces.users)?);
         }
+        // Hooks may bind more into the root: it is whole, not sealed yet, and nothing in it is covered.
+        if moments.meets() {
+            steps.push(Step::Meet);
+            steps.extend(moments.before_root.iter().cloned());
+        }
         steps.push(Step::Directory(self.program.cwd.clone()));
         steps.extend(mounts.seals);
-        if read_only {
+        if spec.root.as_ref().is_some_and(|root| root.readonly) {
             steps.push(Step::SealRoot);
         }
         steps.extend(unique(&linux.readonly_paths).map(Step::ReadOnly));

@@ -9,6 +9,7 @@ mod clean;
 mod compile;
 mod device;
 mod exec;
+mod hook;
 mod host;
 pub mod map;
 mod mount;
@@ -19,6 +20,7 @@ mod tell;
 
 pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
+pub use hook::{Hook, Later};
 pub use host::{Host, Request};
 pub use map::Maps;
 pub use mount::{Mount, Propagation, PropagationKind, Source};

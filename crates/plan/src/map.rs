@@ -39,12 +39,9 @@ fn maps(map: &[IdMapping], id: u32) -> bool {
 }
 
 impl Maps {
-    /// The maps of a document that makes a user namespace; none where it makes none.
+    /// The maps of a document; none where it has none.
     pub(crate) fn of(linux: &Linux) -> Result<Option<Self>, Refused> {
-        let is_new = |one: &spec::Namespace| {
-            one.kind == NamespaceKind::User && one.path.as_deref().unwrap_or("").is_empty()
-        };
-        if !linux.namespaces.iter().any(is_new) {
+        if linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty() {
             return Ok(None);
         }
         let both = Self { users: linux.uid_mappings.clone(), groups: linux.gid_mappings.clone() };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use spec::{NamespaceKind, Process, Spec};
+use spec::{Process, Spec};
 
 /// A field that cannot be done, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,16 +61,6 @@ fn process_fields(process: &Process) -> [(bool, &'static str); 6] {
 
 fn first_unbuilt(spec: &Spec) -> Option<String> {
     let process = spec.process.iter().flat_map(process_fields);
-    let hooks = spec.hooks.iter().flat_map(|hooks| {
-        [
-            (!hooks.prestart.is_empty(), "hooks.prestart"),
-            (!hooks.create_runtime.is_empty(), "hooks.createRuntime"),
-            (!hooks.create_container.is_empty(), "hooks.createContainer"),
-            (!hooks.start_container.is_empty(), "hooks.startContainer"),
-            (!hooks.poststart.is_empty(), "hooks.poststart"),
-            (!hooks.poststop.is_empty(), "hooks.poststop"),
-        ]
-    });
     let linux = spec.linux.iter().flat_map(|linux| {
         [
             (!linux.net_devices.is_empty(), "linux.netDevices"),
@@ -82,18 +72,8 @@ fn first_unbuilt(spec: &Spec) -> Option<String> {
         ]
     });
     let domainname = [(spec.domainname.as_deref().is_some_and(|s| !s.is_empty()), "domainname")];
-    let field = process.chain(domainname).chain(hooks).chain(linux).find(|(asked, _)| *asked);
-    field.map(|(_, path)| path.to_owned()).or_else(|| unbuilt_namespace(spec)).or_else(|| unbuilt_mount(spec))
-}
-
-fn unbuilt_namespace(spec: &Spec) -> Option<String> {
-    let namespaces = spec.linux.iter().flat_map(|linux| linux.namespaces.iter());
-    namespaces.enumerate().find_map(|(at, namespace)| match namespace.kind {
-        NamespaceKind::User | NamespaceKind::Mount if namespace.path.is_some() => {
-            Some(format!("linux.namespaces[{at}].path"))
-        }
-        _ => None,
-    })
+    let field = process.chain(domainname).chain(linux).find(|(asked, _)| *asked);
+    field.map(|(_, path)| path.to_owned()).or_else(|| unbuilt_mount(spec))
 }
 
 fn unbuilt_mount(spec: &Spec) -> Option<String> {

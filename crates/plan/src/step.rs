@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, RlimitKind};
 
+use crate::hook::Hook;
 use crate::map::Maps;
 use crate::mount::{Mount, Propagation};
 
@@ -17,9 +18,18 @@ pub enum Act {
     Group(usize),
     /// Binds the start gate in the state directory.
     Listen,
-    /// Enters a pid namespace: children are born in it.
-    Enter(String),
-    /// Clones init into new namespaces.
+    /// Opens a namespace that is joined, before any is.
+    Open {
+        /// Of this kind.
+        kind: NamespaceKind,
+        /// As the document writes it, a path on the host.
+        path: String,
+        /// The field that names it.
+        field: String,
+    },
+    /// Has init born in the pid namespace that was opened.
+    Enter,
+    /// Clones init into new namespaces; by a forerunner, if the plan has steps for one.
     Clone(Vec<NamespaceKind>),
     /// Makes sure that its own hard limit is no lower: who is born in a user namespace cannot raise it any more.
     Ceiling {
@@ -30,9 +40,19 @@ pub enum Act {
     },
     /// Writes the child's `oom_score_adj`, which it could not lower itself.
     Score(i32),
-    /// Waits until the child asks, writes the maps of its user namespace, and hands it the descriptors of the plan's
-    /// table, opened in its mount namespace with our rights.
+    /// Writes the maps of the child's user namespace.
     Map(Maps),
+    /// Makes sure that the user namespace that was joined has the maps that the document tells.
+    Compare(Maps),
+    /// Waits until the child asks, and hands it the descriptors of the plan's table, opened in its mount namespace with
+    /// our rights.
+    Hand,
+    /// Waits until init has its mounts, and writes down that it lives and that hooks begin.
+    Meet,
+    /// Runs a hook, in the parent's own namespaces and cgroup.
+    Hook(Hook),
+    /// Lets init go on from where it met its parent.
+    Part,
     /// Completes the record with what the child's birth told, before the child may run.
     Complete,
     /// Writes the number of init to a file.
@@ -46,13 +66,8 @@ pub enum Step {
     JoinGroups,
     /// May run on every CPU that its cpuset has, whatever our caller was confined to.
     AllCpus,
-    /// Joins an existing namespace.
-    Join {
-        /// Of this kind; another one is refused by the kernel.
-        kind: NamespaceKind,
-        /// As the document writes it, a path on the host.
-        path: String,
-    },
+    /// Joins a namespace that the parent opened. What only its own user namespace permits is tried again after that one.
+    Join(NamespaceKind),
     /// Writes its `oom_score_adj`.
     OomScore(i32),
     /// Leads a session of its own.
@@ -102,6 +117,11 @@ pub enum Step {
         /// Whether what is there already is replaced; it is left alone otherwise.
         replace: bool,
     },
+    /// Says that all mounts are made, and waits until the parent has run its hooks.
+    Meet,
+    /// Runs a hook, in the container's namespaces and cgroup, found where the host has it, with the root as its working
+    /// directory.
+    CreateHook(Hook),
     /// Goes into the root and lets go of the host's mounts.
     Pivot,
     /// Moves the root to `/` without pivoting (`--no-pivot`).
@@ -154,6 +174,8 @@ pub enum Step {
     Ready,
     /// Waits for `start`.
     Gate,
+    /// Runs a hook, inside, as what the program will be.
+    StartHook(Hook),
     /// Becomes the program.
     Execute,
 }

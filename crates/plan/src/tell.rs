@@ -6,6 +6,7 @@ use std::fmt;
 use spec::{CAPABILITIES, Flag, IdMapping, MountOption, option};
 
 use crate::compile::Plan;
+use crate::hook::Hook;
 use crate::map::Maps;
 use crate::mount::{Mount, Propagation, PropagationKind, Source};
 use crate::step::{Act, Step};
@@ -27,14 +28,26 @@ impl fmt::Display for Plan {
         for act in &self.acts {
             line(to, &self.told(act), act.undoing())?;
         }
+        if !self.forerunner.is_empty() {
+            writeln!(to, "\na forerunner, of which init is born")?;
+            for step in &self.forerunner {
+                line(to, &step.to_string(), "")?;
+            }
+        }
         writeln!(to, "\nthe child (what it did in its namespaces goes with them)")?;
         for step in &self.steps {
             line(to, &step.to_string(), "")?;
         }
-        let Self { program, warnings, .. } = self;
+        let Self { program, later, warnings, .. } = self;
         writeln!(to, "\nthe program\n     {:?} in {}", program.args, plain(&program.cwd))?;
         for pair in &program.env {
             writeln!(to, "     {}", plain(pair))?;
+        }
+        if !later.poststart.is_empty() || !later.poststop.is_empty() {
+            writeln!(to, "\nafterwards")?;
+        }
+        for hook in later.poststart.iter().chain(&later.poststop) {
+            writeln!(to, "     {}", plain(&hook.to_string()))?;
         }
         for warning in warnings {
             writeln!(to, "\nwarning: {}", plain(warning))?;
@@ -63,7 +76,8 @@ impl Plan {
                 None => format!("group   {index}"),
             },
             Act::Listen => "listen  at the start gate".to_owned(),
-            Act::Enter(path) => format!("enter   pid namespace {path}"),
+            Act::Open { kind, path, .. } => format!("open    {} namespace {path}", kind.name()),
+            Act::Enter => "enter   the pid namespace, to bear init there".to_owned(),
             Act::Clone(kinds) => {
                 let kinds: Vec<String> =
                     kinds.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
@@ -76,25 +90,27 @@ impl Plan {
                 )
             }
             Act::Score(score) => format!("write   its oom_score_adj {score}"),
-            Act::Map(Maps { users, groups }) => {
-                let told = |map: &[IdMapping]| {
-                    let ranges = map.iter().map(|line| {
-                        let IdMapping { container_id, host_id, size } = line;
-                        format!("{container_id}+{size} -> {host_id}")
-                    });
-                    ranges.collect::<Vec<_>>().join(", ")
-                };
-                format!(
-                    "map     users {}; groups {}; hand over {} paths",
-                    told(users),
-                    told(groups),
-                    self.handles.len()
-                )
-            }
+            Act::Map(maps) => format!("map     {}", ranges(maps)),
+            Act::Compare(maps) => format!("compare the maps with {}", ranges(maps)),
+            Act::Hand => format!("hand    {} paths of the host to the child", self.handles.len()),
+            Act::Meet => "meet    init with its mounts made, record it".to_owned(),
+            Act::Hook(hook) => hook.to_string(),
+            Act::Part => "part    from init".to_owned(),
             Act::Complete => "record  init".to_owned(),
             Act::Tell(path) => format!("write   the pid to {path}"),
         }
     }
+}
+
+fn ranges(Maps { users, groups }: &Maps) -> String {
+    let told = |map: &[IdMapping]| {
+        let ranges = map.iter().map(|line| {
+            let IdMapping { container_id, host_id, size } = line;
+            format!("{container_id}+{size} -> {host_id}")
+        });
+        ranges.collect::<Vec<_>>().join(", ")
+    };
+    format!("users {}; groups {}", told(users), told(groups))
 }
 
 impl Act {
@@ -105,12 +121,18 @@ impl Act {
             Self::Group(_) => "kill what is in it, remove it",
             Self::Clone(_) => "kill and reap init",
             Self::Tell(_) => "remove the file",
+            Self::Meet => "run the hooks of poststop",
             Self::Intend
             | Self::Listen
-            | Self::Enter(_)
+            | Self::Open { .. }
+            | Self::Enter
             | Self::Ceiling { .. }
             | Self::Score(_)
             | Self::Map(_)
+            | Self::Compare(_)
+            | Self::Hand
+            | Self::Hook(_)
+            | Self::Part
             | Self::Complete => "",
         }
     }
@@ -121,12 +143,10 @@ impl fmt::Display for Step {
         match self {
             Self::JoinGroups => write!(to, "join    its cgroups, by tasks"),
             Self::AllCpus => write!(to, "allow   all CPUs of its cpuset"),
-            Self::Join { kind, path } => {
-                write!(to, "join    {} namespace {path}", format!("{kind:?}").to_lowercase())
-            }
+            Self::Join(kind) => write!(to, "join    {} namespace", kind.name()),
             Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
             Self::Session => write!(to, "lead    a session"),
-            Self::Await => write!(to, "await   the maps of its user namespace, and paths of the host"),
+            Self::Await => write!(to, "await   what its parent alone can do: maps of ids, paths of the host"),
             Self::Rule => write!(to, "become  root of the user namespace"),
             Self::Keyring { name, others } => {
                 let whose = if *others { ", which others may search" } else { "" };
@@ -201,7 +221,19 @@ impl fmt::Display for Step {
             Self::Go(path) => write!(to, "go      to {path}"),
             Self::Ready => write!(to, "find    the program, report ready"),
             Self::Gate => write!(to, "wait    for start"),
+            Self::Meet => write!(to, "meet    the parent, wait for its hooks"),
+            Self::CreateHook(hook) | Self::StartHook(hook) => hook.fmt(to),
             Self::Execute => write!(to, "exec    the program"),
+        }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "hook    {} {} {:?}", self.field, self.path, self.args)?;
+        match self.timeout {
+            Some(seconds) => write!(to, " for {seconds} s at most"),
+            None => Ok(()),
         }
     }
 }

@@ -161,6 +161,11 @@ impl Rootfs {
         }
     }
 
+    /// Forgets what was found below the root: others have been there, and may have mounted over it.
+    pub fn look_again(&mut self) {
+        self.spent.extend(self.near.take().map(|(_, fd)| fd));
+    }
+
     /// The root, for reading files of the container's.
     pub fn root(&self) -> &Root {
         &self.root

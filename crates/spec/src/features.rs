@@ -152,6 +152,10 @@ pub struct MountExtensions {
     pub idmap: Option<Enabled>,
 }
 
+/// In the order in which they are run.
+const HOOKS: [&str; 6] =
+    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
 impl Features {
     /// What is compiled in. A field that is refused by name is not announced here, so this changes together with
     /// docs/fields.md.
@@ -159,7 +163,7 @@ impl Features {
         Self {
             oci_version_min: "1.0.0".into(),
             oci_version_max: VERSION.into(),
-            hooks: Some(Vec::new()),
+            hooks: Some(HOOKS.map(Into::into).into()),
             mount_options: Some(
                 options()
                     .iter()
@@ -242,10 +246,10 @@ mod tests {
     }
 
     #[test]
-    fn none_is_written_as_an_empty_list() {
+    fn lists_are_written_a_line_for_each() {
         let written = Features::own().to_pretty();
         assert!(written.starts_with(
-            "{\n    \"ociVersionMin\": \"1.0.0\",\n    \"ociVersionMax\": \"1.3.0\",\n    \"hooks\": [],\n"
+            "{\n    \"ociVersionMin\": \"1.0.0\",\n    \"ociVersionMax\": \"1.3.0\",\n    \"hooks\": [\n        \"prestart\",\n"
         ));
         assert!(written.contains("\"seccomp\": {\n            \"enabled\": false\n        }"));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plan::Later;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,12 @@ pub struct Record<Groups> {
     /// Whether it kept its caller's session keyring.
     #[serde(default)]
     pub keeps_keyring: bool,
+    /// Hooks that are run after `create`.
+    #[serde(default)]
+    pub hooks: Later,
+    /// Whether any hook has been or is about to be run: those of poststop are owed from then on.
+    #[serde(default)]
+    pub hooks_begun: bool,
     /// The cgroups that were or will be made.
     pub cgroup: Groups,
     /// What was not done as asked, or done by a second way.

@@ -18,6 +18,14 @@ pub mod namespace {
     pub const UTS: u64 = 0x0400_0000;
 }
 
+/// Which kind of namespace this is a handle of, as a [`namespace`] bit (ioctl_ns(2)); `ENOTTY` where it is of none.
+pub fn kind_of_namespace(handle: BorrowedFd<'_>) -> Result<u64, Errno> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the call takes no argument, and writes nothing.
+    let kind = unsafe { libc::ioctl(handle.as_raw_fd(), NS_GET_NSTYPE) };
+    u64::try_from(kind).map_err(|_| last_errno())
+}
+
 /// How a process is born.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Birth<'a> {
@@ -165,6 +173,29 @@ pub(crate) fn ask_into_cgroup() -> Errno {
             unsafe { libc::waitpid(i32::try_from(child).unwrap_or(-1), std::ptr::null_mut(), 0) };
             Errno::NOSYS
         }
+    }
+}
+
+/// Forks into the namespaces and cgroups that this process is in, by clone(2), which filters of system calls know that
+/// refuse clone3(2). Refused with `EINVAL` while this process has a second thread, as [`fork_into`] is.
+pub fn fork() -> Result<Side, Failed> {
+    // SAFETY: with CLONE_VM alone unshare(2) changes nothing; it fails unless we are the only thread.
+    if unsafe { libc::unshare(CLONE_VM) } == -1 {
+        return Err(Failed::call("unshare(CLONE_VM)", last_errno()));
+    }
+    let mut pidfd: i32 = -1;
+    let flags = CLONE_PIDFD | libc::SIGCHLD as u64;
+    // SAFETY: no stack is named, so the child goes on with a copy of ours; the third argument, on x86-64 and aarch64
+    // alike, is where the kernel writes the pidfd, and it lives on this frame. The other two are not looked at.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
+    match i32::try_from(pid) {
+        Ok(0) => Ok(Side::Child(Newborn(()))),
+        Ok(pid) if pid > 0 => {
+            // SAFETY: the call succeeded with CLONE_PIDFD: a new descriptor is in `pidfd`, owned by nobody else.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Side::Parent(pid, Pidfd::from(pidfd)))
+        }
+        _ => Err(Failed::call("clone()", last_errno())),
     }
 }
 

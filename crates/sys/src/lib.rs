@@ -23,7 +23,7 @@ mod usage;
 
 pub use answer::{Answer, Call};
 pub use bpf::DeviceFilter;
-pub use clone::{Birth, Newborn, Side, fork_into, namespace};
+pub use clone::{Birth, Newborn, Side, fork, fork_into, kind_of_namespace, namespace};
 pub use error::{Called, Doing, Failed};
 pub use exec::{Strings, environment, execute, execute_fd, seal};
 pub use misc::{

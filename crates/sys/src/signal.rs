@@ -93,10 +93,24 @@ pub struct SignalFd(OwnedFd);
 impl SignalFd {
     /// signalfd(2).
     pub fn open() -> Result<Self, Failed> {
-        let every = every_signal();
+        Self::of_set(&every_signal())
+    }
+
+    /// The same for some signals alone, bit n-1 for signal n: others stay pending for whoever waits for them.
+    pub fn of(which: u64) -> Result<Self, Failed> {
+        let mut set = every_signal();
+        for signal in (1..=64).filter(|signal| which & (1 << (signal - 1)) == 0) {
+            // SAFETY: the set is a whole one; a number that the C library keeps for itself is refused, and sigfillset(3)
+            // has left it out already.
+            unsafe { libc::sigdelset(&raw mut set, signal) };
+        }
+        Self::of_set(&set)
+    }
+
+    fn of_set(set: &libc::sigset_t) -> Result<Self, Failed> {
         // SAFETY: the set is read only; a descriptor that comes back belongs to nobody else.
         unsafe {
-            match libc::signalfd(-1, &raw const every, libc::SFD_CLOEXEC) {
+            match libc::signalfd(-1, &raw const *set, libc::SFD_CLOEXEC) {
                 -1 => Err(Failed::call("signalfd()", last_errno())),
                 fd => Ok(Self(OwnedFd::from_raw_fd(fd))),
             }

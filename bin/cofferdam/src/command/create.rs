@@ -1,6 +1,6 @@
 //! `create` and `run`.
 
-use container::{Containers, Order, plan_bundle};
+use container::{Containers, Order, Removed, plan_bundle};
 
 use super::{Complaint, Outcome, absolute, text};
 use crate::invocation::{Create, Run};
@@ -61,8 +61,10 @@ pub(super) fn supervise(
         return Ok(0);
     }
     let exit = containers.supervise(&created)?;
-    if !keep {
-        containers.delete(&order.id, true)?;
+    if !keep && let Removed::Whole(warnings) = containers.delete(&order.id, true)? {
+        for warning in warnings {
+            log.warning(&warning);
+        }
     }
     Ok(exit.code())
 }

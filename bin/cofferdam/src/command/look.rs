@@ -126,6 +126,13 @@ pub(super) fn delete(containers: &Containers, id: &str, force: bool, log: &mut L
             ));
             Ok(0)
         }
+        Ok(Removed::Whole(warnings)) => {
+            // As the specification asks: told, and no failure.
+            for warning in warnings {
+                log.warning(&format!("delete {id}: {warning}"));
+            }
+            Ok(0)
+        }
         // As runc has it: there was no container, only what a create that was killed left of one.
         Ok(Removed::Empty) if !force => Err(Complaint::new(format!("delete {id}: container does not exist"))),
         outcome => told("delete", id, outcome),

@@ -2,8 +2,8 @@
 //! ask the same.
 
 use plan::cgroup::HostCgroups;
-use plan::{Act, Host, Plan, Refused, Request, Source, Step, compile};
-use spec::Spec;
+use plan::{Act, Hook, Host, Plan, Refused, Request, Source, Step, compile};
+use spec::{NamespaceKind, Spec};
 
 /// A host with v1 hierarchies and the unified tree beside them.
 const HYBRID: &str = r#"{
@@ -144,20 +144,80 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     assert!(kept.is_some_and(|keep| user < keep), "capabilities are always decided, by the user");
     let end: &[Step] =
         if request.gated { &[Step::Ready, Step::Gate, Step::Execute] } else { &[Step::Ready, Step::Execute] };
-    assert!(steps.ends_with(end), "{steps:#?}");
+    // The hooks of startContainer apart, which come last of all.
+    let bare: Vec<Step> = steps.iter().filter(|step| !matches!(step, Step::StartHook(_))).cloned().collect();
+    assert!(bare.ends_with(end), "{steps:#?}");
+    keeps_hooks(spec, plan);
 
     let acts = &plan.acts;
     assert!(matches!(acts.first(), Some(Act::Claim)) && matches!(acts.get(1), Some(Act::Intend)), "{acts:?}");
     let clone = acts.iter().position(|act| matches!(act, Act::Clone(_))).expect("init is born");
     let complete = acts.iter().position(|act| matches!(act, Act::Complete)).expect("the record is completed");
-    let maps = acts.iter().position(|act| matches!(act, Act::Map(_)));
-    assert!(maps.is_none_or(|maps| clone < maps && maps < complete), "{acts:?}");
+    let maps = acts.iter().position(|act| matches!(act, Act::Map(_) | Act::Compare(_)));
+    let hand = acts.iter().position(|act| matches!(act, Act::Hand));
+    assert!(maps.is_none_or(|maps| clone < maps && Some(maps) < hand), "{acts:?}");
+    assert!(hand.is_none_or(|hand| clone < hand && hand < complete), "{acts:?}");
+    let open = acts.iter().rposition(|act| matches!(act, Act::Open { .. }));
+    assert!(open.is_none_or(|open| open < clone), "{acts:?}");
+    let joins = |step: &&Step| matches!(step, Step::Join(_));
+    let joined = plan.forerunner.iter().chain(steps).filter(joins).count();
+    let entered = acts.iter().filter(|act| matches!(act, Act::Enter)).count();
+    let opened = acts.iter().filter(|act| matches!(act, Act::Open { .. })).count();
+    assert_eq!(joined + entered, opened, "what is opened is joined, once: {plan:#?}");
+    let user = Step::Join(NamespaceKind::User);
+    assert!(
+        plan.forerunner
+            .iter()
+            .position(|step| *step == user)
+            .is_none_or(|at| at + 1 == plan.forerunner.len())
+    );
     let awaited = at(|step| matches!(step, Step::Await));
-    assert_eq!(maps.is_some(), awaited.is_some(), "who waits is served, and nobody else");
+    assert_eq!(hand.is_some(), awaited.is_some(), "who waits is served, and nobody else");
     assert!(awaited.is_none_or(|awaited| awaited < root), "the root may be reached by a handle alone");
     let groups = acts.iter().rposition(|act| matches!(act, Act::Group(_)));
     assert!(groups.is_none_or(|group| group < clone) && clone < complete, "{acts:?}");
     assert!(acts.iter().skip(complete + 1).all(|act| matches!(act, Act::Tell(_))), "{acts:?}");
+}
+
+/// Every hook is run once, in the order and by whom the specification says; who has none meets nobody.
+fn keeps_hooks(spec: &Spec, plan: &Plan) {
+    let hooks = spec.hooks.clone().unwrap_or_default();
+    let named = |kind: &str, count: usize| -> Vec<String> {
+        (0..count).map(|at| format!("hooks.{kind}[{at}]")).collect()
+    };
+    let fields = |hooks: &[Hook]| -> Vec<String> { hooks.iter().map(|hook| hook.field.clone()).collect() };
+    let outside: Vec<Hook> = plan
+        .acts
+        .iter()
+        .filter_map(|act| match act {
+            Act::Hook(hook) => Some(hook.clone()),
+            _ => None,
+        })
+        .collect();
+    let mut both = named("prestart", hooks.prestart.len());
+    both.extend(named("createRuntime", hooks.create_runtime.len()));
+    assert_eq!(fields(&outside), both);
+    let of_steps = |pick: fn(&Step) -> Option<&Hook>| -> Vec<Hook> {
+        plan.steps.iter().filter_map(pick).cloned().collect()
+    };
+    let create = of_steps(|step| if let Step::CreateHook(hook) = step { Some(hook) } else { None });
+    assert_eq!(fields(&create), named("createContainer", hooks.create_container.len()));
+    let start = of_steps(|step| if let Step::StartHook(hook) = step { Some(hook) } else { None });
+    assert_eq!(fields(&start), named("startContainer", hooks.start_container.len()));
+    assert_eq!(fields(&plan.later.poststart), named("poststart", hooks.poststart.len()));
+    assert_eq!(fields(&plan.later.poststop), named("poststop", hooks.poststop.len()));
+    for hook in outside.iter().chain(&create).chain(&start) {
+        assert!(!hook.args.is_empty() && hook.timeout != Some(0), "{hook:?}");
+    }
+    let meets = !outside.is_empty() || !create.is_empty();
+    let step = plan.steps.iter().position(|step| *step == Step::Meet);
+    let first = plan.steps.iter().position(|step| matches!(step, Step::CreateHook(_)));
+    assert!(step.is_some() == meets && first.is_none_or(|first| step < Some(first)), "{:#?}", plan.steps);
+    let act = |wanted: &Act| plan.acts.iter().position(|act| act == wanted);
+    let hook = plan.acts.iter().position(|act| matches!(act, Act::Hook(_)));
+    let (meet, part) = (act(&Act::Meet), act(&Act::Part));
+    assert!(meet.is_some() == meets && part.is_some() == meets && meet <= part, "{:?}", plan.acts);
+    assert!(hook.is_none_or(|hook| meet < Some(hook) && Some(hook) < part), "{:?}", plan.acts);
 }
 
 /// Which paths a step may mean.
@@ -175,7 +235,7 @@ enum Place {
 fn place(step: &Step) -> Place {
     match step {
         Step::JoinGroups
-        | Step::Join { .. }
+        | Step::Join(_)
         | Step::OomScore(_)
         | Step::CgroupNamespace
         | Step::Clocks(_)
@@ -188,6 +248,8 @@ fn place(step: &Step) -> Place {
             Source::New { .. } | Source::Bind { .. } => Place::Root,
         },
         Step::Node(_)
+        | Step::Meet
+        | Step::CreateHook(_)
         | Step::Link { .. }
         | Step::Directory(_)
         | Step::Seal(_)
@@ -200,6 +262,7 @@ fn place(step: &Step) -> Place {
         | Step::Go(_)
         | Step::Ready
         | Step::Gate
+        | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus
         | Step::Session
