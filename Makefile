@@ -12,7 +12,7 @@ STATIC  := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=pie" \
            cargo build --quiet --release --target $(TARGET)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run check test bench attacks fuzz install
+.PHONY: help build run check test bench attacks fuzz install uninstall
 
 help: ## print these lines
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,8 @@ attacks: ## take each defence out by its patch and show that its attack then suc
 fuzz: ## fuzz every parser of foreign bytes for FUZZ_SECONDS=60 each
 	@script/fuzz $(FUZZ_SECONDS)
 
-install: build ## install the binary below PREFIX=/usr/local (DESTDIR is put before it)
-	@install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/cofferdam
-	@echo "install: $(DESTDIR)$(PREFIX)/bin/cofferdam"
+install: build ## install binary, manual, completions below PREFIX=/usr/local (DESTDIR goes before it)
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' script/install $(BIN)
+
+uninstall: ## remove what install has put there
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' script/install --remove

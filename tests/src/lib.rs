@@ -22,6 +22,8 @@ mod bundle;
 pub mod debian;
 pub mod differences;
 mod needs;
+pub mod pty;
+mod receiver;
 mod runtime;
 mod snapshot;
 pub mod trace;
@@ -29,6 +31,7 @@ mod wait;
 
 pub use bundle::Bundle;
 pub use needs::{Need, figure, skipped};
+pub use receiver::{Received, Receiver};
 pub use runtime::{Container, Invocation, Output, Process, Runtime};
 pub use snapshot::Snapshot;
 pub use wait::{Lines, channel, gone_within, ready_within};

@@ -38,6 +38,10 @@ pub enum Need {
     Fish,
     /// zsh(1), likewise.
     Zsh,
+    /// make(1)
+    Make,
+    /// man(1) of man-db, and groff(1) below it.
+    Man,
     /// mandoc(1), the stricter reader of man pages.
     Mandoc,
     /// A freezer: version 1's controller, or version 2.
@@ -55,6 +59,8 @@ impl Need {
             Self::Bash => in_path("bash"),
             Self::Fish => in_path("fish"),
             Self::Zsh => in_path("zsh"),
+            Self::Make => in_path("make"),
+            Self::Man => in_path("man"),
             Self::Mandoc => in_path("mandoc"),
             Self::Freezer => {
                 let found = ["freezer/cgroup.procs", "cgroup.controllers"]

@@ -13,7 +13,7 @@ use std::thread;
 
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 use serde_json::{Value, json};
-use tests::{Bundle, LIMIT, Lines, Output, Runtime, channel, gone_within, needs};
+use tests::{Bundle, LIMIT, Lines, Output, Receiver, Runtime, channel, gone_within, needs};
 
 /// What lies on the host, outside the root, and must never be read from inside.
 const SECRET: &str = "the host's own";
@@ -217,6 +217,82 @@ fn attack_leaked_descriptors() {
     let open: Vec<_> =
         links.filter_map(|(line, _)| line.split(' ').next_back()?.parse::<u32>().ok()).collect();
     assert_eq!(open, [0, 1, 2], "{run}");
+}
+
+/// The attacker's image brings a /dev in which the console is a link, or a volume on /dev/pts whose multiplexer and
+/// terminals are links, or something else altogether; and later, from inside, the same for `exec`. A terminal that
+/// followed them would be mounted where the link leads, or would be what the link names.
+#[test]
+fn attack_cve_2025_52565() {
+    needs!(Root, Busybox);
+    let terminal = |bundle: Bundle| {
+        bundle.cap("CAP_SYS_ADMIN").edit(|config| {
+            writable(config);
+            config["process"]["terminal"] = json!(true);
+        })
+    };
+    let create = |bundle: &Bundle, why: &str| {
+        let receiver = Receiver::new(bundle, "console");
+        let container = bundle.another(&Runtime::under_test());
+        let made =
+            container.call(&["create", "--bundle", "BUNDLE", "--console-socket", receiver.path(), "ID"]);
+        if let Some(pid) = container.pid() {
+            let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).expect("it has mounts");
+            panic!("{why}: there is a terminal all the same:\n{mounts}");
+        }
+        made.code(1);
+        assert!(made.stderr.contains(why), "{why}: {made}");
+    };
+
+    let bundle = terminal(Bundle::new("console")).edit(|config| only_mounts(config, &["/proc", "/dev/pts"]));
+    fs::write(bundle.rootfs().join("etc/victim"), SECRET).expect("write the victim");
+    let console = bundle.rootfs().join("dev/console");
+    for target in ["../etc/victim", "../proc/sys/net/ipv4/ip_forward", "nowhere"] {
+        symlink(target, &console).expect("make a link");
+        create(&bundle, "mount it on /dev/console: it is a link");
+        fs::remove_file(&console).expect("take the link away");
+    }
+    assert!(!bundle.rootfs().join("dev/nowhere").exists(), "something was made where the link leads");
+    drop(bundle);
+
+    let bundle = terminal(Bundle::new("volume")).edit(|config| only_mounts(config, &["/proc", "/dev"]));
+    let outside = outside(&bundle);
+    let volume = bundle.dir().join("volume");
+    fs::create_dir(&volume).expect("make the volume");
+    let bundle = bundle.mount("/real", "devpts", "devpts", &["newinstance", "ptmxmode=0666"]).mount(
+        "/dev/pts",
+        "bind",
+        volume.to_str().expect("ASCII"),
+        &["bind"],
+    );
+    symlink("/real/ptmx", volume.join("ptmx")).expect("make a link");
+    symlink("/proc/sys/net/ipv4/ip_forward", volume.join("0")).expect("make a link");
+    create(&bundle, "/dev/pts is no devpts");
+    fs::remove_file(volume.join("ptmx")).expect("take the link away");
+    mknodat(CWD, volume.join("ptmx"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("make a pipe");
+    create(&bundle, "/dev/pts is no devpts");
+    assert_untouched(&outside, "a volume on /dev/pts");
+    drop(bundle);
+
+    // A genuine one, with something mounted over its multiplexer.
+    let bundle = terminal(Bundle::new("over"));
+    fs::write(bundle.dir().join("file"), SECRET).expect("write a file");
+    let file = bundle.dir().join("file");
+    let bundle = bundle.mount("/dev/pts/ptmx", "bind", file.to_str().expect("ASCII"), &["bind"]);
+    create(&bundle, "it is not the multiplexer of a devpts");
+    drop(bundle);
+
+    let (mut lines, stdout) = channel();
+    let bundle = Bundle::new("inside").cap("CAP_SYS_ADMIN").shell(
+        "mount -t tmpfs none /dev/pts && mkfifo /dev/pts/ptmx && ln -s /proc/1/mem /dev/pts/0 && echo ready; exec sleep 1000",
+    );
+    let container = bundle.container(&Runtime::under_test());
+    container.command(&["run", "--detach", "--bundle", "BUNDLE", "ID"]).stdout(stdout).run().success();
+    assert_eq!(lines.next_within(LIMIT).as_deref(), Some("ready"));
+    let receiver = Receiver::new(&bundle, "console");
+    let exec = container.call(&["exec", "-t", "-d", "--console-socket", receiver.path(), "ID", "true"]);
+    exec.code(255);
+    assert!(exec.stderr.contains("/dev/pts is no devpts"), "{exec}");
 }
 
 /// The attacker owns the volume on /dev, and leaves a link where the null device was: what hides a file is then what

@@ -242,7 +242,6 @@ fn root_try_refuses_what_it_cannot_use() {
         (&["-m", "much"], "--memory: "),
         (&["--cpus", "none"], "--cpus: "),
         (&["--pids", "0"], "--pids: "),
-        (&["-t"], "--tty: not built yet"),
         (&["--", "no-such-program"], "no-such-program"),
         (&["--", "/etc/passwd"], "/etc/passwd"),
     ] {

@@ -6,6 +6,8 @@ use std::fs;
 use serde_json::Value;
 use tests::{Bundle, Output, Runtime, needs};
 
+const DENY: &str = env!("CARGO_BIN_EXE_deny");
+
 fn line<'a>(report: &'a Value, name: &str) -> &'a Value {
     let lines = report["lines"].as_array().expect("a report has lines");
     lines.iter().find(|line| line["name"] == name).unwrap_or_else(|| panic!("{name}: not told\n{report:#}"))
@@ -63,6 +65,32 @@ fn root_without_what_is_needed_check_says_so_and_run_fails() {
         assert_eq!((told.code == 0, line["grade"] == "degraded"), (runs, runs), "{lacking}: {told}");
         let run = container.command(&["run", "--bundle", "BUNDLE", "ID"]).launched_by(&launcher).run();
         assert_eq!(run.code == 0, runs, "{lacking}: {run}");
+    }
+}
+
+/// Whatever stands between us and the kernel: where `check` says that containers run, one does, and nowhere else.
+#[test]
+fn root_check_agrees_with_run_in_every_sandbox() {
+    needs!(Root, Busybox);
+    let bundle = Bundle::new("sandbox");
+    for (launcher, name, grade, runs) in [
+        (&[DENY, "EPERM", "clone3", "--"][..], "clone3", "missing", false),
+        (&[DENY, "ENOSYS", "clone3", "--"], "clone3", "missing", false),
+        (&[DENY, "EPERM", "openat2", "--"], "openat2", "degraded", true),
+        (&[DENY, "ENOSYS", "openat2", "--"], "openat2", "degraded", true),
+        (&[DENY, "ENOSYS", "close_range", "--"], "close_range", "degraded", true),
+        (&[DENY, "EPERM", "open_tree,fsopen", "--"], "open_tree, fsopen", "degraded", true),
+        (&[DENY, "ENOSYS", "mount_setattr", "--"], "mount_setattr", "degraded", true),
+        (&[DENY, "ENOSYS", "pidfd_open", "--"], "pidfd_open", "missing", false),
+        (&[DENY, "EPERM", "keyctl", "--"], "session keyrings", "missing", false),
+        (&["unshare", "--user", "--map-root-user"], "user", "missing", false),
+    ] {
+        let container = bundle.another(&Runtime::under_test());
+        let told = container.command(&["check", "--format=json"]).launched_by(launcher).run();
+        assert_eq!(line(&report(&told), name)["grade"], grade, "{launcher:?}: {told}");
+        assert_eq!(told.code == 0, runs, "{launcher:?}: {told}");
+        let run = container.command(&["run", "--bundle", "BUNDLE", "ID"]).launched_by(launcher).run();
+        assert_eq!(run.code == 0, runs, "{launcher:?}: {run}");
     }
 }
 

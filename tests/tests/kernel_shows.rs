@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plan::{Act, Mount, Program, Propagation, PropagationKind, Source, Step};
+use plan::{Act, Idmap, Mount, Program, Propagation, PropagationKind, Source, Step};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use spec::{MountOption, NamespaceKind, RlimitKind};
@@ -414,14 +414,15 @@ impl Seen {
                 }
             }
             // Their effect is what `state` and `start` live on, files and hooks that no plan here asks for.
-            Act::Claim
-            | Act::Intend
-            | Act::Listen
-            | Act::Meet
+            Act::Meet
             | Act::Hook(_)
             | Act::Part
+            | Act::Claim
+            | Act::Intend
+            | Act::Listen
             | Act::Complete
             | Act::Tell(_) => {}
+            Act::Console(_) | Act::Introduce(_) => unreachable!("the documents here ask for no terminal"),
         }
     }
 
@@ -510,7 +511,7 @@ impl Seen {
                 }
                 Vec::new()
             }
-            Source::Bind { path, .. } => {
+            Source::Bind { path, .. } | Source::Mapped(Idmap { path, .. }) => {
                 let source = fs::metadata(path).expect("the source is there");
                 let is_covered = later.iter().any(|step| match step {
                     Step::Mount(other) => other.target == mount.target,
@@ -593,6 +594,7 @@ impl Seen {
             }
             // What hooks do shows elsewhere: tests/tests/hooks.rs.
             Step::Meet | Step::CreateHook(_) | Step::StartHook(_) => {}
+            Step::Console(_) => unreachable!("the documents here ask for no terminal"),
             // The groups were compared one by one.
             Step::JoinGroups => assert!(plan.acts.iter().any(|act| matches!(act, Act::Group(_)))),
             Step::AllCpus => {

@@ -407,3 +407,79 @@ fn root_namespaces_that_cannot_be_joined_are_told_by_field() {
     assert!(output.stderr.contains(&why), "{output}");
     bundle.assert_nothing_left();
 }
+
+/// Owners of the same files through mounts with maps of their own, of the container, and none; and what is written there
+/// belongs outside to whom the map says.
+#[test]
+fn root_mounts_have_maps_of_their_own() {
+    needs!(Root, Busybox);
+    for is_mapped in [false, true] {
+        let bundle = if is_mapped { mapped("idmap") } else { Bundle::new("idmap") };
+        let source = bundle.dir().join("source");
+        let below = source.join("below");
+        fs::create_dir_all(&below).expect("a directory");
+        for (name, id) in [("zero", 0), ("five", 5), ("far", 200_000)] {
+            fs::write(source.join(name), "").expect("a file");
+            chown(source.join(name), Some(id), Some(id)).expect("give it away");
+        }
+        fs::set_permissions(&source, fs::Permissions::from_mode(0o777)).expect("open it");
+        let path = source.to_str().expect("ASCII").to_owned();
+        // Inside, the ids of the host that a container without maps has are its own.
+        let first = if is_mapped { FIRST } else { 0 };
+        let own = json!([{"containerID": 0, "hostID": first, "size": SIZE}]);
+        let odd = json!([{"containerID": 5, "hostID": first + 50, "size": 1}, {"containerID": 0, "hostID": first + 7, "size": 1}]);
+        let line = "for m in /tmp /run /var; do stat -c %u:%g $m/zero $m/five $m/far; done; touch /run/made; stat -c %u:%g /var/below";
+        let bundle = bundle
+            .edit(|config| {
+                let list = config["mounts"].as_array_mut().expect("a list");
+                let bind = |target: &str, options: &[&str], map: &Value| {
+                    let mut mount = json!({"destination": target, "source": path, "options": options});
+                    if !map.is_null() {
+                        mount["uidMappings"] = map.clone();
+                        mount["gidMappings"] = map.clone();
+                    }
+                    mount
+                };
+                list.push(bind("/tmp", &["rbind"], &Value::Null));
+                // Without a user namespace there are no maps of the container to take.
+                let (options, map): (&[&str], _) =
+                    if is_mapped { (&["rbind", "idmap"], Value::Null) } else { (&["bind"], own) };
+                list.push(bind("/run", options, &map));
+                list.push(bind("/var", &["rbind", "ridmap"], &odd));
+            })
+            .shell(line);
+        let script = format!("mount -t tmpfs -o mode=755 none {path}/below && exec \"$@\"");
+        let container = bundle.container(&Runtime::under_test());
+        let output = container
+            .command(&["run", "--bundle", "BUNDLE", "ID"])
+            .launched_by(&["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"])
+            .run();
+        let nobody = "65534:65534";
+        let plain = if is_mapped { [nobody, nobody, nobody] } else { ["0:0", "5:5", "200000:200000"] };
+        let wanted: Vec<&str> =
+            plain.into_iter().chain(["0:0", "5:5", nobody, "7:7", "50:50", nobody, "7:7"]).collect();
+        let shown = lines(&output.success().stdout);
+        // 200000 lies in the container's maps, but not where the mount leads.
+        assert_eq!(shown, wanted, "{is_mapped}: {output}");
+        let made = fs::metadata(source.join("made")).expect("it was made");
+        assert_eq!((made.uid(), made.gid()), (0, 0), "the file system has it as the container's root has it");
+    }
+}
+
+#[test]
+fn root_a_file_system_without_maps_is_told() {
+    needs!(Root, Busybox);
+    let map = json!([{"containerID": 0, "hostID": 5, "size": 1}]);
+    let mount = json!({
+        "destination": "/tmp", "source": "/proc/sys", "options": ["bind", "idmap"],
+        "uidMappings": map, "gidMappings": map,
+    });
+    let bundle =
+        Bundle::new("no-idmap").edit(|config| config["mounts"].as_array_mut().expect("a list").push(mount));
+    let output = bundle.container(&Runtime::under_test()).create();
+    assert_eq!(output.code, 1, "{output}");
+    let why = "map the ids of /proc/sys: mount_setattr(MOUNT_ATTR_IDMAP): invalid argument (os error 22): \
+               its file system, or one mounted below it, does not support mapped ids";
+    assert!(output.stderr.contains(why), "{output}");
+    bundle.assert_nothing_left();
+}

@@ -5,6 +5,7 @@ mod create;
 mod documents;
 mod exec;
 mod look;
+mod update;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -80,6 +81,7 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
         Command::Resume { id } => told("resume", &id, containers(global)?.resume(&id)),
         Command::State { id } => look::state(&containers(global)?, &id),
         Command::List { format, quiet } => look::list(&containers(global)?, format, quiet, log),
+        Command::Update(update) => update::update(&containers(global)?, &update, log),
         Command::Ps { arguments, format, id } => look::ps(&containers(global)?, &id, format, &arguments),
     }
 }

@@ -2,12 +2,14 @@
 
 mod attempt;
 mod exec;
+mod update;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use attempt::{Try, User, Volume};
 pub use exec::Exec;
+pub use update::{Limits, Update};
 
 use crate::complete::Shell;
 use crate::flags::{self, GLOBAL, Given, Misuse, Verb, boolean, text};
@@ -155,6 +157,8 @@ pub enum Command {
     },
     /// Run a command in a throw-away container.
     Try(Try),
+    /// Change the limits of a container.
+    Update(Update),
     /// Print the version.
     Version,
 }
@@ -166,6 +170,10 @@ pub struct Create {
     pub id: String,
     /// The bundle; the current directory where there is none.
     pub bundle: Option<PathBuf>,
+    /// Who is sent the terminal's master end.
+    pub console_socket: Option<PathBuf>,
+    /// Who is sent a pidfd of init.
+    pub pidfd_socket: Option<PathBuf>,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
     /// Move the root mount instead of `pivot_root`.
@@ -307,6 +315,7 @@ impl Command {
             "start" => Self::Start { id: word()? },
             "state" => Self::State { id: word()? },
             "try" => Self::Try(Try::of(given, words)?),
+            "update" => Self::Update(Update::of(given, word()?)?),
             other => return Err(Misuse::unbuilt(other)),
         })
     }
@@ -317,6 +326,8 @@ impl Create {
         Ok(Self {
             id,
             bundle: given.path("bundle"),
+            console_socket: given.path("console-socket"),
+            pidfd_socket: given.path("pidfd-socket"),
             no_new_keyring: given.is_on("no-new-keyring"),
             no_pivot: given.is_on("no-pivot"),
             pid_file: given.path("pid-file"),

@@ -6,7 +6,7 @@ use plan::cgroup::{CgroupPlan, DeviceProgram, Rule, Setting, Version};
 use rustix::fs::OFlags;
 use sys::{DeviceFilter, Doing, Errno, Failed};
 
-use crate::place::{Bases, Made, is_gone};
+use crate::place::{Bases, Made, Place, is_gone};
 use crate::{Cgroup, Group};
 
 /// How often a directory above ours may vanish between our look and our mkdir(2).
@@ -107,7 +107,7 @@ impl Group {
             }
             self.copy_cpuset(self.place.path(), self.is_new)?;
         }
-        self.set(&plan.settings)?;
+        self.set(&plan.settings, &mut |_, _, _| {})?;
         let Some(devices) = &plan.devices else { return Ok(None) };
         match self.guard(devices).doing(|| "linux.resources.devices") {
             Err(failed) if devices.optional && !is_gone(&failed) => Ok(Some(failed)),
@@ -165,25 +165,42 @@ impl Group {
         Ok(())
     }
 
-    fn set(&self, settings: &[Setting]) -> Result<(), Failed> {
-        let mut again = Vec::new();
+    /// Writes settings in order. Those that wait for others are tried again as long as any of them succeeds.
+    ///
+    /// `before` is told of each file, and of what is about to be written to it.
+    pub(crate) fn set(
+        &self,
+        settings: &[Setting],
+        before: &mut dyn FnMut(&Place, &str, &str),
+    ) -> Result<(), Failed> {
         let mut open: Option<(&str, OwnedFd)> = None;
-        for setting in settings {
-            let result = self.set_one(setting, &mut open);
-            match (&setting.rule, result) {
-                (_, Ok(())) => {}
-                (Rule::Again, Err(failed)) if failed.errno() == Some(Errno::INVAL) => again.push(setting),
-                (Rule::MayLack, Err(failed)) if failed.errno() == Some(Errno::NOENT) => {}
-                (Rule::OrElse { file, value }, Err(failed)) if failed.errno() == Some(Errno::NOENT) => {
-                    self.place.write(file, value).doing(|| &setting.field)?;
+        let mut left: Vec<&Setting> = settings.iter().collect();
+        loop {
+            let tried = left.len();
+            let mut again = Vec::new();
+            let mut first = None;
+            for setting in left {
+                before(&self.place, &setting.file, &setting.value);
+                match (&setting.rule, self.set_one(setting, &mut open)) {
+                    (_, Ok(())) => {}
+                    (Rule::Again, Err(failed)) if failed.errno() == Some(Errno::INVAL) => {
+                        first.get_or_insert_with(|| self.explain(setting, failed));
+                        again.push(setting);
+                    }
+                    (Rule::MayLack, Err(failed)) if failed.errno() == Some(Errno::NOENT) => {}
+                    (Rule::OrElse { file, value }, Err(failed)) if failed.errno() == Some(Errno::NOENT) => {
+                        before(&self.place, file, value);
+                        self.place.write(file, value).doing(|| &setting.field)?;
+                    }
+                    (_, Err(failed)) => return Err(self.explain(setting, failed)),
                 }
-                (_, Err(failed)) => return Err(self.explain(setting, failed)),
+            }
+            match first {
+                None => return Ok(()),
+                Some(failed) if again.len() == tried => return Err(failed),
+                Some(_) => left = again,
             }
         }
-        for setting in again {
-            self.set_one(setting, &mut open).map_err(|failed| self.explain(setting, failed))?;
-        }
-        Ok(())
     }
 
     /// Consecutive writes to one file share its descriptor: a device list has a dozen.

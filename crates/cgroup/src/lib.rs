@@ -5,6 +5,7 @@
 //!          kernel can tell.
 //! Begin with [`Cgroup::create`].
 
+mod change;
 mod create;
 mod end;
 mod freeze;
@@ -14,6 +15,7 @@ mod read;
 mod record;
 mod wait;
 
+pub use change::Change;
 pub use join::{Join, join_self};
 pub use record::{Paths, Record};
 

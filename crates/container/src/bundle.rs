@@ -3,7 +3,7 @@
 use plan::{Host, Plan, Request};
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use rustix::process::{chdir, getcwd};
-use spec::Spec;
+use spec::{Resources, Spec};
 use sys::{Called, Doing, Errno, read_whole};
 
 use crate::{Error, Kind};
@@ -25,6 +25,12 @@ pub struct Order {
     pub pid_file: Option<String>,
     /// Whether the program waits for `start`.
     pub gated: bool,
+    /// Whether nobody of ours stays with the program.
+    pub detached: bool,
+    /// Who gets the master end of the program's terminal.
+    pub console_socket: Option<String>,
+    /// Who gets a pidfd of init.
+    pub pidfd_socket: Option<String>,
 }
 
 /// More is no configuration: it is an accident, or an attack on our memory.
@@ -45,6 +51,9 @@ pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
         no_pivot: order.no_pivot,
         preserve_fds: order.preserve_fds,
         gated: order.gated,
+        detached: order.detached,
+        console_socket: order.console_socket.clone(),
+        pidfd_socket: order.pidfd_socket.clone(),
         pid_file: order.pid_file.clone(),
     };
     Ok(plan::compile(&spec, &host, &request)?)
@@ -57,6 +66,23 @@ fn enter(bundle: Option<&str>) -> Result<String, Error> {
     }
     let here = getcwd(Vec::new()).called(|| "getcwd()").doing(|| "open the bundle")?;
     here.into_string().map_err(|_| Error::new(Kind::Invalid, "the bundle's path is not UTF-8"))
+}
+
+/// Reads a document of limits, as `update` takes it: the `linux.resources` of a config.json. `-` is standard input.
+pub fn read_resources(path: &str) -> Result<Resources, Error> {
+    let (name, text) = match path {
+        "-" => ("standard input", read_stream()?),
+        path => (path, read_document(path, &format!("{path}: there is no such file"))?),
+    };
+    Resources::parse(&text).map_err(|invalid| Error::new(Kind::Invalid, format!("{name}: {invalid}")))
+}
+
+fn read_stream() -> Result<Vec<u8>, Error> {
+    let text = read_whole(rustix::stdio::stdin(), "standard input", 4096, LARGEST)?;
+    if text.len() > LARGEST {
+        return Err(Error::new(Kind::Invalid, format!("standard input: has more than {LARGEST} bytes")));
+    }
+    Ok(text)
 }
 
 /// A document as it stands in a file; `missing` tells that there is no such file.

@@ -2,7 +2,7 @@
 
 mod meeting;
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use cgroup::{Cgroup, Paths};
 use init::{Inherited, Opened, Report};
@@ -15,8 +15,10 @@ use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
 use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, restore_mask};
 
 use crate::birth::{Birthplace, Born};
+use crate::console::{Console, Front, Introduced};
 use crate::hooks::{Aftermath, Blocked, state_of};
 use crate::life::start_time;
+use crate::terminal::Terminal;
 use crate::undo::Undo;
 use crate::{Containers, Error, Kind, Written, map};
 
@@ -29,6 +31,8 @@ pub struct Created {
     pub pid: i32,
     pub(crate) init: Pidfd,
     pub(crate) mask: Mask,
+    /// The program's terminal, where it came to us.
+    pub(crate) terminal: Option<Terminal>,
     /// What was not done as asked.
     pub warnings: Vec<String>,
 }
@@ -55,6 +59,9 @@ impl Containers {
             undo: Undo::default(),
             gate: None,
             namespaces: Vec::new(),
+            line: None,
+            front: None,
+            terminal: None,
         };
         let outcome = made.carry_out();
         let created = match outcome {
@@ -81,6 +88,11 @@ struct Making<'a> {
     gate: Option<Gate>,
     /// Namespaces of others, opened.
     namespaces: Vec<Opened>,
+    /// The child's end of the line that its terminal's master end goes over.
+    line: Option<OwnedFd>,
+    /// Ours, if it comes to us.
+    front: Option<Front>,
+    terminal: Option<Terminal>,
 }
 
 impl Making<'_> {
@@ -95,6 +107,10 @@ impl Making<'_> {
                 Act::Group(_) => {}
                 Act::Listen => self.gate = Some(Gate::bind(self.entry()?)?),
                 Act::Open { kind, path, field } => self.namespaces.push(Opened::open(*kind, path, field)?),
+                Act::Console(master) => {
+                    let Console { line, front } = Console::reach(master)?;
+                    (self.line, self.front) = (Some(line), front);
+                }
                 Act::Enter => self.enter()?,
                 Act::Clone(kinds) => self.clone(kinds, record.as_ref())?,
                 Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
@@ -106,6 +122,7 @@ impl Making<'_> {
                 Act::Hook(hook) => self.hook(hook, record.as_ref())?,
                 Act::Part => self.born()?.release()?,
                 Act::Complete => self.complete(record.as_mut())?,
+                Act::Introduce(path) => self.introduce(path)?,
                 Act::Tell(path) => self.tell(path)?,
             }
         }
@@ -128,6 +145,7 @@ impl Making<'_> {
             init: init.process,
             id: self.plan.id.clone(),
             mask: self.mask,
+            terminal: self.terminal.take(),
             warnings: record.warnings,
         })
     }
@@ -159,6 +177,7 @@ impl Making<'_> {
             hooks_begun: false,
             keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring { .. })),
             cgroup: Paths::survey(&plan.cgroup)?,
+            limits: plan.cgroup.limits.clone(),
             warnings: plan.warnings.clone(),
         };
         self.entry()?.write(&record)?;
@@ -183,6 +202,7 @@ impl Making<'_> {
             report,
             doors: groups.join_handles()?,
             gate: self.gate.take(),
+            console: self.line.take(),
             proc: None,
             namespaces: std::mem::take(&mut self.namespaces),
             cgroup_namespace: None,
@@ -245,6 +265,7 @@ impl Making<'_> {
         if record.init.is_none() {
             record.init = Some(written(born)?);
         }
+        self.terminal = self.front.take().map(Front::take).transpose()?;
         record.phase = Phase::Complete;
         record.created = Moment::now().rfc3339_nano();
         self.entry()?.write(record)?;
@@ -260,6 +281,13 @@ impl Making<'_> {
             return Error::new(Kind::Kernel(Some(Errno::NOMEM)), why);
         }
         Error::new(Kind::Kernel(None), "container init was killed before it was ready")
+    }
+
+    fn introduce(&self, path: &str) -> Result<(), Error> {
+        let Some(born) = &self.undo.init else {
+            return Err(Failed::refused("the plan sends a pidfd before there is one").into());
+        };
+        Ok(Introduced::to(path)?.send("standard", &born.process)?)
     }
 
     fn tell(&mut self, path: &str) -> Result<(), Error> {

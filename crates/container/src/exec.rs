@@ -11,9 +11,11 @@ use sys::{Called, Doing, Errno, Exit, Failed, Mask, Pidfd, Strings, block_signal
 
 use crate::birth::{Birthplace, Born};
 use crate::bundle::read_document;
+use crate::console::{Console, Front, Introduced};
 use crate::create::write_pid;
 use crate::join::Others;
 use crate::supervise::follow;
+use crate::terminal::Terminal;
 use crate::undo::end;
 use crate::{Containers, Error, Kind, Known, map};
 
@@ -46,6 +48,14 @@ pub struct ExecOrder {
     pub pid_file: Option<String>,
     /// Whether a paused container is entered too.
     pub ignore_paused: bool,
+    /// Whether the process has a terminal; a document of its own may ask for one too.
+    pub terminal: bool,
+    /// Whether nobody of ours stays with the process.
+    pub detached: bool,
+    /// Who gets the master end of its terminal.
+    pub console_socket: Option<String>,
+    /// Who gets a pidfd of it.
+    pub pidfd_socket: Option<String>,
 }
 
 /// A process that runs in a container, and its parent: us. Signals are blocked in the calling thread until it is let
@@ -58,6 +68,8 @@ pub struct Executed {
     pub warnings: Vec<String>,
     process: Pidfd,
     mask: Mask,
+    /// Its terminal, where it came to us.
+    terminal: Option<Terminal>,
 }
 
 impl Executed {
@@ -68,7 +80,7 @@ impl Executed {
 
     /// Waits until it is no more, and forwards every signal that reaches us.
     pub fn supervise(self) -> Result<Exit, Error> {
-        let exit = follow(self.pid, &self.process, &mut Ok)?;
+        let exit = follow(self.pid, &self.process, self.terminal, &mut Ok)?;
         restore_mask(&self.mask)?;
         Ok(exit)
     }
@@ -136,10 +148,7 @@ fn read_process(path: &str) -> Result<Process, Error> {
 fn bundle_process(bundle: &str) -> Result<Process, Error> {
     let text = read_document(&format!("{bundle}/config.json"), "config.json: the bundle has none")?;
     let process = Spec::parse(&text)?.process;
-    let mut process = process.ok_or_else(|| Error::new(Kind::Invalid, "config.json: process: is missing"))?;
-    // A terminal is asked for by flag alone.
-    process.terminal = false;
-    Ok(process)
+    process.ok_or_else(|| Error::new(Kind::Invalid, "config.json: process: is missing"))
 }
 
 fn checked(process: Process, origin: &str) -> Result<Process, Error> {
@@ -169,6 +178,8 @@ fn prepare(
     if let Some(cwd) = &order.cwd {
         process.cwd.clone_from(cwd);
     }
+    // The bundle's word on it is for the container's first process.
+    process.terminal = order.terminal || (order.document.is_some() && process.terminal);
     process.env.extend(order.env.iter().cloned());
     process.user.uid = order.uid.unwrap_or(process.user.uid);
     process.user.gid = order.gid.unwrap_or(process.user.gid);
@@ -186,6 +197,8 @@ fn prepare(
         other_user_namespace: others.has_users(),
         other_cgroup_namespace: others.cgroup.is_some(),
         preserve_fds: order.preserve_fds,
+        detached: order.detached,
+        console_socket: order.console_socket.clone(),
     };
     let plan = compile_exec(&process, &host, &request)
         .map_err(|refused| told(origin, &refused.path, &refused.reason))?;
@@ -211,6 +224,8 @@ struct Prepared {
     others: Others,
     proc: Option<Procfs>,
     pid_file: Option<PidFile>,
+    introduced: Option<Introduced>,
+    console: Option<Console>,
 }
 
 /// Where the number goes, by handle: the container's root will be ours.
@@ -240,6 +255,8 @@ impl Prepared {
             others,
             proc: if scores { Some(Procfs::host()?) } else { None },
             pid_file: order.pid_file.as_deref().map(PidFile::open).transpose()?,
+            introduced: order.pidfd_socket.as_deref().map(Introduced::to).transpose()?,
+            console: plan.master.as_ref().map(Console::reach).transpose()?,
         })
     }
 
@@ -257,11 +274,13 @@ impl Prepared {
             }
         }
         self.others.join(init)?;
-        let Self { groups, unified, doors, others, proc, pid_file } = self;
+        let Self { groups, unified, doors, others, proc, pid_file, introduced, console } = self;
+        let (console, front) = console.map_or((None, None), |Console { line, front }| (Some(line), front));
         let inherited = Inherited {
             report,
             doors,
             gate: None,
+            console,
             proc,
             namespaces: Vec::new(),
             cgroup_namespace: others.cgroup,
@@ -272,7 +291,7 @@ impl Prepared {
         };
         let place = Birthplace { namespaces: 0, forerunner: None, groups: &groups, unified };
         let born = place.bear(&plan.walk(), inherited, line)?;
-        Ok(Joined { born, pid_file, has_written: false })
+        Ok(Joined { born, pid_file, has_written: false, introduced, front, terminal: None })
     }
 }
 
@@ -281,6 +300,10 @@ struct Joined {
     born: Born,
     pid_file: Option<PidFile>,
     has_written: bool,
+    introduced: Option<Introduced>,
+    /// Our end of the line that its terminal's master end comes over.
+    front: Option<Front>,
+    terminal: Option<Terminal>,
 }
 
 impl Joined {
@@ -288,7 +311,7 @@ impl Joined {
         match self.see_through(status, mask, &mut warnings) {
             Ok(()) => {
                 let Born { pid, process, .. } = self.born;
-                Ok(Executed { pid, warnings, process, mask })
+                Ok(Executed { pid, warnings, process, mask, terminal: self.terminal })
             }
             Err(error) => Err(self.undo(error)),
         }
@@ -305,6 +328,10 @@ impl Joined {
             block_signals()?;
         }
         warnings.extend(ready?);
+        self.terminal = self.front.take().map(Front::take).transpose()?;
+        if let Some(introduced) = &self.introduced {
+            introduced.send("setns", &self.born.process)?;
+        }
         if let Some(file) = &self.pid_file {
             write_pid(file.directory.as_fd(), &file.name, self.born.pid).doing(|| "write the pid file")?;
             self.has_written = true;

@@ -4,25 +4,29 @@
 //! Never:   acts on a process by its number; leaves something behind that its record does not name.
 //! Begin with [`Containers::create`].
 //!
-//! Who waits for whom: `create`, `start`, `delete`, `pause` and `resume` hold the container's lock, and the first to
+//! Who waits for whom: `create`, `start`, `delete`, `pause`, `resume` and `update` hold the container's lock, and the first to
 //! come goes first; the next one sees what it left. `state`, `list`, `ps` and `kill` never wait.
 
 mod birth;
 mod bundle;
+mod console;
 mod create;
 mod delete;
 mod error;
 mod exec;
+mod guard;
 mod hooks;
 mod join;
 mod life;
 mod map;
 mod supervise;
+mod terminal;
 mod undo;
+mod update;
 
 use state::{Entry, Record, Store};
 
-pub use bundle::{Order, plan_bundle};
+pub use bundle::{Order, plan_bundle, read_resources};
 pub use create::Created;
 pub use delete::Removed;
 pub use error::{Error, Kind};

@@ -3,11 +3,12 @@
 use rustix::process::{Pid, getpid, set_child_subreaper};
 use sys::{Called, Errno, Exit, Pidfd, Reaped, SignalFd, restore_mask};
 
+use crate::terminal::Terminal;
 use crate::{Containers, Created, Error};
 
-const SIGCHLD: i32 = 17;
-const SIGURG: i32 = 23;
-const SIGWINCH: i32 = 28;
+pub(crate) const SIGCHLD: i32 = 17;
+pub(crate) const SIGURG: i32 = 23;
+pub(crate) const SIGWINCH: i32 = 28;
 
 /// Makes processes that lose their parent in the container come to us, not to the host's init.
 pub(crate) fn adopt_orphans() -> Result<(), Error> {
@@ -22,7 +23,7 @@ impl Containers {
     }
 
     /// Waits until init is no more, forwards every signal that reaches us to it, and reaps what comes to us.
-    pub fn supervise(&self, created: &Created) -> Result<Exit, Error> {
+    pub fn supervise(&self, created: &mut Created) -> Result<Exit, Error> {
         let exit = self.attend(created, Ok)?;
         restore_mask(&created.mask)?;
         Ok(exit)
@@ -31,29 +32,35 @@ impl Containers {
     /// The same, with signals blocked also afterwards, and with a say in what is sent to init for each that reaches us.
     pub fn attend(
         &self,
-        created: &Created,
+        created: &mut Created,
         mut translate: impl FnMut(i32) -> Result<i32, Error>,
     ) -> Result<Exit, Error> {
-        follow(created.pid, &created.init, &mut translate)
+        follow(created.pid, &created.init, created.terminal.take(), &mut translate)
     }
 }
 
-/// Waits for our child, forwards what reaches us, and reaps it and whoever else comes to us.
+/// Waits for our child, forwards what reaches us and what is typed, and reaps it and whoever else comes to us.
 pub(crate) fn follow(
     pid: i32,
     process: &Pidfd,
+    mut terminal: Option<Terminal>,
     translate: &mut dyn FnMut(i32) -> Result<i32, Error>,
 ) -> Result<Exit, Error> {
     let signals = SignalFd::open()?;
     loop {
+        if let Some(terminal) = &mut terminal {
+            terminal.copy(&signals)?;
+        }
         match signals.next_signal()? {
             SIGCHLD => {
                 if let Some(exit) = reap(pid)? {
+                    terminal.map_or(Ok(()), |terminal| terminal.end(&signals))?;
                     return Ok(exit);
                 }
             }
-            // A window's size is the terminal's business; SIGURG says nothing to a process without sockets of ours.
-            SIGURG | SIGWINCH => {}
+            SIGWINCH => terminal.iter().for_each(Terminal::resize),
+            // It says nothing to a process without sockets of ours.
+            SIGURG => {}
             signal => match process.signal(translate(signal)?) {
                 Err(failed) if failed.errno() != Some(Errno::SRCH) => return Err(failed.into()),
                 _ => {}

@@ -10,11 +10,12 @@ mod join;
 mod program;
 mod report;
 mod stdio;
+mod terminal;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use path::{Procfs, Root};
-use plan::{Hook, Propagation, PropagationKind, Step, Walk};
+use plan::{Console, Hook, Propagation, PropagationKind, Step, Walk};
 use rootfs::{Handles, Rootfs};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Signal, getpid, set_parent_process_death_signal, setsid, umask};
@@ -28,6 +29,7 @@ pub use forerun::forerun;
 pub use hook::{IMPATIENCE, Manner, run_hook, run_hooks};
 pub use join::{Opened, bit};
 pub use report::{Parent, Report, Word};
+use terminal::Terminal;
 
 /// What the child was born with. The parent made all of it before, so that little is left to allocate.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct Inherited {
     pub doors: Vec<cgroup::Join>,
     /// Where to wait for `start`.
     pub gate: Option<Gate>,
+    /// Where the master end of its terminal goes.
+    pub console: Option<OwnedFd>,
     /// The host's /proc, for a child that is born where it cannot be opened any more.
     pub proc: Option<Procfs>,
     /// Namespaces of others, to be joined.
@@ -62,7 +66,8 @@ impl Inherited {
         let doors = self.doors.iter().map(|door| door.as_fd().as_raw_fd());
         let gate = self.gate.iter().map(|gate| gate.as_fd().as_raw_fd());
         let proc = self.proc.iter().map(|proc| proc.as_fd().as_raw_fd());
-        let others = proc.chain(self.cgroup_namespace.iter().map(AsRawFd::as_raw_fd));
+        let lines = self.console.iter().chain(&self.cgroup_namespace).map(AsRawFd::as_raw_fd);
+        let others = proc.chain(lines);
         let mut kept: Vec<u32> = doors
             .chain(gate)
             .chain(others)
@@ -81,7 +86,8 @@ impl Inherited {
         let doors = self.doors.into_iter().map(OwnedFd::from);
         let others = self.gate.map(OwnedFd::from).into_iter().chain(self.proc.map(OwnedFd::from));
         let namespaces = self.namespaces.into_iter().map(OwnedFd::from);
-        doors.chain(others).chain(namespaces).chain(self.cgroup_namespace).chain([OwnedFd::from(self.report)])
+        let others = others.chain(self.console).chain(self.cgroup_namespace).chain(namespaces);
+        doors.chain(others).chain([OwnedFd::from(self.report)])
     }
 }
 
@@ -174,6 +180,7 @@ impl Child<'_> {
             Step::Meet => self.meet(),
             Step::CreateHook(hook) => self.hook(hook, Status::Creating),
             Step::StartHook(hook) => self.hook(hook, Status::Created),
+            Step::Console(console) => self.open_terminal(console).doing(|| "open a terminal"),
             Step::Pivot => self.pivot(),
             Step::MoveRoot => self.rootfs()?.move_root(),
             Step::Propagate(how) => self.rootfs()?.propagate(*how),
@@ -289,6 +296,21 @@ impl Child<'_> {
             rootfs.look_again();
         }
         Ok(())
+    }
+
+    /// The line is closed behind the master end: nothing more is said over it.
+    fn open_terminal(&mut self, console: &Console) -> Result<(), Failed> {
+        let line = self.inherited.console.take();
+        let line =
+            line.ok_or_else(|| Failed::refused("the plan has a terminal, and nobody to give it to"))?;
+        let terminal = Terminal::open(self.root()?)?;
+        if let Some((rows, columns)) = console.size {
+            terminal.resize(rows, columns)?;
+        }
+        if console.mounted {
+            self.rootfs()?.mount_console(&terminal.slave)?;
+        }
+        terminal.settle(&line)
     }
 
     fn pivot(&mut self) -> Result<(), Failed> {

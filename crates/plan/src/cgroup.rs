@@ -114,6 +114,10 @@ impl Group {
 pub struct CgroupPlan {
     /// One per hierarchy.
     pub groups: Vec<Group>,
+    /// What was asked for, devices left out: kept for a later update, which changes some of it. The settings tell it
+    /// in the kernel's words.
+    #[serde(skip)]
+    pub limits: Resources,
     /// What was asked for and has no effect on this kernel.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -264,7 +268,11 @@ fn hierarchies(host: &HostCgroups, resources: &Resources, place: &Place) -> Resu
             required,
         });
     }
-    Ok(CgroupPlan { groups, warnings: wanted.warnings })
+    Ok(CgroupPlan { groups, limits: limits(resources), warnings: wanted.warnings })
+}
+
+fn limits(resources: &Resources) -> Resources {
+    Resources { devices: Vec::new(), ..resources.clone() }
 }
 
 /// What a container gets on a v2 host where it is there, limits or none: the statistics come with it.
@@ -303,7 +311,7 @@ fn unified(host: &HostCgroups, resources: &Resources, place: &Place) -> Result<C
         devices: Some(resources::device_program(resources, host.rootless)?),
         required,
     };
-    Ok(CgroupPlan { groups: vec![group], warnings: wanted.warnings })
+    Ok(CgroupPlan { groups: vec![group], limits: limits(resources), warnings: wanted.warnings })
 }
 
 /// `cgroupsPath`, or what stands for it.
@@ -385,7 +393,7 @@ impl fmt::Display for Group {
 
 impl Wanted {
     /// Refuses in the name of the first field whose controller this host does not have.
-    fn nothing_left(&self) -> Result<(), Refused> {
+    pub(crate) fn nothing_left(&self) -> Result<(), Refused> {
         match self.first() {
             None => Ok(()),
             Some((controller, setting)) => {

@@ -7,11 +7,11 @@ use spec::{Linux, NamespaceKind, Process, Spec};
 
 use crate::cgroup::{self, CgroupPlan};
 use crate::hook::{Later, Moments};
-use crate::map::{self, Maps};
-use crate::mount::{self, Propagation, PropagationKind};
+use crate::map::{self, Handle, Maps};
+use crate::mount::{self, Mount, Propagation, PropagationKind, Source};
 use crate::refuse;
-use crate::step::{Act, Capabilities, Program, Step, Walk};
-use crate::{Host, Refused, Request, clean, device};
+use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
+use crate::{Host, Refused, Request, clean, console, device};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -33,8 +33,8 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// Namespaces that init is born into, new.
     pub namespaces: Vec<NamespaceKind>,
-    /// Paths of the host that the child needs and may not be able to reach: their handles are the parent's to open.
-    pub handles: Vec<String>,
+    /// What of the host the child needs and has no right to open: for the parent to hand over.
+    pub handles: Vec<Handle>,
     /// Whether init is the first process of a pid namespace: its death is then everybody's.
     pub own_pids: bool,
     /// What is executed at the end.
@@ -120,10 +120,9 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     }
     plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.push(Step::Execute);
-    if namespaces.users {
-        plan.handles = handles(&plan);
-    }
-    plan.acts = acts(&plan, &namespaces, process, maps, &moments, request);
+    plan.handles = handles(&plan, namespaces.users);
+    let master = console::master(process, request.detached, request.console_socket.as_ref())?;
+    plan.acts = acts(&plan, &namespaces, process, maps, &moments, master, request);
     Ok(plan)
 }
 
@@ -209,6 +208,7 @@ fn acts(
     process: &Process,
     maps: Option<Maps>,
     moments: &Moments,
+    master: Option<Master>,
     request: &Request,
 ) -> Vec<Act> {
     let mut acts = vec![Act::Claim, Act::Intend];
@@ -221,6 +221,7 @@ fn acts(
     if request.gated {
         acts.push(Act::Listen);
     }
+    acts.extend(master.map(Act::Console));
     if namespaces.joins(NamespaceKind::Pid) && plan.forerunner.is_empty() {
         acts.push(Act::Enter);
     }
@@ -234,7 +235,7 @@ fn acts(
     }
     let map = if namespaces.joins(NamespaceKind::User) { Act::Compare } else { Act::Map };
     acts.extend(maps.map(map));
-    if namespaces.users {
+    if plan.steps.contains(&Step::Await) {
         acts.push(Act::Hand);
     }
     if moments.meets() {
@@ -243,6 +244,7 @@ fn acts(
         acts.push(Act::Part);
     }
     acts.push(Act::Complete);
+    acts.extend(request.pidfd_socket.clone().map(Act::Introduce));
     acts.extend(request.pid_file.clone().map(Act::Tell));
     acts
 }
@@ -365,9 +367,13 @@ impl Plan {
         let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup), or_bind)?;
         let steps = &mut self.steps;
         steps.push(Step::Detach(detach));
+        let is_mapped = |step: &Step| matches!(step, Step::Mount(Mount { source: Source::Mapped(_), .. }));
+        if namespaces.users || mounts.steps.iter().any(is_mapped) {
+            steps.push(Step::Await);
+        }
         if namespaces.users {
             // What needs the owner of the host's files has been done: from here on they are somebody else's.
-            steps.extend([Step::Await, Step::Rule]);
+            steps.push(Step::Rule);
             steps.extend(keyring(request, true));
         }
         steps.push(Step::Root(self.rootfs.clone()));
@@ -380,6 +386,7 @@ impl Plan {
             steps.push(Step::Meet);
             steps.extend(moments.before_root.iter().cloned());
         }
+        steps.extend(spec.process.as_ref().and_then(|process| console::step(process, true)));
         steps.push(Step::Directory(self.program.cwd.clone()));
         steps.extend(mounts.seals);
         if spec.root.as_ref().is_some_and(|root| root.readonly) {
@@ -458,16 +465,20 @@ pub(crate) fn confine_process(
     (steps, warnings)
 }
 
-/// The host's paths that a child has to reach: its root, what is bound, nodes of devices; each once.
-fn handles(plan: &Plan) -> Vec<String> {
+/// What a child cannot open itself: mounts with ids of their own; and, `by_others`, the paths that it has to reach, its
+/// root, what is bound, nodes of devices, each once.
+fn handles(plan: &Plan, by_others: bool) -> Vec<Handle> {
     let mut seen = BTreeSet::new();
-    let paths = plan.steps.iter().filter_map(|step| match step {
-        Step::Root(path) => Some(path),
-        Step::Mount(mount) => mount.host_path(),
-        Step::Node(node) if node.is_bound => Some(&node.path),
+    let mut once =
+        |path: &String| (by_others && seen.insert(path.clone())).then(|| Handle::Path(path.clone()));
+    let needed = plan.steps.iter().filter_map(|step| match step {
+        Step::Root(path) => once(path),
+        Step::Mount(Mount { source: Source::Mapped(idmap), .. }) => Some(Handle::Mapped(idmap.clone())),
+        Step::Mount(mount) => mount.host_path().and_then(&mut once),
+        Step::Node(node) if node.is_bound => once(&node.path),
         _ => None,
     });
-    paths.filter(|path| seen.insert(path.as_str())).cloned().collect()
+    needed.collect()
 }
 
 fn keyring(request: &Request, others: bool) -> Option<Step> {

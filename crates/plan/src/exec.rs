@@ -4,8 +4,8 @@ use serde::Serialize;
 use spec::Process;
 
 use crate::compile::{EVERY, UNBLOCKED, confine_process, program};
-use crate::step::{Act, Program, Step, Walk};
-use crate::{Host, Refused, refuse};
+use crate::step::{Act, Master, Program, Step, Walk};
+use crate::{Host, Refused, console, refuse};
 
 /// What is asked beside the process itself.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,10 @@ pub struct ExecRequest {
     pub other_cgroup_namespace: bool,
     /// Descriptors from 3 on that the program keeps.
     pub preserve_fds: u32,
+    /// Whether nobody of ours stays with the process.
+    pub detached: bool,
+    /// `--console-socket`: who gets the master end of the process's terminal.
+    pub console_socket: Option<String>,
 }
 
 /// What the new process does. Its parent has joined the namespaces before it was born.
@@ -29,6 +33,8 @@ pub struct ExecPlan {
     pub before: Vec<Act>,
     /// The child's steps, in order.
     pub steps: Vec<Step>,
+    /// Who gets the master end of its terminal; none where it has none.
+    pub master: Option<Master>,
     /// What is executed at the end.
     pub program: Program,
     /// Descriptors from 3 on that the program keeps.
@@ -44,6 +50,7 @@ pub struct ExecPlan {
 /// The order is the kernel's: a cgroup namespace comes after the cgroups, and all that needs privilege before it goes.
 pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Result<ExecPlan, Refused> {
     refuse::unbuilt_process(process)?;
+    let master = console::master(process, request.detached, request.console_socket.as_ref())?;
     let program = program(process);
     let mut steps = vec![Step::JoinGroups, Step::AllCpus];
     let mut before = Vec::new();
@@ -66,6 +73,7 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
         steps.push(Step::JoinCgroupNamespace);
     }
     steps.push(Step::Inside);
+    steps.extend(console::step(process, false));
     let bounding = if request.other_user_namespace { host.bounding | EVERY } else { host.bounding };
     let (confining, warnings) = confine_process(process, bounding, &program, process.user.umask);
     steps.extend(confining);
@@ -73,6 +81,7 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     Ok(ExecPlan {
         before,
         steps,
+        master,
         program,
         preserve_fds: request.preserve_fds,
         default_signals: host.ignored_signals,

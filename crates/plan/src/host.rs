@@ -32,6 +32,12 @@ pub struct Request {
     pub preserve_fds: u32,
     /// Whether the program waits for `start`.
     pub gated: bool,
+    /// Whether nobody of ours stays with the program.
+    pub detached: bool,
+    /// `--console-socket`: who gets the master end of the program's terminal.
+    pub console_socket: Option<String>,
+    /// `--pidfd-socket`: who gets a pidfd of init.
+    pub pidfd_socket: Option<String>,
     /// Where the number of init is written, absolute.
     pub pid_file: Option<String>,
 }

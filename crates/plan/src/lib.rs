@@ -7,6 +7,7 @@
 pub mod cgroup;
 mod clean;
 mod compile;
+mod console;
 mod device;
 mod exec;
 mod hook;
@@ -17,12 +18,14 @@ mod refuse;
 pub mod resources;
 mod step;
 mod tell;
+mod update;
 
 pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
 pub use hook::{Hook, Later};
 pub use host::{Host, Request};
-pub use map::Maps;
+pub use map::{Handle, Idmap, Maps};
 pub use mount::{Mount, Propagation, PropagationKind, Source};
 pub use refuse::Refused;
-pub use step::{Act, Capabilities, Node, Program, Step, Walk};
+pub use step::{Act, Capabilities, Console, Master, Node, Program, Step, Walk};
+pub use update::{Hierarchy, Update, compile_update};

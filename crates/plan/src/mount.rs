@@ -7,6 +7,7 @@ use spec::{
 };
 
 use crate::cgroup::{CgroupPlan, HostCgroups};
+use crate::map::{Idmap, Maps};
 use crate::step::Step;
 use crate::{Refused, clean};
 
@@ -32,6 +33,7 @@ impl Mount {
     pub fn host_path(&self) -> Option<&String> {
         match &self.source {
             Source::Bind { path, .. } => Some(path),
+            Source::Mapped(_) => None,
             Source::New { .. } => self.or_bind.as_ref(),
         }
     }
@@ -51,6 +53,8 @@ pub enum Source {
         /// Options of the file system: `size=64k`.
         data: Vec<(String, Option<String>)>,
     },
+    /// A path of the host, with ids mapped.
+    Mapped(Idmap),
     /// A path of the host.
     Bind {
         /// Absolute, links followed.
@@ -111,6 +115,8 @@ struct Options {
     clear: u64,
     flags: Vec<String>,
     bind: Option<bool>,
+    /// Whether ids are mapped, and of all mounts below too.
+    idmap: Option<bool>,
     propagation: Vec<Propagation>,
     data: Vec<(String, Option<String>)>,
 }
@@ -122,13 +128,11 @@ fn sort_out(at: &str, options: &[String]) -> Result<Options, Refused> {
             Some(MountOption::Flag(flag)) => sorted.apply(name, flag),
             Some(MountOption::Bind { recursive }) => sorted.bind = Some(recursive),
             Some(MountOption::Propagation { .. }) => sorted.propagation.extend(Propagation::named(name)),
+            Some(MountOption::Idmap { recursive }) => {
+                sorted.idmap = Some(recursive || sorted.idmap == Some(true));
+            }
             Some(MountOption::Nothing) => {}
-            Some(
-                MountOption::Recursive { .. }
-                | MountOption::Remount
-                | MountOption::Idmap { .. }
-                | MountOption::CopyUp,
-            ) => {
+            Some(MountOption::Recursive { .. } | MountOption::Remount | MountOption::CopyUp) => {
                 return Err(Refused::new(
                     format!("{at}.options[{index}]"),
                     format!("{name:?} is not built yet, see docs/roadmap.md"),
@@ -255,7 +259,12 @@ impl Mounts {
         let path = if source.starts_with('/') { source.to_owned() } else { format!("{bundle}/{source}") };
         self.dev_is_bound |= target == "/dev";
         let recursive = options.bind.unwrap_or(false);
-        self.push(target, Source::Bind { path, recursive }, options.set, options.clear, options.propagation);
+        let maps = Maps::of_mount(mount, at)?;
+        let source = match (options.idmap, maps) {
+            (None, None) => Source::Bind { path, recursive },
+            (deep, maps) => Source::Mapped(Idmap { path, recursive, maps, deep: deep.unwrap_or(false) }),
+        };
+        self.push(target, source, options.set, options.clear, options.propagation);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use spec::{Process, Spec};
 /// A field that cannot be done, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// JSON path in config.json: `linux.namespaces[2].path`.
+    /// JSON path in config.json: `linux.namespaces[2].path`; empty where the command line asked for it.
     pub path: String,
     /// Why.
     pub reason: String,
@@ -19,6 +19,11 @@ impl Refused {
         Self { path: path.into(), reason: reason.into() }
     }
 
+    /// Not a field: what the command line asks for.
+    pub(crate) fn asked(reason: impl Into<String>) -> Self {
+        Self::new("", reason)
+    }
+
     fn unbuilt(path: impl Into<String>) -> Self {
         Self::new(path, "not built yet, see docs/roadmap.md")
     }
@@ -26,6 +31,9 @@ impl Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            return to.write_str(&self.reason);
+        }
         write!(to, "config.json: {}: {}", self.path, self.reason)
     }
 }
@@ -48,9 +56,8 @@ pub(crate) fn unbuilt_process(process: &Process) -> Result<(), Refused> {
     }
 }
 
-fn process_fields(process: &Process) -> [(bool, &'static str); 6] {
+fn process_fields(process: &Process) -> [(bool, &'static str); 5] {
     [
-        (process.terminal, "process.terminal"),
         (process.apparmor_profile.as_deref().is_some_and(|s| !s.is_empty()), "process.apparmorProfile"),
         (process.selinux_label.as_deref().is_some_and(|s| !s.is_empty()), "process.selinuxLabel"),
         (process.scheduler.is_some(), "process.scheduler"),
@@ -73,18 +80,5 @@ fn first_unbuilt(spec: &Spec) -> Option<String> {
     });
     let domainname = [(spec.domainname.as_deref().is_some_and(|s| !s.is_empty()), "domainname")];
     let field = process.chain(domainname).chain(linux).find(|(asked, _)| *asked);
-    field.map(|(_, path)| path.to_owned()).or_else(|| unbuilt_mount(spec))
-}
-
-fn unbuilt_mount(spec: &Spec) -> Option<String> {
-    let mut mounts = spec.mounts.iter().enumerate();
-    mounts.find_map(|(at, mount)| {
-        if !mount.uid_mappings.is_empty() {
-            Some(format!("mounts[{at}].uidMappings"))
-        } else if !mount.gid_mappings.is_empty() {
-            Some(format!("mounts[{at}].gidMappings"))
-        } else {
-            None
-        }
-    })
+    field.map(|(_, path)| path.to_owned())
 }

@@ -24,7 +24,7 @@ pub(crate) const UNIFIED: &str = "unified";
 pub(crate) const V2_ORDER: [&str; 8] = ["pids", "memory", "io", "cpu", "cpuset", "hugetlb", "rdma", UNIFIED];
 
 impl Wanted {
-    fn add(&mut self, controller: &'static str, setting: Setting) {
+    pub(crate) fn add(&mut self, controller: &'static str, setting: Setting) {
         self.has_limits |= controller != "devices";
         self.settings.push((controller, setting));
     }
@@ -63,7 +63,7 @@ fn refused(field: &str, reason: impl Into<String>) -> Refused {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "callers hand over numbers")]
-fn must(field: &str, file: impl Into<String>, value: impl ToString) -> Setting {
+pub(crate) fn must(field: &str, file: impl Into<String>, value: impl ToString) -> Setting {
     let field = format!("linux.resources.{field}");
     Setting { file: file.into(), value: value.to_string(), rule: Rule::Must, field }
 }
@@ -76,20 +76,26 @@ impl Setting {
 }
 
 /// A number that stands for "untouched" when it is 0 or absent, as Go's encoders write it.
-fn set<T: Default + PartialEq>(number: Option<T>) -> Option<T> {
+pub(crate) fn set<T: Default + PartialEq>(number: Option<T>) -> Option<T> {
     number.filter(|number| *number != T::default())
 }
 
 /// The settings for v1 hierarchies.
 pub(crate) fn v1(resources: &Resources) -> Result<Wanted, Refused> {
-    let mut wanted = Wanted::default();
+    let mut wanted = v1_limits(resources)?;
     v1_devices(resources, &mut wanted)?;
+    Ok(wanted)
+}
+
+/// The same without the devices.
+pub(crate) fn v1_limits(resources: &Resources) -> Result<Wanted, Refused> {
+    let mut wanted = Wanted::default();
     if let Some(memory) = &resources.memory {
         v1_memory(memory, &mut wanted)?;
     }
     if let Some(cpu) = &resources.cpu {
         v1_cpu(cpu, &mut wanted)?;
-        cpusets(cpu, &mut wanted);
+        cpusets(cpu, &mut wanted)?;
     }
     pids(resources, &mut wanted);
     if let Some(block) = &resources.block_io {
@@ -126,7 +132,7 @@ pub(crate) fn v2(resources: &Resources) -> Result<Wanted, Refused> {
     }
     if let Some(cpu) = &resources.cpu {
         v2_cpu(cpu, &mut wanted)?;
-        cpusets(cpu, &mut wanted);
+        cpusets(cpu, &mut wanted)?;
     }
     huge_pages(resources, "max", "rsvd.max", &mut wanted)?;
     if let Some(network) = &resources.network {
@@ -158,14 +164,19 @@ fn pids(resources: &Resources, wanted: &mut Wanted) {
     }
 }
 
-fn cpusets(cpu: &Cpu, wanted: &mut Wanted) {
+fn cpusets(cpu: &Cpu, wanted: &mut Wanted) -> Result<(), Refused> {
     for (field, file, value) in
         [("cpu.cpus", "cpuset.cpus", &cpu.cpus), ("cpu.mems", "cpuset.mems", &cpu.mems)]
     {
         if let Some(value) = set(value.as_ref().map(String::as_str)) {
+            // The kernel would read as far as that, and be content.
+            if value.contains('\0') {
+                return Err(refused(field, format!("{value:?} is no list of numbers")));
+            }
             wanted.add("cpuset", must(field, file, value));
         }
     }
+    Ok(())
 }
 
 /// -1 or a number of bytes; 0 and absent are "untouched".

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, RlimitKind};
 
 use crate::hook::Hook;
-use crate::map::Maps;
+use crate::map::{Handle, Maps};
 use crate::mount::{Mount, Propagation};
 
 /// What the parent does, in order. Each act that leaves something behind knows its undoing.
@@ -29,6 +29,8 @@ pub enum Act {
     },
     /// Has init born in the pid namespace that was opened.
     Enter,
+    /// Makes the line that the master end of the program's terminal goes over.
+    Console(Master),
     /// Clones init into new namespaces; by a forerunner, if the plan has steps for one.
     Clone(Vec<NamespaceKind>),
     /// Makes sure that its own hard limit is no lower: who is born in a user namespace cannot raise it any more.
@@ -55,8 +57,19 @@ pub enum Act {
     Part,
     /// Completes the record with what the child's birth told, before the child may run.
     Complete,
+    /// Sends a pidfd of init to whoever listens at a socket.
+    Introduce(String),
     /// Writes the number of init to a file.
     Tell(String),
+}
+
+/// Where the master end of a terminal goes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Master {
+    /// To whoever listens at this socket of the host.
+    Socket(String),
+    /// To us, who stay, and copy between it and our caller's terminal.
+    Us,
 }
 
 /// What the child does, in order, until it is the program.
@@ -122,6 +135,9 @@ pub enum Step {
     /// Runs a hook, in the container's namespaces and cgroup, found where the host has it, with the root as its working
     /// directory.
     CreateHook(Hook),
+    /// Opens a terminal in the container's devpts, hands its master end over, and makes the other end the standard streams
+    /// and the session's own.
+    Console(Console),
     /// Goes into the root and lets go of the host's mounts.
     Pivot,
     /// Moves the root to `/` without pivoting (`--no-pivot`).
@@ -185,8 +201,8 @@ pub enum Step {
 pub struct Walk<'a> {
     /// The steps, in order.
     pub steps: &'a [Step],
-    /// Paths of the host whose handles the parent hands over.
-    pub handles: &'a [String],
+    /// What of the host the parent hands over.
+    pub handles: &'a [Handle],
     /// Where the program starts.
     pub cwd: &'a str,
     /// Descriptors from 3 on that the program keeps.
@@ -195,6 +211,15 @@ pub struct Walk<'a> {
     pub default_signals: u64,
     /// Signals that are unblocked.
     pub unblocked_signals: u64,
+}
+
+/// The terminal of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Console {
+    /// Rows and columns; without, they are zero until somebody says how many there are.
+    pub size: Option<(u16, u16)>,
+    /// Whether it is mounted on /dev/console too.
+    pub mounted: bool,
 }
 
 /// Four capability sets; bit n for capability n.

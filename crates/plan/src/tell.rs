@@ -9,7 +9,7 @@ use crate::compile::Plan;
 use crate::hook::Hook;
 use crate::map::Maps;
 use crate::mount::{Mount, Propagation, PropagationKind, Source};
-use crate::step::{Act, Step};
+use crate::step::{Act, Console, Master, Step};
 
 impl fmt::Display for Plan {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,11 +92,14 @@ impl Plan {
             Act::Score(score) => format!("write   its oom_score_adj {score}"),
             Act::Map(maps) => format!("map     {}", ranges(maps)),
             Act::Compare(maps) => format!("compare the maps with {}", ranges(maps)),
-            Act::Hand => format!("hand    {} paths of the host to the child", self.handles.len()),
+            Act::Hand => format!("hand    {} handles of the host's to the child", self.handles.len()),
             Act::Meet => "meet    init with its mounts made, record it".to_owned(),
             Act::Hook(hook) => hook.to_string(),
             Act::Part => "part    from init".to_owned(),
             Act::Complete => "record  init".to_owned(),
+            Act::Console(Master::Socket(path)) => format!("connect the console socket {path}"),
+            Act::Console(Master::Us) => "take    the caller's terminal".to_owned(),
+            Act::Introduce(path) => format!("send    a pidfd of init to {path}"),
             Act::Tell(path) => format!("write   the pid to {path}"),
         }
     }
@@ -122,6 +125,7 @@ impl Act {
             Self::Clone(_) => "kill and reap init",
             Self::Tell(_) => "remove the file",
             Self::Meet => "run the hooks of poststop",
+            Self::Console(Master::Us) => "set it as it was",
             Self::Intend
             | Self::Listen
             | Self::Open { .. }
@@ -133,6 +137,8 @@ impl Act {
             | Self::Hand
             | Self::Hook(_)
             | Self::Part
+            | Self::Console(_)
+            | Self::Introduce(_)
             | Self::Complete => "",
         }
     }
@@ -146,7 +152,9 @@ impl fmt::Display for Step {
             Self::Join(kind) => write!(to, "join    {} namespace", kind.name()),
             Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
             Self::Session => write!(to, "lead    a session"),
-            Self::Await => write!(to, "await   what its parent alone can do: maps of ids, paths of the host"),
+            Self::Await => {
+                write!(to, "await   what its parent alone can do: maps of ids, handles of the host's")
+            }
             Self::Rule => write!(to, "become  root of the user namespace"),
             Self::Keyring { name, others } => {
                 let whose = if *others { ", which others may search" } else { "" };
@@ -182,6 +190,7 @@ impl fmt::Display for Step {
                 if (node.uid, node.gid) == (0, 0) { Ok(()) } else { write!(to, " {}:{}", node.uid, node.gid) }
             }
             Self::Link { path, target, .. } => write!(to, "link    {path} -> {target}"),
+            Self::Console(console) => console.fmt(to),
             Self::Pivot => write!(to, "pivot   into the root"),
             Self::MoveRoot => write!(to, "move    the root to /"),
             Self::Propagate(how) => write!(to, "make    / {how}"),
@@ -235,6 +244,16 @@ impl fmt::Display for Hook {
             Some(seconds) => write!(to, " for {seconds} s at most"),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for Console {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "open    a terminal")?;
+        if let Some((rows, columns)) = self.size {
+            write!(to, " of {rows} rows and {columns} columns")?;
+        }
+        to.write_str(if self.mounted { ", also on /dev/console" } else { "" })
     }
 }
 
@@ -292,6 +311,15 @@ impl fmt::Display for Mount {
                         None => write!(to, " {key}")?,
                     }
                 }
+            }
+            Source::Mapped(idmap) => {
+                let verb = if idmap.recursive { "rbind" } else { "bind" };
+                write!(to, "{verb:<7} {} on {}", idmap.path, self.target)?;
+                match &idmap.maps {
+                    Some(maps) => write!(to, ", {}", ranges(maps))?,
+                    None => write!(to, ", ids as the user namespace has them")?,
+                }
+                write!(to, "{}", if idmap.deep { ", also below" } else { "" })?;
             }
             Source::Bind { path, recursive } => {
                 write!(to, "{:<7} {path} on {}", if *recursive { "rbind" } else { "bind" }, self.target)?;

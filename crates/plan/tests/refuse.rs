@@ -50,12 +50,7 @@ const UNBUILT: &str = "not built yet, see docs/roadmap.md";
 
 /// What is not built: every field of it, and the path that the refusal names.
 fn unbuilt() -> Vec<(Value, &'static str)> {
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     vec![
-        (
-            json!({"process": {"terminal": true, "consoleSize": {"height": 24, "width": 80}}}),
-            "process.terminal",
-        ),
         (json!({"process": {"apparmorProfile": "docker-default"}}), "process.apparmorProfile"),
         (json!({"process": {"selinuxLabel": "system_u:system_r:container_t:s0"}}), "process.selinuxLabel"),
         (
@@ -107,12 +102,6 @@ fn unbuilt() -> Vec<(Value, &'static str)> {
             "linux.memoryPolicy",
         ),
         (json!({"linux": {"personality": {"domain": "LINUX32", "flags": ["X"]}}}), "linux.personality"),
-        (
-            json!({"mounts": [{
-                "destination": "/m", "source": "/s", "options": ["bind"], "uidMappings": map, "gidMappings": map,
-            }]}),
-            "mounts[0].uidMappings",
-        ),
     ]
 }
 
@@ -247,14 +236,6 @@ fn what_would_harm_is_refused_with_its_reason() {
     }
 }
 
-#[test]
-fn a_mapped_mount_is_refused_by_either_map() {
-    // One map without the other does not pass the check; the refusal names the first.
-    let map = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
-    let bind = json!({"destination": "/m", "source": "/s", "options": ["bind", "idmap"], "uidMappings": map, "gidMappings": map});
-    assert_eq!(refusal(&json!({"mounts": [bind]})), format!("config.json: mounts[0].uidMappings: {UNBUILT}"));
-}
-
 /// A size belongs to a terminal; without one the specification has it ignored, and engines write it all the same.
 #[test]
 fn a_console_size_without_a_terminal_means_nothing() {
@@ -264,6 +245,30 @@ fn a_console_size_without_a_terminal_means_nothing() {
         let with = plan(document.to_string().as_bytes(), &host, &request()).expect("it is planned").1;
         let without = plan(base().to_string().as_bytes(), &host, &request()).expect("it is planned").1;
         assert_eq!(with.to_string(), without.to_string());
+    }
+}
+
+/// Whoever detaches says who gets the terminal, and whoever has none does not.
+#[test]
+fn a_terminal_has_somebody_at_its_other_end() {
+    let mut document = base();
+    merge(&mut document, &json!({"process": {"terminal": true}}));
+    let mut told = |terminal: bool, detached: bool, socket: bool| {
+        document["process"]["terminal"] = json!(terminal);
+        let console_socket = socket.then(|| "/run/console".to_owned());
+        let request = plan::Request { detached, console_socket, ..request() };
+        plan(document.to_string().as_bytes(), &hosts()[0].1, &request).err().unwrap_or_default()
+    };
+    for (terminal, detached, socket) in
+        [(true, true, true), (true, false, false), (false, true, false), (false, false, false)]
+    {
+        assert_eq!(told(terminal, detached, socket), "");
+    }
+    let lacking = "cannot allocate tty if cofferdam will detach without setting console socket";
+    assert_eq!(told(true, true, false), format!("config.json: process.terminal: {lacking}"));
+    let superfluous = "cannot use console socket if cofferdam will not detach or allocate tty";
+    for (terminal, detached) in [(true, false), (false, true), (false, false)] {
+        assert_eq!(told(terminal, detached, true), superfluous);
     }
 }
 

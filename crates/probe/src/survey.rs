@@ -40,8 +40,8 @@ pub struct Survey {
     pub users: Users,
     /// The hierarchies of control groups; or why they are not known.
     pub cgroups: Result<HostCgroups, String>,
-    /// What the unified hierarchy has and lets us do.
-    pub unified: Unified,
+    /// What they have and let us do.
+    pub groups: Groups,
     /// The active security modules; none where nobody tells.
     pub modules: Option<Vec<String>>,
     /// /proc/filesystems: what the kernel knows now, without those that a module would bring.
@@ -97,13 +97,13 @@ pub struct Users {
     pub is_restricted: Option<bool>,
 }
 
-/// The unified hierarchy, where there is one.
+/// Our own control groups.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Unified {
-    /// Whether groups have `cgroup.kill`; none where no group was there to look at.
+pub struct Groups {
+    /// Whether groups of the unified hierarchy have `cgroup.kill`; none where no group was there to look at.
     pub has_kill: Option<bool>,
-    /// Whether we may make groups below our own, and move processes into them.
-    pub is_delegated: bool,
+    /// Whether we may make groups below our own, in each hierarchy.
+    pub is_ours: bool,
 }
 
 const CALLS: [Call; 12] = [
@@ -138,7 +138,7 @@ pub fn survey(path: &OsStr, home: Option<&Path>) -> Survey {
             is_restricted: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
                 .map(|value| value != 0),
         },
-        unified: cgroups.as_ref().map(unified).unwrap_or_default(),
+        groups: cgroups.as_ref().map(groups).unwrap_or_default(),
         cgroups,
         modules: read_text("/sys/kernel/security/lsm").ok().map(|text| split(&text, ',')),
         file_systems: file_systems(&read_text("/proc/filesystems").unwrap_or_default()),
@@ -193,13 +193,16 @@ fn has_pidfs() -> bool {
     pidfd.and_then(|pidfd| fstatfs(pidfd).ok()).is_some_and(|fs| fs.f_type == PID_FS_MAGIC)
 }
 
-fn unified(cgroups: &HostCgroups) -> Unified {
-    let Some(unified) = &cgroups.unified else { return Unified::default() };
-    let own = format!("{}{}", unified.mount, unified.own);
-    let may_write = |path: &str| access(path, Access::WRITE_OK).is_ok();
-    Unified {
-        has_kill: group_below(&own).map(|group| exists(&format!("{group}/cgroup.kill"))),
-        is_delegated: may_write(&own) && may_write(&format!("{own}/cgroup.procs")),
+fn groups(cgroups: &HostCgroups) -> Groups {
+    let unified = cgroups.unified.as_ref().map(|unified| format!("{}{}", unified.mount, unified.own));
+    let first = cgroups.hierarchies.iter().map(|hierarchy| format!("{}{}", hierarchy.mount, hierarchy.own));
+    let may_write = |group: String| access(group, Access::WRITE_OK).is_ok();
+    Groups {
+        has_kill: unified
+            .as_deref()
+            .and_then(group_below)
+            .map(|group| exists(&format!("{group}/cgroup.kill"))),
+        is_ours: first.chain(unified).all(may_write),
     }
 }
 

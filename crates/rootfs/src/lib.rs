@@ -5,6 +5,7 @@
 //! Begin with [`Rootfs::take`].
 
 mod attach;
+mod console;
 mod device;
 mod enter;
 mod handles;

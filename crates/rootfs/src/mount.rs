@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
 
 use path::{Root, Wanted};
-use plan::{Mount, Source};
+use plan::{Idmap, Mount, Source};
 use rustix::fs::{FileType, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs};
 use spec::MOUNT_ATTR_RDONLY;
 use sys::{Called, Doing, Errno, Failed};
@@ -38,6 +38,10 @@ impl Rootfs {
                 }
             }
             Source::Bind { path, recursive } => self.bind(path, *recursive, mount)?,
+            Source::Mapped(idmap) => {
+                let tree = Tree::Detached(self.handles.take(idmap)?);
+                self.attach_bind(tree, mount)?
+            }
         };
         self.spent.push(place);
         self.forget_below(&mount.target);
@@ -55,13 +59,17 @@ impl Rootfs {
     /// Binds a path of the host: the mount, and the place that it covers.
     fn bind(&mut self, path: &str, recursive: bool, mount: &Mount) -> Result<(OwnedFd, OwnedFd), Failed> {
         self.either_way(|rootfs| {
-            let mut tree = rootfs.clone_host(path, recursive)?;
-            if mount.set | mount.clear != 0 {
-                tree.change(mount.set, mount.clear)?;
-            }
-            let place = rootfs.place_bind(&tree, &mount.target)?;
-            Ok((tree.attach(&place, rootfs.stage.as_ref())?, place))
+            let tree = rootfs.clone_host(path, recursive)?;
+            rootfs.attach_bind(tree, mount)
         })
+    }
+
+    fn attach_bind(&mut self, mut tree: Tree, mount: &Mount) -> Result<(OwnedFd, OwnedFd), Failed> {
+        if mount.set | mount.clear != 0 {
+            tree.change(mount.set, mount.clear)?;
+        }
+        let place = self.place_bind(&tree, &mount.target)?;
+        Ok((tree.attach(&place, self.stage.as_ref())?, place))
     }
 
     /// Where a new file system goes, and whether that place is new. proc and sysfs go where the container's root really
@@ -174,7 +182,7 @@ fn is_tmpfs(source: &Source) -> bool {
 fn told(source: &Source) -> &str {
     match source {
         Source::New { kind, .. } => kind,
-        Source::Bind { path, .. } => path,
+        Source::Bind { path, .. } | Source::Mapped(Idmap { path, .. }) => path,
     }
 }
 

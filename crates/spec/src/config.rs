@@ -645,7 +645,7 @@ pub struct SeccompArg {
 }
 
 /// What the container may use.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(remote = "Self", rename_all = "camelCase")]
 pub struct Resources {
     /// Rules about device nodes, in order.

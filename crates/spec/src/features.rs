@@ -186,7 +186,7 @@ impl Features {
                 selinux: Some(Enabled { enabled: false }),
                 intel_rdt: Some(RdtFeatures::default()),
                 memory_policy: None,
-                mount_extensions: Some(MountExtensions { idmap: Some(Enabled { enabled: false }) }),
+                mount_extensions: Some(MountExtensions { idmap: Some(Enabled { enabled: true }) }),
                 net_devices: Some(Enabled { enabled: false }),
             }),
             annotations: BTreeMap::new(),
@@ -207,8 +207,9 @@ fn honoured(meaning: MountOption) -> bool {
         | MountOption::Flag(_)
         | MountOption::Propagation { .. }
         | MountOption::Bind { .. }
+        | MountOption::Idmap { .. }
         | MountOption::Remount => true,
-        MountOption::Recursive { .. } | MountOption::Idmap { .. } | MountOption::CopyUp => false,
+        MountOption::Recursive { .. } | MountOption::CopyUp => false,
     }
 }
 
@@ -217,7 +218,7 @@ fn words(list: &[&str]) -> Vec<String> {
 }
 
 /// Kinds of namespace that containers get.
-const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "uts"];
+const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
 
 #[cfg(test)]
 #[allow(clippy::expect_used, reason = "a test states what it expects")]
@@ -237,10 +238,10 @@ mod tests {
         let own = Features::own();
         let announced = own.mount_options.expect("they are known");
         assert!(announced.is_sorted());
-        for name in ["rro", "idmap", "tmpcopyup"] {
+        for name in ["rro", "tmpcopyup"] {
             assert!(!announced.iter().any(|known| known == name), "{name}");
         }
-        for name in ["ro", "rbind", "rslave", "nosymfollow"] {
+        for name in ["ro", "rbind", "rslave", "nosymfollow", "idmap", "ridmap"] {
             assert!(announced.iter().any(|known| known == name), "{name}");
         }
     }

@@ -6,7 +6,7 @@ use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 
 use crate::error::{step, tame};
-use crate::{Invalid, Process, Spec};
+use crate::{Invalid, Process, Resources, Spec};
 
 impl Spec {
     /// Reads config.json. What the fields say is not looked at yet: that is [`Spec::check`].
@@ -20,6 +20,14 @@ impl Spec {
 
 impl Process {
     /// Reads a document that holds nothing but a process, as `exec --process` takes it. Paths of what is wrong begin
+    /// with its fields.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Invalid> {
+        parse(bytes)
+    }
+}
+
+impl Resources {
+    /// Reads a document that holds nothing but limits, as `update --resources` takes it. Paths of what is wrong begin
     /// with its fields.
     pub fn parse(bytes: &[u8]) -> Result<Self, Invalid> {
         parse(bytes)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use plan::Later;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use spec::Resources;
 
 /// The version that this build writes, and the newest that it reads.
 pub(crate) const VERSION: u32 = 1;
@@ -43,6 +44,9 @@ pub struct Record<Groups> {
     pub hooks_begun: bool,
     /// The cgroups that were or will be made.
     pub cgroup: Groups,
+    /// The limits in force, devices left out: what config.json asked for, and every update since.
+    #[serde(default)]
+    pub limits: Resources,
     /// What was not done as asked, or done by a second way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -15,6 +15,7 @@ mod error;
 mod exec;
 mod misc;
 mod mount;
+mod pass;
 mod pidfd;
 mod read;
 mod signal;
@@ -30,7 +31,8 @@ pub use misc::{
     first_closed, join_keyring, leave, loopback_up, open_streams, raise_limit, set_groups, set_limit,
     unshare_cgroup, unshare_mounts, unshare_time,
 };
-pub use mount::{change_mount, propagate_mount};
+pub use mount::{change_mount, map_mount, propagate_mount};
+pub use pass::{receive_fd, send_fd};
 pub use pidfd::{Exit, Pidfd, Reaped, reap_any};
 pub use read::read_whole;
 pub use rustix::io::Errno;

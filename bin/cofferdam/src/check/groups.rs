@@ -44,16 +44,14 @@ fn found(survey: &Survey, cgroups: &HostCgroups, lines: &mut Lines) {
         let told = "no bpf(2): device rules, which every configuration has, are refused";
         lines.add(Missing, "device rules", told);
     }
-    if survey.unified.has_kill == Some(false) {
+    if survey.groups.has_kill == Some(false) {
         lines.add(
             Degraded,
             "cgroup.kill",
             "since Linux 5.14; a group is frozen, listed and killed one by one",
         );
     }
-    if survey.caller.uid != 0 {
-        delegation(survey, is_v1, lines);
-    }
+    delegation(survey, cgroups, lines);
     if survey.has_systemd {
         lines.add(
             Note,
@@ -95,17 +93,14 @@ fn controllers(cgroups: &HostCgroups, is_v1: bool, lines: &mut Lines) {
     }
 }
 
-fn delegation(survey: &Survey, is_v1: bool, lines: &mut Lines) {
-    let (grade, told) = match (survey.unified.is_delegated, is_v1) {
-        (true, false) => (Ok, "our own group is ours to divide"),
-        (_, true) => (Degraded, "version 1 delegates nothing: no limits, no pause"),
-        (false, false) if survey.has_systemd => (
-            Degraded,
-            "our own group is not ours: no limits; systemd-run --user --scope -p Delegate=yes gives one",
-        ),
-        (false, false) => {
-            (Degraded, "our own group is not ours: no limits; let root chown it, and its cgroup.procs")
-        }
+/// Whether there may be groups below our own. Where one that may not be made is left out, that is less; else it is the end.
+fn delegation(survey: &Survey, cgroups: &HostCgroups, lines: &mut Lines) {
+    let remedy = match (survey.groups.is_ours, cgroups.hierarchies.is_empty()) {
+        (true, _) => return lines.add(Ok, "delegation", "groups may be made below our own"),
+        (false, false) => "version 1 delegates nothing to others than root",
+        (false, true) if survey.has_systemd => "systemd-run --user --scope -p Delegate=yes gives one",
+        (false, true) => "let root chown it, and its cgroup.procs",
     };
-    lines.add(grade, "delegation", told);
+    let grade = if cgroups.rootless { Degraded } else { Missing };
+    lines.add(grade, "delegation", format!("none may be made below our own group, so no limits; {remedy}"));
 }

@@ -155,13 +155,10 @@ fn call(survey: &Survey, asked: &Asked, lines: &mut Lines) {
     let is_old = parsed(&survey.release).is_some_and(|version| version < asked.since);
     match answer(survey, asked.call) {
         Answer::There => lines.add(Ok, name, used),
-        // Session keyrings are joined wherever the kernel has them.
+        // One is joined wherever the kernel has them.
         Answer::Denied if asked.call == Call::Keyctl => {
-            lines.add(
-                Degraded,
-                name,
-                "denied by a sandbox around us; use --no-new-keyring, or allow keyctl in it",
-            );
+            let told = "denied by a sandbox around us; allow keyctl in it, or use --no-new-keyring each time";
+            lines.add(Missing, name, told);
         }
         Answer::Denied => lines.add(otherwise, name, format!("denied by a sandbox around us; {without}")),
         Answer::Lacking if is_old => {

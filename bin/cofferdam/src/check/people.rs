@@ -55,7 +55,10 @@ pub(super) fn caller(survey: &Survey) -> Vec<Line> {
     let caller = &survey.caller;
     match (caller.uid, caller.is_first) {
         (0, true) => lines.add(Ok, "user", "root"),
-        (0, false) => lines.add(Note, "user", "root of a user namespace: devices are bound, not made"),
+        (0, false) => {
+            let told = "root of a user namespace: it may set no device rules, which every configuration has";
+            lines.add(Missing, "user", told);
+        }
         (uid, _) => {
             let name = survey.people.name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
             lines.add(

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use plan::cgroup::{HostCgroups, HostHierarchy, HostUnified};
-use probe::survey::{Caller, Callers, Docker, Mapper, Namespace, People, Unified, Users};
+use probe::survey::{Caller, Callers, Docker, Groups, Mapper, Namespace, People, Users};
 use sys::{Answer, Call};
 
 use super::*;
@@ -61,7 +61,7 @@ fn whole() -> Survey {
             }),
             ..HostCgroups::default()
         }),
-        unified: Unified { has_kill: Some(true), is_delegated: true },
+        groups: Groups { has_kill: Some(true), is_ours: true },
         modules: Some(words("lockdown capability yama selinux bpf landlock")),
         file_systems: words("sysfs tmpfs proc cgroup2 devpts mqueue ext4 overlay squashfs"),
         has_systemd: true,
@@ -122,7 +122,7 @@ fn old() -> Survey {
             .into_iter()
             .map(|kind| Namespace { is_there: kind.name != "time", ..kind })
             .collect(),
-        unified: Unified { has_kill: Some(false), ..Unified::default() },
+        groups: Groups { has_kill: Some(false), ..Groups::default() },
         file_systems: words("sysfs tmpfs proc cgroup2 devpts mqueue ext4"),
         ..whole()
     }
@@ -135,7 +135,8 @@ fn user() -> Survey {
         has_pidfs: false,
         caller: Caller { uid: 1000, gid: 1000, is_first: true, bounding: ALL, last: 40, ..Caller::default() },
         users: Users { may_clone: Some(false), is_restricted: Some(true) },
-        unified: Unified { has_kill: Some(true), is_delegated: false },
+        cgroups: whole().cgroups.map(|cgroups| HostCgroups { rootless: true, ..cgroups }),
+        groups: Groups { has_kill: Some(true), is_ours: false },
         modules: Some(words("lockdown capability landlock yama apparmor")),
         people: People {
             name: Some("ann".into()),
@@ -158,11 +159,21 @@ fn inside() -> Survey {
         caller: Caller { effective: set, bounding: set, is_filtered: true, ..whole().caller },
         namespaces: namespaces(0),
         cgroups: Err("probe the host: open(\"/sys/fs/cgroup\"): permission denied (os error 13)".into()),
-        unified: Unified::default(),
+        groups: Groups::default(),
         memfd_noexec: Some(2),
         has_systemd: false,
         modules: None,
         callers: Callers { docker: Docker { is_there: true, configuration: Some("{".into()) }, podman: None },
+        ..whole()
+    }
+}
+
+/// Root of a user namespace on such a host.
+fn mapped() -> Survey {
+    Survey {
+        caller: Caller { is_first: false, ..whole().caller },
+        groups: Groups { is_ours: false, ..whole().groups },
+        has_systemd: false,
         ..whole()
     }
 }
@@ -183,6 +194,7 @@ fn each_host_is_told_as_it_is() {
         ("old", old(), false),
         ("user", user(), false),
         ("inside", inside(), false),
+        ("mapped", mapped(), false),
     ] {
         let report = Report::of(&survey);
         compared(&format!("{name}.txt"), &report.to_string());
@@ -197,7 +209,7 @@ fn a_program_reads_the_same() {
 
 #[test]
 fn what_is_not_well_tells_what_then() {
-    for survey in [hybrid(), old(), user(), inside()] {
+    for survey in [hybrid(), old(), user(), inside(), mapped()] {
         for line in Report::of(&survey).lines {
             assert!(!line.told.is_empty() && !line.told.ends_with('.'), "{line:?}");
             // Which is a fact, and which is a consequence or a remedy, is told apart by these.

@@ -21,9 +21,6 @@ use crate::root::{Origin, StateRoot};
 use place::Place;
 
 pub(super) fn run(global: &Global, attempt: &Try, log: &mut Log) -> Outcome {
-    if attempt.tty {
-        return Err(Complaint::new("try: --tty: not built yet, see docs/roadmap.md"));
-    }
     super::check_root("try")?;
     sys::seal()?;
     let root = StateRoot::find(global.root.as_deref())?;
@@ -85,17 +82,18 @@ impl Run<'_> {
         let bundle = Some(self.place.path().to_owned());
         let order = Order { id: self.id.to_owned(), bundle, ..Order::default() };
         let plan = plan_bundle(&order)?;
-        let created = self.containers.create_blocked(&plan, self.mask)?;
+        let mut created = self.containers.create_blocked(&plan, self.mask)?;
         created.warnings.iter().for_each(|warning| log.warning(warning));
         let mut asked = None;
-        let exit = self.containers.attend(&created, |signal| {
+        let init = created.pid;
+        let exit = self.containers.attend(&mut created, |signal| {
             if !ENDING.contains(&signal) {
                 return Ok(signal);
             }
             // A shell keeps Ctrl-C for later while it waits for a command, which has not heard of it: there is no
             // terminal whose processes all would. Who asks a second time is not to wait for ever.
             let is_second = asked.replace(signal).is_some();
-            Ok(if is_second || !is_handled(created.pid, signal)? { KILL } else { signal })
+            Ok(if is_second || !is_handled(init, signal)? { KILL } else { signal })
         });
         let removed = self.containers.delete(self.id, true);
         let code = exit?.code();

@@ -6,15 +6,22 @@ use super::{Complaint, Outcome, absolute, text};
 use crate::invocation::{Create, Run};
 use crate::log::Log;
 
-fn order(create: Create, gated: bool) -> Result<Order, Complaint> {
+fn order(create: Create, gated: bool, detached: bool) -> Result<Order, Complaint> {
     Ok(Order {
         bundle: create.bundle.as_deref().map(|path| text(path, "--bundle")).transpose()?,
         keep_keyring: create.no_new_keyring,
         no_pivot: create.no_pivot,
         preserve_fds: create.preserve_fds,
         pid_file: create.pid_file.as_deref().map(|path| absolute(path, "--pid-file")).transpose()?,
+        console_socket: create
+            .console_socket
+            .as_deref()
+            .map(|path| text(path, "--console-socket"))
+            .transpose()?,
+        pidfd_socket: create.pidfd_socket.as_deref().map(|path| text(path, "--pidfd-socket")).transpose()?,
         id: create.id,
         gated,
+        detached,
     })
 }
 
@@ -22,7 +29,7 @@ pub(super) fn create(containers: &Containers, create: Create, log: &mut Log) -> 
     super::check_root("create")?;
     sys::seal()?;
     let what = format!("create {}", create.id);
-    let order = order(create, true)?;
+    let order = order(create, true, true)?;
     let make = || {
         let plan = plan_bundle(&order)?;
         containers.create(&plan)
@@ -37,7 +44,7 @@ pub(super) fn run(containers: &Containers, run: Run, log: &mut Log) -> Outcome {
     super::check_root("run")?;
     sys::seal()?;
     let what = format!("run {}", run.create.id);
-    let order = order(run.create, false)?;
+    let order = order(run.create, false, run.detach)?;
     if !run.detach && !run.no_subreaper {
         containers.adopt_orphans()?;
     }
@@ -54,13 +61,13 @@ pub(super) fn supervise(
     keep: bool,
     log: &mut Log,
 ) -> Result<u8, container::Error> {
-    let created = containers.create(&plan_bundle(order)?)?;
+    let mut created = containers.create(&plan_bundle(order)?)?;
     created.warnings.iter().for_each(|warning| log.warning(warning));
     if detach {
         created.leave()?;
         return Ok(0);
     }
-    let exit = containers.supervise(&created)?;
+    let exit = containers.supervise(&mut created)?;
     if !keep && let Removed::Whole(warnings) = containers.delete(&order.id, true)? {
         for warning in warnings {
             log.warning(&warning);

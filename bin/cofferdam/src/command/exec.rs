@@ -20,6 +20,12 @@ fn run(containers: &Containers, exec: Exec, log: &mut Log) -> Outcome {
     let order = ExecOrder {
         document: exec.process.as_deref().map(|path| text(path, "--process")).transpose()?,
         pid_file: exec.pid_file.as_deref().map(|path| absolute(path, "--pid-file")).transpose()?,
+        console_socket: exec
+            .console_socket
+            .as_deref()
+            .map(|path| text(path, "--console-socket"))
+            .transpose()?,
+        pidfd_socket: exec.pidfd_socket.as_deref().map(|path| text(path, "--pidfd-socket")).transpose()?,
         id: exec.id,
         args: exec.command,
         cwd: exec.cwd,
@@ -31,6 +37,8 @@ fn run(containers: &Containers, exec: Exec, log: &mut Log) -> Outcome {
         no_new_privileges: exec.no_new_privileges,
         preserve_fds: exec.preserve_fds,
         ignore_paused: exec.ignore_paused,
+        terminal: exec.tty,
+        detached: detach,
     };
     let mut run = || {
         let executed = containers.exec(&order)?;

@@ -1,4 +1,6 @@
 //! The table: data, and nothing else.
+//!
+//! What the manual says of a command besides stands in `bin/cofferdam/pages`; tests/manual.rs makes the pages of both.
 
 use super::{Flag, Verb};
 
@@ -130,7 +132,7 @@ a signal ended it), and 255 where there was none.",
             PIDFD_SOCKET,
             Flag::text("cwd", "DIR", "the working directory, in the container"),
             Flag::text("env", "NAME=VALUE", "set a variable").short('e').repeated(),
-            Flag::switch("tty", "give the process a terminal").short('t').unbuilt(),
+            Flag::switch("tty", "give the process a terminal").short('t'),
             Flag::text("user", "UID[:GID]", "who runs the process").short('u'),
             Flag::number("additional-gids", "GID", "one more group").short('g').repeated(),
             Flag::path("process", "FILE", "a process.json to take all of it from").short('p'),
@@ -160,6 +162,10 @@ a signal ended it), and 255 where there was none.",
         ..Verb::new("events", "ID", 1, "print what a container uses, and when it lacks memory")
     },
     Verb {
+        long: "\
+What is not named stays as it is, and so does a 0. With --resources no other flag counts; its file is
+the linux.resources of a config.json, and devices in it are left out. If the kernel refuses one limit,
+none is changed.",
         flags: &[
             Flag::path("resources", "FILE", "take all limits from this JSON, \"-\" for standard input")
                 .short('r'),
@@ -179,10 +185,9 @@ a signal ended it), and 255 where there was none.",
             Flag::text("memory-reservation", "SIZE", "memory that is kept for it"),
             Flag::text("memory-swap", "SIZE", "the most memory and swap, -1 for no limit"),
             Flag::number("pids-limit", "N", "the most processes"),
-            Flag::text("l3-cache-schema", "SCHEMA", "share of the L3 cache"),
-            Flag::text("mem-bw-schema", "SCHEMA", "share of the memory bandwidth"),
+            Flag::text("l3-cache-schema", "SCHEMA", "share of the L3 cache").unbuilt(),
+            Flag::text("mem-bw-schema", "SCHEMA", "share of the memory bandwidth").unbuilt(),
         ],
-        unbuilt: true,
         ..Verb::new("update", "ID", 1, "change the limits of a container")
     },
     Verb {
@@ -261,9 +266,9 @@ what may be typed next: with WORDS, those after the program's name, that is what
 
 const BUNDLE: Flag = Flag::path("bundle", "DIR", "the bundle").short('b').default("the current directory");
 const CONSOLE_SOCKET: Flag =
-    Flag::path("console-socket", "PATH", "the socket that is sent the terminal's master end").unbuilt();
+    Flag::path("console-socket", "PATH", "the socket that is sent the terminal's master end");
 const PIDFD_SOCKET: Flag =
-    Flag::path("pidfd-socket", "PATH", "the socket that is sent a pidfd of the process").unbuilt();
+    Flag::path("pidfd-socket", "PATH", "the socket that is sent a pidfd of the process");
 const PID_FILE: Flag = Flag::path("pid-file", "PATH", "the file to write the process id to");
 const NO_PIVOT: Flag = Flag::switch("no-pivot", "move the root mount instead of pivot_root, for a ramdisk");
 const NO_NEW_KEYRING: Flag = Flag::switch("no-new-keyring", "keep the caller's session keyring");

@@ -38,6 +38,12 @@ pub struct Exec {
     pub preserve_fds: u32,
     /// Also in a paused container.
     pub ignore_paused: bool,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Who is sent the terminal's master end.
+    pub console_socket: Option<PathBuf>,
+    /// Who is sent a pidfd of the process.
+    pub pidfd_socket: Option<PathBuf>,
 }
 
 impl Exec {
@@ -62,6 +68,9 @@ impl Exec {
             pid_file: given.path("pid-file"),
             preserve_fds: preserved(given)?,
             ignore_paused: given.is_on("ignore-paused"),
+            tty: given.is_on("tty"),
+            console_socket: given.path("console-socket"),
+            pidfd_socket: given.path("pidfd-socket"),
         };
         if exec.process.is_none() && exec.command.is_empty() {
             return Err(Misuse::new("exec: process args cannot be empty"));

@@ -70,6 +70,7 @@ pub(crate) fn hold(bytes: &[u8]) {
         gated: false,
         preserve_fds: 2,
         pid_file: Some("/run/web.pid".into()),
+        pidfd_socket: Some("/run/web.sock".into()),
         ..request()
     };
     for (_, host) in hosts() {
@@ -114,8 +115,12 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
         assert!(place, "step {index} stands at the wrong place: {step:?}");
     }
     let covered = |step: &Step| matches!(step, Step::Mask(_) | Step::ReadOnly(_));
-    let making =
-        |step: &Step| matches!(step, Step::Mount(_) | Step::Node(_) | Step::Link { .. } | Step::Directory(_));
+    let making = |step: &Step| {
+        matches!(
+            step,
+            Step::Mount(_) | Step::Node(_) | Step::Link { .. } | Step::Console(_) | Step::Directory(_)
+        )
+    };
     if let (Some(first), Some(made)) = (at(covered), last(making)) {
         assert!(made < first, "what is covered stays covered: {steps:#?}");
     }
@@ -176,7 +181,16 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     assert!(awaited.is_none_or(|awaited| awaited < root), "the root may be reached by a handle alone");
     let groups = acts.iter().rposition(|act| matches!(act, Act::Group(_)));
     assert!(groups.is_none_or(|group| group < clone) && clone < complete, "{acts:?}");
-    assert!(acts.iter().skip(complete + 1).all(|act| matches!(act, Act::Tell(_))), "{acts:?}");
+    assert!(
+        acts.iter().skip(complete + 1).all(|act| matches!(act, Act::Introduce(_) | Act::Tell(_))),
+        "{acts:?}"
+    );
+    let line = acts.iter().position(|act| matches!(act, Act::Console(_)));
+    let terminal = at(|step| matches!(step, Step::Console(_)));
+    assert_eq!(line.is_some(), terminal.is_some(), "a terminal has somebody at its other end: {acts:?}");
+    assert!(line.is_none_or(|line| line < clone), "{acts:?}");
+    let session = at(|step| matches!(step, Step::Session));
+    assert!(terminal.is_none_or(|terminal| session.is_some_and(|session| session < terminal)), "{steps:#?}");
 }
 
 /// Every hook is run once, in the order and by whom the specification says; who has none meets nobody.
@@ -245,7 +259,7 @@ fn place(step: &Step) -> Place {
         | Step::Await
         | Step::Root(_) => Place::Host,
         Step::Mount(mount) => match &mount.source {
-            Source::New { .. } | Source::Bind { .. } => Place::Root,
+            Source::New { .. } | Source::Bind { .. } | Source::Mapped(_) => Place::Root,
         },
         Step::Node(_)
         | Step::Meet
@@ -255,6 +269,7 @@ fn place(step: &Step) -> Place {
         | Step::Seal(_)
         | Step::SealRoot
         | Step::ReadOnly(_)
+        | Step::Console(_)
         | Step::Mask(_) => Place::Root,
         Step::Propagate(_)
         | Step::Inside

@@ -114,6 +114,7 @@ fn process(attempt: &Try, id: &str) -> Process {
             ..Capabilities::default()
         }),
         cwd: "/".to_owned(),
+        terminal: attempt.tty,
         user,
         ..Process::default()
     }

@@ -1,0 +1,94 @@
+//! Whom the program's terminal goes to, and sockets of the host's that are sent a descriptor.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use path::open_host;
+use plan::Master;
+use rustix::fs::OFlags;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
+use sys::{Called, Doing, Failed, Pidfd, receive_fd, send_fd};
+
+use crate::terminal::{Caller, Terminal};
+
+/// What came of a plan's terminal before the program was born.
+#[derive(Debug)]
+pub(crate) struct Console {
+    /// The child's end of the line.
+    pub(crate) line: OwnedFd,
+    /// Ours, where the terminal comes to us.
+    pub(crate) front: Option<Front>,
+}
+
+/// We are the ones who get the master end.
+#[derive(Debug)]
+pub(crate) struct Front {
+    line: OwnedFd,
+    caller: Caller,
+}
+
+impl Console {
+    /// The line, with somebody at its other end.
+    pub(crate) fn reach(master: &Master) -> Result<Self, Failed> {
+        match master {
+            Master::Socket(path) => {
+                let line = dial(path).doing(|| format!("connect the console socket {path}"))?;
+                Ok(Self { line, front: None })
+            }
+            Master::Us => {
+                let caller = Caller::find().doing(|| "take the caller's terminal")?;
+                let (child, line) =
+                    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                        .called(|| "socketpair(AF_UNIX)")?;
+                Ok(Self { line: child, front: Some(Front { line, caller }) })
+            }
+        }
+    }
+}
+
+impl Front {
+    /// Takes over what the child sent; from here on our caller's terminal passes everything on.
+    pub(crate) fn take(self) -> Result<Terminal, Failed> {
+        let master = receive_fd(self.line.as_fd()).doing(|| "receive the master end")?;
+        Terminal::between(self.caller, master)
+    }
+}
+
+/// Who is sent a pidfd.
+#[derive(Debug)]
+pub(crate) struct Introduced {
+    socket: OwnedFd,
+    path: String,
+}
+
+impl Introduced {
+    /// Whoever listens at this socket.
+    pub(crate) fn to(path: &str) -> Result<Self, Failed> {
+        let socket = dial(path).doing(|| format!("connect the pidfd socket {path}"))?;
+        Ok(Self { socket, path: path.to_owned() })
+    }
+
+    /// Sends it; `word` says of what kind the process is.
+    pub(crate) fn send(&self, word: &str, process: &Pidfd) -> Result<(), Failed> {
+        let sent = send_fd(self.socket.as_fd(), word, process.as_fd());
+        sent.doing(|| format!("send a pidfd to {}", self.path))
+    }
+}
+
+/// The longest name that a socket's address has room for, without the byte that ends it.
+const NAME: usize = 107;
+
+/// Connects to a stream socket of the host's.
+fn dial(path: &str) -> Result<OwnedFd, Failed> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .called(|| "socket(AF_UNIX)")?;
+    let call = || format!("connect({path:?})");
+    let address = |name: &str| SocketAddrUnix::new(name).called(|| format!("sockaddr_un({name:?})"));
+    if path.len() <= NAME {
+        connect(&socket, &address(path)?).called(call)?;
+    } else {
+        // A handle's name is short enough, whatever it is a handle of.
+        let place = open_host(path, OFlags::PATH)?;
+        connect(&socket, &address(&format!("/proc/self/fd/{}", place.as_raw_fd()))?).called(call)?;
+    }
+    Ok(socket)
+}

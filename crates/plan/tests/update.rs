@@ -1,0 +1,255 @@
+//! Updates as they are compiled: what is written, what is in force afterwards, and what is refused.
+#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+
+use plan::cgroup::{Rule, Version};
+use plan::{Hierarchy, Refused, Update, compile_update};
+use spec::Resources;
+
+const V1: &[(Version, &[&str])] = &[
+    (Version::V1, &["name=systemd"]),
+    (Version::V1, &["pids"]),
+    (Version::V1, &["blkio"]),
+    (Version::V1, &["devices"]),
+    (Version::V1, &["memory"]),
+    (Version::V1, &["cpuset"]),
+    (Version::V1, &["cpu", "cpuacct"]),
+    (Version::V2, &[]),
+];
+
+const V2: &[(Version, &[&str])] =
+    &[(Version::V2, &["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma"])];
+
+fn limits(text: &str) -> Resources {
+    Resources::parse(text.as_bytes()).expect("resources")
+}
+
+fn update(on: &[(Version, &[&str])], asked: &str, in_force: &str) -> Result<Update, Refused> {
+    let owned: Vec<(Version, Vec<String>)> = on
+        .iter()
+        .map(|(version, names)| (*version, names.iter().map(ToString::to_string).collect()))
+        .collect();
+    let hierarchies: Vec<_> =
+        owned.iter().map(|(version, controllers)| Hierarchy { version: *version, controllers }).collect();
+    let update = compile_update(&limits(asked), &limits(in_force), &hierarchies)?;
+    assert_eq!(update.settings.len(), hierarchies.len(), "a list for each hierarchy");
+    Ok(update)
+}
+
+fn writes(on: &[(Version, &[&str])], asked: &str, in_force: &str) -> Vec<String> {
+    let update = update(on, asked, in_force).expect("an update");
+    update.settings.iter().flatten().map(|setting| format!("{}={}", setting.file, setting.value)).collect()
+}
+
+fn refusal(on: &[(Version, &[&str])], asked: &str, in_force: &str) -> String {
+    let Refused { path, reason } = update(on, asked, in_force).expect_err("a refusal");
+    format!("{path}: {reason}")
+}
+
+fn after(asked: &str, in_force: &str) -> Resources {
+    update(V1, asked, in_force).expect("an update").limits
+}
+
+#[test]
+fn nothing_asked_is_nothing_written() {
+    let rich = r#"{"memory":{"limit":5,"swap":9},"cpu":{"shares":9,"quota":2000},"pids":{"limit":7}}"#;
+    let nothing = r#"{"memory":{"limit":0,"swap":0},"cpu":{"shares":0,"quota":0,"period":0,"cpus":""},
+        "pids":{"limit":0},"blockIO":{"weight":0}}"#;
+    for on in [V1, V2] {
+        for asked in ["{}", nothing] {
+            assert_eq!(writes(on, asked, rich), [""; 0]);
+        }
+    }
+    let kept = after(nothing, rich);
+    assert_eq!((kept.memory, kept.pids), (limits(rich).memory, limits(rich).pids));
+}
+
+#[test]
+fn what_goes_together_is_written_together() {
+    // Asked, in force, on v1, on v2.
+    for (asked, in_force, v1, v2) in [
+        (
+            r#"{"cpu":{"quota":50000}}"#,
+            r#"{"cpu":{"period":200000,"quota":7000}}"#,
+            &["cpu.cfs_period_us=200000", "cpu.cfs_quota_us=50000"][..],
+            &["cpu.max=50000 200000"][..],
+        ),
+        (
+            r#"{"cpu":{"period":50000}}"#,
+            r#"{"cpu":{"period":200000,"quota":7000}}"#,
+            &["cpu.cfs_period_us=50000", "cpu.cfs_quota_us=7000"],
+            &["cpu.max=7000 50000"],
+        ),
+        (r#"{"cpu":{"quota":-1}}"#, "{}", &["cpu.cfs_quota_us=-1"], &["cpu.max=max 100000"]),
+        (
+            r#"{"memory":{"limit":100}}"#,
+            r#"{"memory":{"limit":300,"swap":300}}"#,
+            &["memory.limit_in_bytes=100", "memory.memsw.limit_in_bytes=300"],
+            &["memory.swap.max=200", "memory.max=100"],
+        ),
+        (
+            r#"{"memory":{"swap":500}}"#,
+            r#"{"memory":{"limit":300,"swap":300}}"#,
+            &["memory.limit_in_bytes=300", "memory.memsw.limit_in_bytes=500"],
+            &["memory.swap.max=200", "memory.max=300"],
+        ),
+        (
+            r#"{"memory":{"limit":-1}}"#,
+            r#"{"memory":{"limit":300,"swap":300}}"#,
+            &["memory.limit_in_bytes=-1", "memory.memsw.limit_in_bytes=-1"],
+            &["memory.swap.max=max", "memory.max=max"],
+        ),
+        (
+            r#"{"cpu":{"shares":1024}}"#,
+            r#"{"cpu":{"quota":7000}}"#,
+            &["cpu.shares=1024"],
+            &["cpu.weight=100"],
+        ),
+        // An idle group has no weight to change on v2; ending to be idle, it may have one again.
+        (
+            r#"{"cpu":{"shares":1024}}"#,
+            r#"{"cpu":{"idle":1}}"#,
+            &["cpu.shares=1024", "cpu.idle=1"],
+            &["cpu.idle=1"],
+        ),
+        (
+            r#"{"cpu":{"shares":1024,"idle":0}}"#,
+            r#"{"cpu":{"idle":1}}"#,
+            &["cpu.shares=1024", "cpu.idle=0"],
+            &["cpu.weight=100", "cpu.idle=0"],
+        ),
+        (r#"{"pids":{"limit":-1}}"#, r#"{"pids":{"limit":4}}"#, &["pids.max=max"], &["pids.max=max"]),
+        (
+            r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":9}]}}"#,
+            r#"{"blockIO":{"weight":5,"throttleReadBpsDevice":[{"major":8,"minor":16,"rate":7}]}}"#,
+            &["blkio.throttle.read_bps_device=8:0 9"],
+            &["io.max=8:0 rbps=9"],
+        ),
+        (
+            r#"{"memory":{"disableOOMKiller":false}}"#,
+            r#"{"memory":{"disableOOMKiller":true}}"#,
+            &["memory.oom_control=0"],
+            &[],
+        ),
+        (r#"{"memory":{"disableOOMKiller":false}}"#, "{}", &[], &[]),
+    ] {
+        assert_eq!(writes(V1, asked, in_force), v1, "{asked} on v1");
+        assert_eq!(writes(V2, asked, in_force), v2, "{asked} on v2");
+    }
+}
+
+#[test]
+fn what_is_in_force_afterwards_is_the_sum() {
+    for (asked, in_force, expected) in [
+        (r#"{"cpu":{"quota":5000}}"#, r#"{"cpu":{"period":9}}"#, r#"{"cpu":{"period":9,"quota":5000}}"#),
+        (r#"{"memory":{"limit":-1}}"#, r#"{"memory":{"swap":9}}"#, r#"{"memory":{"limit":-1,"swap":-1}}"#),
+        (r#"{"cpu":{"idle":1}}"#, r#"{"cpu":{"shares":9}}"#, r#"{"cpu":{"idle":1}}"#),
+        (
+            r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"weight":9},{"major":8,"minor":1,"weight":3}]}}"#,
+            r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"weight":7}]}}"#,
+            r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"weight":9},{"major":8,"minor":1,"weight":3}]}}"#,
+        ),
+        // The same device twice: the last one is written last, and holds.
+        (
+            r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":9},{"major":8,"minor":0,"rate":3}]}}"#,
+            "{}",
+            r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":3}]}}"#,
+        ),
+        (r#"{"devices":[{"allow":false,"access":"rwm"}]}"#, "{}", "{}"),
+    ] {
+        assert_eq!(after(asked, in_force), limits(expected), "{asked} over {in_force}");
+    }
+}
+
+#[test]
+fn devices_are_never_touched() {
+    let denied = r#"{"devices":[{"allow":false,"access":"rwm"}],"pids":{"limit":5}}"#;
+    // Not even looked at: an engine may send what it would not be allowed to ask for.
+    let wrong = r#"{"devices":[{"allow":false,"type":"x"}],"pids":{"limit":5}}"#;
+    for on in [V1, V2] {
+        assert_eq!(writes(on, denied, "{}"), ["pids.max=5"]);
+        assert_eq!(writes(on, wrong, "{}"), ["pids.max=5"]);
+    }
+}
+
+#[test]
+fn the_kernels_order_is_found_by_trying() {
+    let asked = r#"{"cpu":{"quota":5000,"period":9000,"burst":10,"shares":5}}"#;
+    for on in [V1, V2] {
+        let update = update(on, asked, "{}").expect("an update");
+        for setting in update.settings.iter().flatten() {
+            let waits = matches!(setting.rule, Rule::Again | Rule::MayLack);
+            assert!(waits, "{}: {:?}", setting.file, setting.rule);
+        }
+    }
+    let update = update(V1, r#"{"memory":{"limit":5,"swap":9}}"#, "{}").expect("an update");
+    assert_eq!(update.settings[4][0].rule, Rule::Again, "memory may wait for memory and swap");
+}
+
+#[test]
+fn less_memory_than_is_used_is_refused_where_v2_is_asked_to_look() {
+    for (asked, in_force) in [
+        (r#"{"memory":{"limit":5,"checkBeforeUpdate":true}}"#, "{}"),
+        (r#"{"memory":{"limit":5}}"#, r#"{"memory":{"checkBeforeUpdate":true}}"#),
+    ] {
+        let update = update(V2, asked, in_force).expect("an update");
+        let rule = Rule::AboveUse { file: "memory.current".into(), limit: 5 };
+        assert_eq!(update.settings[0][0].rule, rule, "{asked} over {in_force}");
+    }
+}
+
+#[test]
+fn refusals_name_the_field_of_the_resources() {
+    for (on, asked, in_force, told) in [
+        (V1, r#"{"memory":{"limit":-5}}"#, "{}", "memory.limit: -5 is neither -1 nor a number of bytes"),
+        (
+            V1,
+            r#"{"memory":{"limit":500}}"#,
+            r#"{"memory":{"limit":100,"swap":200}}"#,
+            "memory.swap: 200 is less than the memory limit 500, which it includes",
+        ),
+        (
+            V2,
+            r#"{"memory":{"limit":500}}"#,
+            r#"{"memory":{"limit":100,"swap":200}}"#,
+            "memory.swap: 200 is less than the memory limit 500, which it includes",
+        ),
+        (V2, r#"{"memory":{"swap":5}}"#, "{}", "memory.swap: needs a limit of memory, which it includes"),
+        (V1, r#"{"cpu":{"shares":1}}"#, "{}", "cpu.shares: the minimum allowed cpu-shares is 2"),
+        (V1, r#"{"cpu":{"idle":2}}"#, "{}", "cpu.idle: 2 is neither 0 nor 1"),
+        (
+            V1,
+            r#"{"unified":{"memory.high":"5"}}"#,
+            "{}",
+            "unified: the controllers of this host are on cgroup v1",
+        ),
+        (V2, r#"{"unified":{"a/b":"5"}}"#, "{}", r#"unified["a/b"]: is no name of a control group file"#),
+        (
+            V2,
+            r#"{"unified":{"misc.max":"x 5"}}"#,
+            "{}",
+            r#"unified["misc.max"]: this host has no misc controller"#,
+        ),
+        (
+            V2,
+            r#"{"cpu":{"realtimePeriod":5}}"#,
+            "{}",
+            "cpu.realtimePeriod: cgroup v2 has no real-time budgets",
+        ),
+        (
+            V1,
+            r#"{"hugepageLimits":[{"pageSize":"2MB","limit":5}]}"#,
+            "{}",
+            "hugepageLimits[0]: this host has no hugetlb controller",
+        ),
+        (V1, r#"{"network":{"classID":5}}"#, "{}", "network.classID: this host has no net_cls controller"),
+    ] {
+        assert_eq!(refusal(on, asked, in_force), told);
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_a_warning() {
+    let update = update(V1, r#"{"memory":{"kernel":5}}"#, "{}").expect("an update");
+    assert_eq!(update.warnings, ["memory.kernel: ignored: the kernel has no such limit any more"]);
+    assert_eq!(update.settings.iter().flatten().count(), 0);
+}
