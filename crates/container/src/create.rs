@@ -173,6 +173,7 @@ impl Making<'_> {
             annotations: plan.annotations.clone(),
             init: None,
             own_pids: plan.own_pids,
+            manner: plan.manner.clone(),
             hooks: plan.later.clone(),
             hooks_begun: false,
             keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring { .. })),
@@ -213,15 +214,12 @@ impl Making<'_> {
             arguments: Strings::new(&program.args).map_err(nul)?,
             environment: Strings::new(&program.env).map_err(nul)?,
         };
-        let forerunner = self.plan.forerunner_walk();
-        if forerunner.is_some() {
-            hide()?;
-        }
         let place = Birthplace {
             namespaces: kinds.iter().fold(0, |all, kind| all | init::bit(*kind)),
-            forerunner,
+            forerunner: self.plan.forerunner_walk(),
             groups,
             unified: groups.unified_dir()?,
+            init: None,
         };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
         if self.plan.has_hooks() {

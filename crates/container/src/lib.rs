@@ -19,6 +19,7 @@ mod hooks;
 mod join;
 mod life;
 mod map;
+mod start;
 mod supervise;
 mod terminal;
 mod undo;

@@ -1,14 +1,12 @@
 //! What a container is doing, and the commands that change it.
 
 use cgroup::Cgroup;
-use init::Manner;
 use spec::Status;
-use state::{Entry, Init, Knock, Phase};
+use state::{Entry, Init, Phase};
 use sys::{Doing, Errno, Failed, Pidfd};
 
-use crate::hooks::{self, state_of};
 use crate::undo::SIGKILL;
-use crate::{Containers, Error, Kind, Written, delete};
+use crate::{Containers, Error, Written};
 
 /// A container as its record and the kernel tell it.
 #[derive(Debug)]
@@ -68,31 +66,19 @@ fn living(init: &Init) -> Result<Option<Pidfd>, Failed> {
 
 /// When a process was born, in clock ticks since boot; none if there is no such process.
 pub(crate) fn start_time(pid: i32) -> Result<Option<u64>, Failed> {
-    // The name, second, is in parentheses and may hold anything; after the last one, this is field 20 of the rest.
+    stat_field(pid, 22)
+}
+
+/// A field of /proc/PID/stat, as proc_pid_stat(5) numbers them from the third on; none if there is no such process.
+pub(crate) fn stat_field(pid: i32, number: usize) -> Result<Option<u64>, Failed> {
+    // The name, second, is in parentheses and may hold anything; the third comes after the last one.
     match probe::read_text(&format!("/proc/{pid}/stat")) {
-        Ok(stat) => {
-            Ok(stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)?.parse().ok()))
-        }
+        Ok(stat) => Ok(stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok())),
         Err(failed) if matches!(failed.errno(), Some(Errno::NOENT | Errno::SRCH)) => Ok(None),
         Err(failed) => Err(failed),
     }
-}
-
-/// Runs the hooks of a program that runs now. One that fails is its end, as with runc.
-fn poststart(known: &Known) -> Result<(), Error> {
-    // The status was `created` when we looked.
-    let state = state_of(&known.record, Status::Running, known.pid());
-    hooks::run(&known.record.hooks.poststart, &state, Manner::default()).map_err(|error| {
-        let kill = || {
-            let groups = known.groups()?;
-            delete::kill(&groups, known)?;
-            if known.record.own_pids { Ok(()) } else { Ok::<_, Error>(groups.kill_all()?) }
-        };
-        match kill() {
-            Ok(()) => error,
-            Err(second) => error.and_then(&second),
-        }
-    })
 }
 
 impl Containers {
@@ -115,39 +101,6 @@ impl Containers {
                 (id, owner, found)
             })
             .collect())
-    }
-
-    /// Lets a created container's program run; returns once it does, or with the reason why it does not.
-    pub fn start(&self, id: &str) -> Result<(), Error> {
-        let entry = self.lock(id)?;
-        let known = Known::of(&entry)?.ok_or_else(Error::not_found)?;
-        match known.status {
-            Status::Created => {}
-            Status::Stopped => return Err(Error::state("cannot start a container that has stopped")),
-            Status::Running => return Err(Error::state("cannot start an already running container")),
-            other => {
-                return Err(Error::state(format!("cannot start a container in the {other} state")));
-            }
-        }
-        let knock = match Knock::at(&entry) {
-            Ok(knock) => knock,
-            // Nobody waits at the gate that is still there: an earlier start was killed after it had said go.
-            Err(failed) if failed.errno() == Some(Errno::CONNREFUSED) => {
-                entry.remove_gate()?;
-                return Err(Error::state("cannot start an already running container"));
-            }
-            Err(failed) => return Err(failed.into()),
-        };
-        entry.remove_gate()?;
-        if let Some(why) = knock.go()? {
-            return Err(Error::new(Kind::Program, why));
-        }
-        if !known.record.hooks.poststart.is_empty() {
-            // A hook may well ask us for something that waits for the lock.
-            entry.release()?;
-            poststart(&known)?;
-        }
-        Ok(())
     }
 
     /// Sends a signal to init; SIGKILL to all processes where they have no pid namespace of their own to die with.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{MEMORY_FLAGS, MEMORY_MODES};
 use crate::pretty::pretty;
 use crate::{CAPABILITIES, MountOption, VERSION, options};
 
@@ -185,7 +186,10 @@ impl Features {
                 apparmor: Some(Enabled { enabled: false }),
                 selinux: Some(Enabled { enabled: false }),
                 intel_rdt: Some(RdtFeatures::default()),
-                memory_policy: None,
+                memory_policy: Some(MemoryFeatures {
+                    modes: Some(words(MEMORY_MODES)),
+                    flags: Some(words(MEMORY_FLAGS)),
+                }),
                 mount_extensions: Some(MountExtensions { idmap: Some(Enabled { enabled: true }) }),
                 net_devices: Some(Enabled { enabled: false }),
             }),
@@ -208,8 +212,10 @@ fn honoured(meaning: MountOption) -> bool {
         | MountOption::Propagation { .. }
         | MountOption::Bind { .. }
         | MountOption::Idmap { .. }
-        | MountOption::Remount => true,
-        MountOption::Recursive { .. } | MountOption::CopyUp => false,
+        | MountOption::Remount
+        | MountOption::Recursive { .. }
+        | MountOption::CopyUp
+        | MountOption::Link(_) => true,
     }
 }
 
@@ -238,10 +244,9 @@ mod tests {
         let own = Features::own();
         let announced = own.mount_options.expect("they are known");
         assert!(announced.is_sorted());
-        for name in ["rro", "tmpcopyup"] {
-            assert!(!announced.iter().any(|known| known == name), "{name}");
-        }
-        for name in ["ro", "rbind", "rslave", "nosymfollow", "idmap", "ridmap"] {
+        for name in
+            ["ro", "rbind", "rslave", "nosymfollow", "rro", "tmpcopyup", "copy-symlink", "idmap", "ridmap"]
+        {
             assert!(announced.iter().any(|known| known == name), "{name}");
         }
     }

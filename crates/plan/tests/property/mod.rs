@@ -126,6 +126,7 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     }
     let made = steps.iter().filter_map(|step| match step {
         Step::Mount(mount) => Some(mount.target.as_str()),
+        Step::Remount(remount) => Some(remount.target.as_str()),
         _ => None,
     });
     let mut made = made.inspect(|target| {
@@ -143,7 +144,9 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     }
 
     let user = at(|step| matches!(step, Step::Become { .. })).expect("the program has a user");
-    let before_user = |step: &Step| matches!(step, Step::Bound(_) | Step::Limit { .. } | Step::Hostname(_));
+    let before_user = |step: &Step| {
+        matches!(step, Step::Bound(_) | Step::Limit { .. } | Step::Hostname(_) | Step::Scheduler(_))
+    };
     assert!(last(before_user).is_none_or(|before| before < user), "privilege is used before it is given up");
     let kept = at(|step| matches!(step, Step::Capabilities(_)));
     assert!(kept.is_some_and(|keep| user < keep), "capabilities are always decided, by the user");
@@ -169,13 +172,9 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     let entered = acts.iter().filter(|act| matches!(act, Act::Enter)).count();
     let opened = acts.iter().filter(|act| matches!(act, Act::Open { .. })).count();
     assert_eq!(joined + entered, opened, "what is opened is joined, once: {plan:#?}");
-    let user = Step::Join(NamespaceKind::User);
-    assert!(
-        plan.forerunner
-            .iter()
-            .position(|step| *step == user)
-            .is_none_or(|at| at + 1 == plan.forerunner.len())
-    );
+    let user = plan.forerunner.iter().position(|step| *step == Step::Join(NamespaceKind::User));
+    let last = plan.forerunner.iter().rposition(|step| matches!(step, Step::Join(_)));
+    assert!(user.is_none() || user == last, "it takes the rights over the others: {plan:#?}");
     let awaited = at(|step| matches!(step, Step::Await));
     assert_eq!(hand.is_some(), awaited.is_some(), "who waits is served, and nobody else");
     assert!(awaited.is_none_or(|awaited| awaited < root), "the root may be reached by a handle alone");
@@ -261,7 +260,8 @@ fn place(step: &Step) -> Place {
         Step::Mount(mount) => match &mount.source {
             Source::New { .. } | Source::Bind { .. } | Source::Mapped(_) => Place::Root,
         },
-        Step::Node(_)
+        Step::Remount(_)
+        | Step::Node(_)
         | Step::Meet
         | Step::CreateHook(_)
         | Step::Link { .. }
@@ -280,6 +280,13 @@ fn place(step: &Step) -> Place {
         | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus
+        | Step::Conceal
+        | Step::Cpus(_)
+        | Step::Domainname(_)
+        | Step::Scheduler(_)
+        | Step::IoPriority { .. }
+        | Step::Personality(_)
+        | Step::MemoryPolicy { .. }
         | Step::Session
         | Step::Rule
         | Step::Keyring { .. }
