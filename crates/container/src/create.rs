@@ -231,16 +231,12 @@ impl Making<'_> {
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
         if self.plan.has_hooks() {
             self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);
-            // Hooks of ours are born where we were.
-            if self.plan.acts.contains(&Act::Enter) {
-                Opened::open(NamespaceKind::Pid, "/proc/self/ns/pid", "linux.namespaces")?.join()?;
-            }
         }
         let acts = &self.plan.acts;
         let bears_more = self.plan.has_hooks() || acts.contains(&Act::Keep);
-        if bears_more && acts.iter().any(|act| matches!(act, Act::Enter(_))) {
+        if bears_more && acts.contains(&Act::Enter) {
             // Who is born from here on is ours, and not the container's.
-            init::enter_pids("/proc/self/ns/pid")?;
+            Opened::open(NamespaceKind::Pid, "/proc/self/ns/pid", "linux.namespaces")?.join()?;
         }
         Ok(())
     }

@@ -122,7 +122,7 @@ pub fn attach(host: &Namespace, inside: &Namespace, name: &str, wanted: &str) ->
     }
     if let Err(failed) = host.send(link.index, inside, wanted) {
         let failed = failed.while_doing(&format!("move it in as {wanted}"));
-        return Err(match stay(host, inside, name, link, addresses) {
+        return Err(match stay(host, inside, name, &link, addresses) {
             Ok(()) => failed,
             Err(second) => failed.while_doing(&format!("({second})")),
         });
@@ -144,7 +144,7 @@ fn stay(
     host: &Namespace,
     inside: &Namespace,
     name: &str,
-    link: Link,
+    link: &Link,
     addresses: Vec<Address>,
 ) -> Result<(), Failed> {
     match host.link(name) {
