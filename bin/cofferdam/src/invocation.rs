@@ -1,6 +1,7 @@
 //! The command line as values: what was asked, with nothing left to parse.
 
 mod attempt;
+mod events;
 mod exec;
 mod update;
 
@@ -8,6 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use attempt::{Try, User, Volume};
+pub use events::Events;
 pub use exec::Exec;
 pub use update::{Limits, Update};
 
@@ -86,6 +88,8 @@ pub enum Command {
         /// Which.
         id: String,
     },
+    /// Print what a container uses, and what happens to it.
+    Events(Events),
     /// Run another process in a container.
     Exec(Exec),
     /// Print what this runtime can do.
@@ -288,6 +292,7 @@ impl Command {
                 ..Create::of(given, word()?)?
             }),
             "delete" => Self::Delete { force: given.is_on("force"), id: word()? },
+            "events" => Self::Events(Events::of(given, word()?)?),
             "exec" => Self::Exec(Exec::of(given, word()?, words)?),
             "features" => Self::Features,
             "help" => match words.next() {

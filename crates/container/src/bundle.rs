@@ -19,7 +19,9 @@ pub struct Order {
     pub keep_keyring: bool,
     /// Move the root instead of pivoting into it.
     pub no_pivot: bool,
-    /// Descriptors from 3 on that the program keeps.
+    /// Sockets from descriptor 3 on that somebody listens at for the program.
+    pub listen_fds: u32,
+    /// Descriptors after those that the program keeps.
     pub preserve_fds: u32,
     /// Where init's number is written, absolute.
     pub pid_file: Option<String>,
@@ -51,6 +53,7 @@ pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
         bundle,
         keep_keyring: order.keep_keyring,
         no_pivot: order.no_pivot,
+        listen_fds: order.listen_fds,
         preserve_fds: order.preserve_fds,
         keep_status: order.keep_status,
         gated: order.gated,

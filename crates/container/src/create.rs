@@ -171,6 +171,7 @@ impl Making<'_> {
             init: None,
             own_pids: plan.own_pids,
             keeper: None,
+            filter: plan.filter().cloned(),
             manner: plan.manner.clone(),
             hooks: plan.later.clone(),
             hooks_begun: false,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, RlimitKind};
 
+use crate::Filter;
 use crate::hook::Hook;
 use crate::map::Maps;
 use crate::mount::{Mount, Propagation, Remount};
@@ -171,6 +172,8 @@ pub enum Step {
     Umask(u32),
     /// Gives up gaining privileges by execve(2), for ever.
     NoNewPrivileges,
+    /// Has its system calls filtered from here on, for ever.
+    Filter(Filter),
     /// Is scheduled in this way.
     Scheduler(Scheduling),
     /// Has its disk operations served in this order.

@@ -187,6 +187,7 @@ impl fmt::Display for Step {
             }
             Self::Umask(mask) => write!(to, "umask   {mask:04o}"),
             Self::NoNewPrivileges => write!(to, "lock    no new privileges"),
+            Self::Filter(filter) => filter.fmt(to),
             Self::Scheduler(how) => write!(to, "run     {how}"),
             Self::IoPriority { class, level } => {
                 let class = class.checked_sub(1).and_then(|at| IO_CLASSES.get(usize::from(at)));

@@ -3,6 +3,7 @@
 use container::{Containers, Order, Removed, plan_bundle};
 
 use super::{Complaint, Outcome, absolute, text};
+use crate::activation;
 use crate::invocation::{Create, Run};
 use crate::log::Log;
 
@@ -12,6 +13,7 @@ fn order(create: Create, gated: bool, detached: bool) -> Result<Order, Complaint
         keep_keyring: create.no_new_keyring,
         no_pivot: create.no_pivot,
         preserve_fds: create.preserve_fds,
+        listen_fds: activation::listen_fds(),
         pid_file: create.pid_file.as_deref().map(|path| absolute(path, "--pid-file")).transpose()?,
         console_socket: create
             .console_socket

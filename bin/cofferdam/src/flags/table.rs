@@ -168,11 +168,13 @@ a signal ended it), and 255 where there was none.",
         ..Verb::new("exec", "ID COMMAND [ARGUMENTS]", 1, "run another process in a container")
     },
     Verb {
+        long: "\
+Prints a JSON object on each line: figures after each interval, which is written as 5s, 500ms or 1h30m,
+and a line at once when the container lacks memory. Ends when its last process has ended.",
         flags: &[
             Flag::text("interval", "DURATION", "how often").default("5s"),
             Flag::switch("stats", "print the figures once"),
         ],
-        unbuilt: true,
         ..Verb::new("events", "ID", 1, "print what a container uses, and when it lacks memory")
     },
     Verb {
