@@ -221,9 +221,9 @@ fn root_a_killed_keeper_keeps_nothing() {
     // Who waited before the end was told by the kernel, or says that it was not.
     let early = waiting.wait();
     if early.code == 0 {
-        prints(&early, 137)
+        prints(&early, 137);
     } else {
-        is_not_told(&early)
+        is_not_told(&early);
     }
     is_not_told(&wait(&container));
     container.delete().success();
