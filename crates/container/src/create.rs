@@ -17,6 +17,7 @@ use sys::{
 
 use crate::birth::{Birthplace, Born};
 use crate::console::{Console, Front, Introduced};
+use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked, state_of};
 use crate::keeper::Keeper;
 use crate::life::start_time;
@@ -109,10 +110,12 @@ impl Making<'_> {
                     let Console { line, front } = Console::reach(master)?;
                     (self.line, self.front) = (Some(line), front);
                 }
+                Act::StayOn(cpus) => confine::stay_on(cpus)?,
                 Act::Enter(path) => init::enter_pids(path)?,
                 Act::Clone(kinds) => self.clone(kinds, record.as_ref())?,
                 Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
                 Act::Score(score) => map::score(&self.born()?.pid.to_string(), *score)?,
+                Act::Devices { devices, namespace } => self.attach(devices, namespace.as_deref())?,
                 Act::Map(maps) => self.map(maps)?,
                 Act::Meet => self.meet(record.as_mut())?,
                 Act::Hook(hook) => self.hook(hook, record.as_ref())?,
@@ -248,6 +251,20 @@ impl Making<'_> {
             map::open_inside(born.pid, &self.plan.handles)
         };
         born.provide(provide, || self.died())
+    }
+
+    /// Moves network devices in. Init waits meanwhile, so that nobody sees half of them.
+    fn attach(&mut self, wanted: &[(String, String)], namespace: Option<&str>) -> Result<(), Error> {
+        let devices = Devices::reach(self.born()?.pid, namespace).doing(|| "linux.netDevices")?;
+        let devices = self.undo.devices.insert(devices);
+        for (host, inside) in wanted {
+            devices.attach(host, inside).doing(|| format!("linux.netDevices{}", spec::step(host)))?;
+        }
+        match self.born()?.release() {
+            // It has failed meanwhile, and says why when it is listened to.
+            Err(failed) if failed.errno() == Some(Errno::PIPE) => Ok(()),
+            released => Ok(released?),
+        }
     }
 
     fn complete(&mut self, record: Option<&mut Written>) -> Result<(), Error> {

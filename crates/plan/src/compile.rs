@@ -11,7 +11,7 @@ use crate::map::{self, Maps};
 use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
 use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
-use crate::{Filter, Host, Manner, Refused, Request, clean, console, device, seccomp};
+use crate::{Filter, Host, Manner, Refused, Request, clean, console, device, label, seccomp};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -116,6 +116,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     plan.build_root(spec, host, request, &namespaces, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
     let bounding = if namespaces.users { host.bounding | EVERY } else { host.bounding };
+    plan.manner.check_labels(host)?;
     let Confined { steps, warnings } =
         Confined::compile(process, bounding, &plan.program, &plan.manner, Some(umask))?;
     plan.steps.extend(steps);
@@ -134,7 +135,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         plan.handles = handles(&plan);
     }
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
-    plan.acts = acts(&plan, &namespaces, process, maps, &moments, master, request);
+    plan.acts = acts(&plan, &namespaces, (process, linux), maps, &moments, master, request);
     Ok(plan)
 }
 
@@ -194,7 +195,7 @@ impl<'a> Namespaces<'a> {
 fn acts(
     plan: &Plan,
     namespaces: &Namespaces<'_>,
-    process: &Process,
+    (process, linux): (&Process, &Linux),
     maps: Option<Maps>,
     moments: &Moments,
     master: Option<Master>,
@@ -214,6 +215,14 @@ fn acts(
     acts.push(Act::Clone(plan.namespaces.clone()));
     if namespaces.users {
         acts.extend(process.oom_score_adj.map(Act::Score));
+    }
+    let linux = linux.net_devices.iter();
+    let devices: Vec<_> = linux
+        .map(|(host, device)| (host.clone(), device.name.clone().unwrap_or_else(|| host.clone())))
+        .collect();
+    if !devices.is_empty() {
+        let namespace = namespaces.joined(NamespaceKind::Network).map(str::to_owned);
+        acts.push(Act::Devices { devices, namespace });
     }
     acts.extend(maps.map(Act::Map));
     if moments.meets() {
@@ -334,8 +343,11 @@ impl Plan {
             steps.extend(process.oom_score_adj.map(Step::OomScore));
         }
         steps.push(Step::Session);
+        if self.manner.has_labels() {
+            steps.push(Step::Procfs);
+        }
         if !namespaces.users {
-            steps.extend(keyring(request, false));
+            steps.extend(self.manner.keyring(keyring(request, false)));
         }
         let joined = namespaces.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid);
         steps.extend(joined.map(|&(kind, path)| Step::Join { kind, path: path.to_owned() }));
@@ -350,6 +362,10 @@ impl Plan {
         }
         if namespaces.fresh(NamespaceKind::Network) {
             steps.push(Step::Loopback);
+        }
+        if !linux.net_devices.is_empty() {
+            // Before the parameters: they may be those of a device.
+            steps.push(Step::AwaitDevices);
         }
         for (key, value) in &linux.sysctl {
             let path = spec::sysctl_path(key).ok_or_else(|| {
@@ -379,10 +395,17 @@ impl Plan {
         if namespaces.users {
             // What needs the owner of the host's files has been done: from here on they are somebody else's.
             steps.extend([Step::Await, Step::Rule]);
-            steps.extend(keyring(request, true));
+            steps.extend(self.manner.keyring(keyring(request, true)));
         }
         steps.push(Step::Root(self.rootfs.clone()));
-        steps.extend(mounts.steps);
+        let label = label::of_mounts(spec, host)?;
+        steps.extend(mounts.steps.into_iter().map(|step| match (step, label) {
+            (Step::Mount(mut mount), Some(label)) => {
+                label::label(&mut mount, label);
+                Step::Mount(mount)
+            }
+            (step, _) => step,
+        }));
         if !mounts.dev_is_bound {
             steps.extend(device::compile(spec, host.has_kcore, namespaces.users)?);
         }
@@ -398,6 +421,9 @@ impl Plan {
             steps.push(Step::SealRoot);
         }
         steps.extend(unique(&linux.readonly_paths).map(Step::ReadOnly));
+        if let (Some(label), false) = (label, linux.masked_paths.is_empty()) {
+            steps.push(Step::LabelMasks(label.to_owned()));
+        }
         steps.extend(unique(&linux.masked_paths).map(Step::Mask));
         steps.push(if request.no_pivot { Step::MoveRoot } else { Step::Pivot });
         steps.extend(afterwards.map(Step::Propagate));
@@ -435,10 +461,12 @@ impl Confined {
             hard: limit.hard,
         }));
         steps.extend(umask.map(Step::Umask));
+        steps.extend(manner.profile());
         if process.no_new_privileges {
             steps.push(Step::NoNewPrivileges);
         }
         steps.extend(manner.steps()?);
+        steps.extend(manner.program_label());
         let user = &process.user;
         let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
         // Without the object there are none, as with runc: not those that our caller happens to have.

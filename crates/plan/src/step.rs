@@ -5,6 +5,7 @@ use spec::{NamespaceKind, RlimitKind};
 
 use crate::Filter;
 use crate::hook::Hook;
+use crate::label::Label;
 use crate::map::Maps;
 use crate::mount::{Mount, Propagation, Remount};
 
@@ -19,6 +20,8 @@ pub enum Act {
     Group(usize),
     /// Binds the start gate in the state directory.
     Listen,
+    /// Confines itself to these CPUs, with the child that is to be born.
+    StayOn(Numbers),
     /// Enters a pid namespace: children are born in it.
     Enter(String),
     /// Makes the line that the master end of the program's terminal goes over.
@@ -37,6 +40,13 @@ pub enum Act {
     /// Waits until the child asks, writes the maps of its user namespace, and hands it the descriptors of the plan's
     /// table, opened in its mount namespace with our rights.
     Map(Maps),
+    /// Moves network devices of the host's into init's network namespace, and lets it go on. Undone, they are as they were.
+    Devices {
+        /// Each by its name on the host, and its name inside, which may hold `%d`.
+        devices: Vec<(String, String)>,
+        /// The namespace, where it is one that is there already.
+        namespace: Option<String>,
+    },
     /// Waits until init has its mounts, and writes down that it lives and that hooks begin.
     Meet,
     /// Runs a hook, in the parent's own namespaces and cgroup.
@@ -84,6 +94,10 @@ pub enum Step {
     OomScore(i32),
     /// Leads a session of its own.
     Session,
+    /// Takes the host's /proc while it is there, for labels to be written through it.
+    Procfs,
+    /// Writes a label of a security module.
+    Label(Label),
     /// Asks its parent for the maps of its user namespace, and for the descriptors of the plan's table, and waits.
     Await,
     /// Becomes the root of its user namespace, in no other group.
@@ -105,6 +119,8 @@ pub enum Step {
     Clocks(Vec<String>),
     /// Brings the loopback interface up.
     Loopback,
+    /// Waits until its parent has moved network devices in.
+    AwaitDevices,
     /// Writes a kernel parameter of its namespaces.
     Sysctl {
         /// Below /proc/sys, with slashes.
@@ -157,6 +173,8 @@ pub enum Step {
     Domainname(String),
     /// Makes a path read-only, if it exists.
     ReadOnly(String),
+    /// The directories that masks are of bear this SELinux label.
+    LabelMasks(String),
     /// Makes a path read as empty, if it exists.
     Mask(String),
     /// Sets a resource limit.

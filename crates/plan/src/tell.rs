@@ -7,6 +7,7 @@ use spec::{CAPABILITIES, Flag, IdMapping, MOUNT_ATTR__ATIME, MountOption, option
 
 use crate::compile::Plan;
 use crate::hook::Hook;
+use crate::label::Label;
 use crate::manner::{IO_CLASSES, MEMORY_MODES, POLICIES};
 use crate::map::Maps;
 use crate::mount::{Mount, Propagation, PropagationKind, Remount, Source};
@@ -71,6 +72,11 @@ impl Plan {
                 None => format!("group   {index}"),
             },
             Act::Listen => "listen  at the start gate".to_owned(),
+            Act::Devices { devices, .. } => {
+                let told = devices.iter().map(|(host, inside)| format!("{host} as {inside}"));
+                format!("move    network devices in: {}", told.collect::<Vec<_>>().join(", "))
+            }
+            Act::StayOn(cpus) => format!("stay    on CPUs {cpus}"),
             Act::Enter(path) => format!("enter   pid namespace {path}"),
             Act::Clone(kinds) => {
                 let kinds: Vec<String> =
@@ -119,6 +125,7 @@ impl Act {
             Self::Claim => "remove the state directory",
             Self::Group(_) => "kill what is in it, remove it",
             Self::Clone(_) => "kill and reap init",
+            Self::Devices { .. } => "move them back",
             Self::Tell(_) => "remove the file",
             Self::Keep => "kill and reap it",
             Self::Meet => "run the hooks of poststop",
@@ -133,6 +140,7 @@ impl Act {
             | Self::Part
             | Self::Console(_)
             | Self::Introduce(_)
+            | Self::StayOn(_)
             | Self::Complete => "",
         }
     }
@@ -150,6 +158,9 @@ impl fmt::Display for Step {
             Self::Conceal => write!(to, "hide    from its neighbours"),
             Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
             Self::Session => write!(to, "lead    a session"),
+            Self::Procfs => write!(to, "keep    the host's /proc, for labels"),
+            Self::Label(label) => label.fmt(to),
+            Self::LabelMasks(label) => write!(to, "label   masks {label}"),
             Self::Await => write!(to, "await   the maps of its user namespace, and paths of the host"),
             Self::Rule => write!(to, "become  root of the user namespace"),
             Self::Keyring { name, others } => {
@@ -163,6 +174,7 @@ impl fmt::Display for Step {
                 write!(to, "enter   a time namespace")?;
                 offsets.iter().try_for_each(|offset| write!(to, ", {offset}"))
             }
+            Self::AwaitDevices => write!(to, "await   network devices"),
             Self::Loopback => write!(to, "up      lo"),
             Self::Sysctl { path, value } => write!(to, "write   /proc/sys/{path} {value:?}"),
             Self::Detach(how) => write!(to, "make    the host's mounts {how}"),
@@ -194,15 +206,7 @@ impl fmt::Display for Step {
                 write!(to, "serve   its disks by {} {level}", class.unwrap_or(&"class 0"))
             }
             Self::Personality(domain) => write!(to, "be      of personality {domain:#x}"),
-            Self::MemoryPolicy { mode, nodes } => {
-                let known = usize::try_from(mode & 0x1fff).ok().and_then(|at| MEMORY_MODES.get(at));
-                write!(to, "place   its memory by {}", known.unwrap_or(&"an unknown mode"))?;
-                match mode & !0x1fff {
-                    0 => {}
-                    flags => write!(to, " flags {flags:#x}")?,
-                }
-                if nodes.0.is_empty() { Ok(()) } else { write!(to, " on nodes {nodes}") }
-            }
+            Self::MemoryPolicy { mode, nodes } => place(to, *mode, nodes),
             Self::Bound(dropped) => write!(to, "drop    from the bounding set: {}", Bits(*dropped)),
             Self::Become { uid, gid, groups } => {
                 write!(to, "become  {uid}:{gid}")?;
@@ -218,6 +222,27 @@ impl fmt::Display for Step {
             Self::Execute => write!(to, "exec    the program"),
         }
     }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Profile(name) => write!(to, "label   the program with the AppArmor profile {name}"),
+            Self::Program(label) => write!(to, "label   the program {label}"),
+            Self::Keys(label) if label.is_empty() => write!(to, "label   keys as usual"),
+            Self::Keys(label) => write!(to, "label   keys {label}"),
+        }
+    }
+}
+
+fn place(to: &mut fmt::Formatter<'_>, mode: u32, nodes: &Numbers) -> fmt::Result {
+    let known = usize::try_from(mode & 0x1fff).ok().and_then(|at| MEMORY_MODES.get(at));
+    write!(to, "place   its memory by {}", known.unwrap_or(&"an unknown mode"))?;
+    match mode & !0x1fff {
+        0 => {}
+        flags => write!(to, " flags {flags:#x}")?,
+    }
+    if nodes.0.is_empty() { Ok(()) } else { write!(to, " on nodes {nodes}") }
 }
 
 impl fmt::Display for Node {
@@ -363,6 +388,9 @@ impl fmt::Display for Mount {
         }
         attributes(to, "", self.set, self.clear)?;
         attributes(to, "r", self.all.0, self.all.1)?;
+        if let Some(label) = &self.label {
+            write!(to, " labelled {label}")?;
+        }
         let words = [
             (self.copies_up, "tmpcopyup"),
             (self.links.copied, "copy-symlink"),

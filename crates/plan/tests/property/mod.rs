@@ -42,9 +42,19 @@ pub(crate) fn hosts() -> [(&'static str, Host); 2] {
                 bounding: all & !sys_resource,
                 ignored_signals: sigpipe | 1,
                 has_kcore: true,
+                modules: plan::Modules::default(),
             },
         ),
-        ("v2", Host { cgroups: cgroups(UNIFIED), bounding: all, ignored_signals: 0, has_kcore: false }),
+        (
+            "v2",
+            Host {
+                cgroups: cgroups(UNIFIED),
+                bounding: all,
+                ignored_signals: 0,
+                has_kcore: false,
+                modules: plan::Modules::default(),
+            },
+        ),
     ]
 }
 
@@ -251,6 +261,8 @@ fn place(step: &Step) -> Place {
         Step::JoinGroups
         | Step::Join { .. }
         | Step::OomScore(_)
+        | Step::Procfs
+        | Step::AwaitDevices
         | Step::CgroupNamespace
         | Step::Clocks(_)
         | Step::JoinCgroupNamespace
@@ -281,6 +293,8 @@ fn place(step: &Step) -> Place {
         | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus
+        | Step::Label(_)
+        | Step::LabelMasks(_)
         | Step::Conceal
         | Step::Cpus(_)
         | Step::Domainname(_)
