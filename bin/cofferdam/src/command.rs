@@ -75,7 +75,7 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
         Command::Run(order) => create::run(&containers(global)?, order, log),
         Command::Exec(exec) => exec::exec(&containers(global)?, exec, log),
         Command::Try(attempt) => attempt::run(global, &attempt, log),
-        Command::Start { id } => told("start", &id, containers(global)?.start(&id)),
+        Command::Start { id } => create::start(global, &id),
         Command::Kill { all, id, signal } => kill(&containers(global)?, all, &id, &signal),
         Command::Delete { force, id } => look::delete(&containers(global)?, &id, force, log),
         Command::Pause { id } => told("pause", &id, containers(global)?.pause(&id)),

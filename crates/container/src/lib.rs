@@ -19,6 +19,7 @@ mod hooks;
 mod join;
 mod life;
 mod map;
+mod ready;
 mod supervise;
 mod terminal;
 mod undo;
@@ -49,6 +50,11 @@ impl Containers {
     /// Those whose state is below this directory, which need not exist yet.
     pub fn under(root: impl Into<String>) -> Self {
         Self { root: root.into(), is_sticky: false }
+    }
+
+    /// Where a container's notify socket lies, for [`Order::notify`].
+    pub fn notify_directory(&self, id: &str) -> String {
+        format!("{}/{id}/{}", self.root, state::NOTIFY)
     }
 
     /// Whether a state root that must be made gets the sticky bit: what cleans `$XDG_RUNTIME_DIR` spares it then.

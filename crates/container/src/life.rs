@@ -1,12 +1,15 @@
 //! What a container is doing, and the commands that change it.
 
+use std::ffi::OsStr;
+
 use cgroup::Cgroup;
 use init::Manner;
 use spec::Status;
-use state::{Entry, Init, Knock, Phase};
+use state::{Entry, Init, Knock, Notify, Phase};
 use sys::{Doing, Errno, Failed, Pidfd};
 
 use crate::hooks::{self, state_of};
+use crate::ready::{self, Ready};
 use crate::undo::SIGKILL;
 use crate::{Containers, Error, Kind, Written, delete};
 
@@ -95,6 +98,13 @@ fn poststart(known: &Known) -> Result<(), Error> {
     })
 }
 
+/// At the notify socket, if there is anybody to speak there and anybody to pass it on to.
+fn listen(entry: &Entry, manager: Option<&OsStr>) -> Result<Option<Ready>, Error> {
+    let Some(address) = manager else { return Ok(None) };
+    let manager = ready::manager(address)?;
+    Ok(Notify::listen(entry)?.map(|notify| Ready::between(notify, manager)))
+}
+
 impl Containers {
     /// One container.
     pub fn find(&self, id: &str) -> Result<Known, Error> {
@@ -118,7 +128,10 @@ impl Containers {
     }
 
     /// Lets a created container's program run; returns once it does, or with the reason why it does not.
-    pub fn start(&self, id: &str) -> Result<(), Error> {
+    ///
+    /// Where a service manager wants to hear that the program is ready (`manager` is its address) and the program knows
+    /// whom to tell, this returns once it has told, or is no more.
+    pub fn start(&self, id: &str, manager: Option<&OsStr>) -> Result<(), Error> {
         let entry = self.lock(id)?;
         let known = Known::of(&entry)?.ok_or_else(Error::not_found)?;
         match known.status {
@@ -138,16 +151,23 @@ impl Containers {
             }
             Err(failed) => return Err(failed.into()),
         };
+        let ready = listen(&entry, manager)?;
         entry.remove_gate()?;
         if let Some(why) = knock.go()? {
             return Err(Error::new(Kind::Program, why));
         }
-        if !known.record.hooks.poststart.is_empty() {
-            // A hook may well ask us for something that waits for the lock.
+        let has_hooks = !known.record.hooks.poststart.is_empty();
+        if has_hooks || ready.is_some() {
+            // A hook may well ask us for something that waits for the lock; and so may whoever waits for the program.
             entry.release()?;
+        }
+        if has_hooks {
             poststart(&known)?;
         }
-        Ok(())
+        match (ready, &known.init) {
+            (Some(ready), Some(init)) => Ok(ready.wait(init, known.pid())?),
+            _ => Ok(()),
+        }
     }
 
     /// Sends a signal to init; SIGKILL to all processes where they have no pid namespace of their own to die with.

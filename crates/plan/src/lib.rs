@@ -14,6 +14,7 @@ mod hook;
 mod host;
 pub mod map;
 mod mount;
+mod notify;
 mod refuse;
 pub mod resources;
 mod step;

@@ -20,6 +20,10 @@ pub enum Act {
     Listen,
     /// Enters a pid namespace: children are born in it.
     Enter(String),
+    /// Makes the directory in which the program finds a socket to say that it is ready.
+    Notify,
+    /// Listens at that socket.
+    Hear,
     /// Makes the line that the master end of the program's terminal goes over.
     Console(Master),
     /// Clones init into new namespaces.

@@ -102,6 +102,8 @@ impl Plan {
             Act::Hook(hook) => hook.to_string(),
             Act::Part => "part    from init".to_owned(),
             Act::Complete => "record  init".to_owned(),
+            Act::Notify => "make    the directory of the notify socket".to_owned(),
+            Act::Hear => "listen  at the notify socket".to_owned(),
             Act::Console(Master::Socket(path)) => format!("connect the console socket {path}"),
             Act::Console(Master::Us) => "take    the caller's terminal".to_owned(),
             Act::Introduce(path) => format!("send    a pidfd of init to {path}"),
@@ -122,6 +124,8 @@ impl Act {
             Self::Console(Master::Us) => "set it as it was",
             Self::Intend
             | Self::Listen
+            | Self::Notify
+            | Self::Hear
             | Self::Enter(_)
             | Self::Ceiling { .. }
             | Self::Score(_)

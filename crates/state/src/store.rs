@@ -65,6 +65,9 @@ const DIRECTORY: OFlags =
 const RECORD: &str = "state.json";
 const DRAFT: &str = ".state.json";
 pub(crate) const GATE: &str = "gate";
+/// The directory of the notify socket, in a container's.
+pub const NOTIFY: &str = "notify";
+pub(crate) const NOTIFY_SOCKET: &str = "notify/notify.sock";
 
 impl Store {
     /// Opens the state root; none where there is no such directory.
@@ -244,9 +247,29 @@ impl Entry {
         for name in [GATE, DRAFT, RECORD] {
             self.unlink(name)?;
         }
-        match unlinkat(&self.root, self.id.as_str(), AtFlags::REMOVEDIR) {
+        let remove = || unlinkat(&self.root, self.id.as_str(), AtFlags::REMOVEDIR);
+        let removed = match remove() {
+            Err(Errno::NOTEMPTY) => {
+                self.remove_notify()?;
+                remove()
+            }
+            removed => removed,
+        };
+        match removed {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(Failed::call(format!("rmdir({:?})", self.id), errno)),
+        }
+    }
+
+    /// Few containers have one.
+    fn remove_notify(&self) -> Result<(), Failed> {
+        match unlinkat(&self.directory, NOTIFY_SOCKET, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Failed::call(format!("unlinkat({NOTIFY_SOCKET:?})"), errno)),
+        }
+        match unlinkat(&self.directory, NOTIFY, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Failed::call(format!("rmdir({NOTIFY:?})"), errno)),
         }
     }
 
