@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
 use tests::{Bundle, Output, Runtime, needs};
@@ -98,9 +99,11 @@ fn root_check_agrees_with_run_in_every_sandbox() {
 fn root_an_ordinary_user_is_told_what_he_lacks() {
     needs!(Root, Busybox);
     let bundle = Bundle::new("user");
-    // Where the runtime was built he may not be able to go.
+    // Where the runtime was built he may not be able to go. By cp(1), for what we open to write, a child that another
+    // test forks just then has open too, and it could not be executed.
     let program = bundle.dir().join("cofferdam");
-    fs::copy(Runtime::under_test().program(), &program).expect("copy the runtime");
+    let copied = Command::new("cp").arg(Runtime::under_test().program()).arg(&program).status();
+    assert!(copied.is_ok_and(|copied| copied.success()), "copy the runtime");
     let container = bundle.container(&Runtime::at(&program));
     let launcher = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let told = container.command(&["check", "-f", "json"]).launched_by(&launcher).run();

@@ -4,10 +4,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::{Bundle, Container, Runtime, needs, skipped};
+use tests::{Bundle, Container, LIMIT, Runtime, channel, needs, skipped};
 
 /// One edit, and what it changes.
 struct Entry {
@@ -36,6 +37,12 @@ enum Look {
     Group(Option<(&'static str, &'static str)>, Option<(&'static str, &'static str)>),
     /// A key of what `state` prints.
     Told(&'static str),
+    /// What a program of the host prints about init while it waits: `NUMBER` stands for its number.
+    Asked(&'static [&'static str]),
+    /// What a line for the shell prints that `exec` runs in the container.
+    Joined(&'static str),
+    /// A line of /proc/PID/status of an `exec` whose process runs.
+    Joiner(&'static str),
     /// Nothing on this host, because of this.
     Nowhere(String),
 }
@@ -167,6 +174,31 @@ fn look(look: &Look, bundle: Bundle, runtime: &Runtime) -> Result<String, String
             let container = waiting(&bundle, runtime);
             Ok(container.state().expect("its state")[key].to_string())
         }
+        Look::Asked(words) => {
+            let container = waiting(&bundle, runtime);
+            let pid = container.pid().expect("init waits").to_string();
+            let words: Vec<_> = words.iter().map(|word| word.replace("NUMBER", &pid)).collect();
+            let output = std::process::Command::new(&words[0]).args(&words[1..]).output();
+            let output = output.map_err(|error| format!("{}: {error}", words[0]))?;
+            let text = String::from_utf8(output.stdout).expect("text").replace(&pid, "NUMBER");
+            Ok(text.trim().to_owned())
+        }
+        Look::Joined(line) => {
+            let container = waiting(&bundle, runtime);
+            let output = container.call(&["exec", "ID", "/bin/sh", "-c", line]);
+            assert!(output.stderr.is_empty() || output.code == 0, "{output}");
+            Ok(output.stdout.trim().to_owned())
+        }
+        Look::Joiner(name) => {
+            let container = waiting(&bundle, runtime);
+            let (mut heard, prints) = channel();
+            let line = ["exec", "ID", "/bin/sh", "-c", "echo in; exec sleep 1000"];
+            let exec = container.command(&line).stdout(prints).spawn();
+            assert_eq!(heard.next_within(LIMIT).as_deref(), Some("in"));
+            let status = fs::read_to_string(format!("/proc/{}/status", exec.pid())).expect("its status");
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            Ok(line.expect("such a line").trim().to_owned())
+        }
         Look::Nowhere(why) => Err(why.clone()),
     }
 }
@@ -197,6 +229,7 @@ fn entries() -> Vec<Entry> {
     [
         process(),
         ids(),
+        scheduling(),
         capabilities(),
         hooks(),
         files(),
@@ -206,11 +239,113 @@ fn entries() -> Vec<Entry> {
         memory(),
         block(),
         other_resources(),
+        filters(),
     ]
     .into_iter()
     .flatten()
     .collect()
 }
+
+/// Names that Docker's default profile allows, but those that make directories.
+fn all_but_mkdir() -> Vec<String> {
+    let published = include_str!("../../crates/plan/tests/plans/docker-seccomp.json");
+    let published: Value = serde_json::from_str(published).expect("a document");
+    let rules = published["linux"]["seccomp"]["syscalls"].as_array().expect("rules").iter();
+    let names = rules.flat_map(|rule| rule["names"].as_array().expect("names"));
+    let names = names.map(|name| name.as_str().expect("a name").to_owned());
+    names.filter(|name| !name.starts_with("mkdir")).collect()
+}
+
+fn filters() -> Vec<Entry> {
+    vec![
+        entry(
+            &[
+                "linux.seccomp",
+                "linux.seccomp.defaultAction",
+                "linux.seccomp.syscalls",
+                "linux.seccomp.syscalls.names",
+                "linux.seccomp.syscalls.action",
+            ],
+            |config, _| {
+                config["linux"]["seccomp"] = json!({
+                    "defaultAction": "SCMP_ACT_ERRNO",
+                    "syscalls": [{"names": all_but_mkdir(), "action": "SCMP_ACT_ALLOW"}],
+                });
+            },
+            Look::Inside("mkdir /dev/made 2>&1; echo $?"),
+            "mkdir: can't create directory '/dev/made': Operation not permitted\n1",
+        ),
+        entry(
+            &["linux.seccomp.defaultErrnoRet"],
+            |config, _| {
+                config["linux"]["seccomp"] = json!({
+                    "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 95,
+                    "syscalls": [{"names": all_but_mkdir(), "action": "SCMP_ACT_ALLOW"}],
+                });
+            },
+            Look::Inside("mkdir /dev/made 2>&1; echo $?"),
+            "mkdir: can't create directory '/dev/made': Operation not supported\n1",
+        ),
+        entry(
+            &["linux.seccomp.syscalls.errnoRet"],
+            |config, _| {
+                config["linux"]["seccomp"] = json!({
+                    "defaultAction": "SCMP_ACT_ALLOW",
+                    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}],
+                });
+            },
+            Look::Inside("mkdir /dev/made 2>&1; echo $?"),
+            "mkdir: can't create directory '/dev/made': Operation not supported\n1",
+        ),
+        entry(
+            &[
+                "linux.seccomp.syscalls.args",
+                "linux.seccomp.syscalls.args.index",
+                "linux.seccomp.syscalls.args.op",
+                "linux.seccomp.syscalls.args.value",
+                "linux.seccomp.syscalls.args.valueTwo",
+            ],
+            |config, _| {
+                // No file becomes set-user-ID; other modes pass.
+                let rule = |name: &str, index: u32| {
+                    let bit = json!({"index": index, "value": 0o4000, "valueTwo": 0o4000, "op": "SCMP_CMP_MASKED_EQ"});
+                    json!({"names": [name], "action": "SCMP_ACT_ERRNO", "args": [bit]})
+                };
+                config["linux"]["seccomp"] = json!({
+                    "defaultAction": "SCMP_ACT_ALLOW",
+                    "syscalls": [rule("chmod", 1), rule("fchmod", 1), rule("fchmodat", 2)],
+                });
+            },
+            Look::Inside("touch /dev/made; chmod 755 /dev/made && chmod 4755 /dev/made 2>&1; echo $?"),
+            "chmod: /dev/made: Operation not permitted\n1",
+        ),
+        entry(
+            &["linux.seccomp.architectures"],
+            |config, _| config["linux"]["seccomp"]["architectures"] = json!(["SCMP_ARCH_X86"]),
+            if cfg!(target_arch = "x86_64") {
+                Look::Printed
+            } else {
+                Look::Nowhere("this machine runs no programs of x86".into())
+            },
+            "of 32 bits",
+        )
+        .on(|config, bundle| {
+            fs::write(bundle.rootfs().join("narrow"), NARROW).expect("the root is ours");
+            let all = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(bundle.rootfs().join("narrow"), all).expect("the root is ours");
+            config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+            config["process"]["args"] = json!(["/bin/sh", "-c", "/narrow || echo killed"]);
+        }),
+    ]
+}
+
+/// A program for x86 that writes `of 32 bits` and ends: an ELF header, one segment, and the code.
+const NARROW: &[u8] =
+    b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0\x01\0\0\0\x54\x80\x04\x08\x34\0\0\0\
+    \0\0\0\0\0\0\0\0\x34\0\x20\0\x01\0\0\0\0\0\0\0\
+    \x01\0\0\0\0\0\0\0\0\x80\x04\x08\0\x80\x04\x08\x81\0\0\0\x81\0\0\0\x05\0\0\0\0\x10\0\0\
+    \xb8\x04\0\0\0\xbb\x01\0\0\0\xb9\x76\x80\x04\x08\xba\x0b\0\0\0\xcd\x80\
+    \xb8\x01\0\0\0\x31\xdb\xcd\x80\x90\x90\x90of 32 bits\n";
 
 /// What each kind of hook is given, and how long.
 macro_rules! of_each_kind {
@@ -378,6 +513,98 @@ fn ids() -> Vec<Entry> {
     vec![map("users"), map("groups"), clocks]
 }
 
+fn scheduling() -> Vec<Entry> {
+    const CHRT: &[&str] = &["chrt", "-p", "NUMBER"];
+    let told = |policy: &str, priority: &str, rest: &str| {
+        let line = |what: &str, value: &str| format!("pid NUMBER's current {what}: {value}");
+        let (policy, priority) = (line("scheduling policy", policy), line("scheduling priority", priority));
+        let rest =
+            if rest.is_empty() { String::new() } else { line("runtime/deadline/period parameters", rest) };
+        [policy, priority, rest].into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    };
+    let is_alone = std::thread::available_parallelism().is_ok_and(|count| count.get() == 1);
+    let cpus = |look: Look| if is_alone { Look::Nowhere("there is one CPU".into()) } else { look };
+    vec![
+        entry(
+            &["process.scheduler", "process.scheduler.policy", "process.scheduler.flags"],
+            |config, _| {
+                config["process"]["scheduler"] =
+                    json!({"policy": "SCHED_BATCH", "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+            },
+            Look::Asked(CHRT),
+            told("SCHED_BATCH|SCHED_RESET_ON_FORK", "0", ""),
+        ),
+        entry(
+            &["process.scheduler.nice"],
+            |config, _| config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "nice": 7}),
+            Look::Inside("cut -d' ' -f 19 /proc/self/stat"),
+            "7",
+        ),
+        entry(
+            &["process.scheduler.priority"],
+            |config, _| config["process"]["scheduler"] = json!({"policy": "SCHED_RR", "priority": 7}),
+            Look::Asked(CHRT),
+            told("SCHED_RR", "7", ""),
+        )
+        .on(|config, _| {
+            // Version 1 lets nobody into realtime whose group has none of it.
+            if !is_unified() {
+                config["linux"]["resources"]["cpu"] = json!({"realtimeRuntime": 1000});
+            }
+        }),
+        entry(
+            &["process.scheduler.runtime", "process.scheduler.deadline", "process.scheduler.period"],
+            |config, _| {
+                config["process"]["scheduler"] = json!({
+                    "policy": "SCHED_DEADLINE", "runtime": 100_000, "deadline": 20_000_000, "period": 30_000_000,
+                });
+            },
+            Look::Asked(CHRT),
+            told("SCHED_DEADLINE", "0", "100000/20000000/30000000"),
+        ),
+        entry(
+            &["process.ioPriority", "process.ioPriority.class", "process.ioPriority.priority"],
+            |config, _| {
+                config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+            },
+            Look::Inside("ionice -p $$"),
+            "best-effort: prio 6",
+        ),
+        entry(
+            &["process.execCPUAffinity", "process.execCPUAffinity.final"],
+            |config, _| config["process"]["execCPUAffinity"] = json!({"final": "1"}),
+            cpus(Look::Joined("grep -o 'Cpus_allowed_list.*' /proc/self/status")),
+            "Cpus_allowed_list:\t1",
+        ),
+        entry(
+            &["process.execCPUAffinity.initial"],
+            |config, _| config["process"]["execCPUAffinity"] = json!({"initial": "1"}),
+            cpus(Look::Joiner("Cpus_allowed_list")),
+            "1",
+        ),
+        entry(
+            &[
+                "linux.memoryPolicy",
+                "linux.memoryPolicy.mode",
+                "linux.memoryPolicy.nodes",
+                "linux.memoryPolicy.flags",
+            ],
+            |config, _| {
+                config["linux"]["memoryPolicy"] =
+                    json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]});
+            },
+            Look::Inside("head -n 1 /proc/self/numa_maps | cut -d' ' -f 2"),
+            "bind=static:0",
+        ),
+        entry(
+            &["linux.personality", "linux.personality.domain"],
+            |config, _| config["linux"]["personality"] = json!({"domain": "LINUX32"}),
+            Look::Inside("uname -m"),
+            "i686",
+        ),
+    ]
+}
+
 fn capabilities() -> Vec<Entry> {
     let cap = |set: &'static str, line: &'static str, edit, sees: &str| {
         let fields: &'static [&'static str] = match set {
@@ -506,6 +733,12 @@ fn isolation() -> Vec<Entry> {
             |config, _| config["hostname"] = json!("shown.example"),
             Look::Inside("hostname"),
             "shown.example",
+        ),
+        entry(
+            &["domainname"],
+            |config, _| config["domainname"] = json!("shown.nis"),
+            Look::Inside("cat /proc/sys/kernel/domainname"),
+            "shown.nis",
         ),
         entry(
             &["linux.namespaces", "linux.namespaces.type"],

@@ -4,8 +4,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tests::trace::{Fate, kill_after};
 use tests::{Bundle, Runtime, Snapshot, needs};
 
 /// A number that was given to another process must not make that one the container's.
@@ -102,8 +105,11 @@ fn root_a_start_that_was_killed_leaves_a_stopped_or_a_running_container() {
         let status = container.status().expect("it is known");
         assert!(["created", "running", "stopped"].contains(&status.as_str()), "{status}");
         if status == "created" {
-            container.start().success();
-            assert_eq!(container.status().as_deref(), Some("running"));
+            // It may have knocked already, and init be about to hear that it hung up.
+            let output = container.start();
+            let status = if output.code == 0 { "running" } else { "stopped" };
+            assert_eq!(container.status().as_deref(), Some(status), "{output}");
+            assert!(output.code == 0 || output.stderr.contains("container that has stopped"), "{output}");
         }
         container.delete_force().success();
         points += 1;
@@ -112,6 +118,59 @@ fn root_a_start_that_was_killed_leaves_a_stopped_or_a_running_container() {
         }
     }
     assert!(points > 5, "only {points} points");
+}
+
+/// A start that comes while init ends, because an earlier start was killed before it said go, was told that the
+/// container runs already.
+#[test]
+fn root_a_start_after_a_killed_start_is_told_how_that_ended() {
+    needs!(Root, Busybox);
+    let runtime = Runtime::under_test();
+    let signal = |pid: i32, signal| {
+        kill_process(Pid::from_raw(pid).expect("a pid"), signal).expect("signal init");
+    };
+    let bundle = Bundle::new("start-whole").shell("exec sleep 1000");
+    let container = bundle.container(&runtime);
+    container.create().success();
+    let Fate::Ended { calls, .. } = kill_after(container.command(&["start", "ID"]), usize::MAX) else {
+        panic!("it was not to be killed")
+    };
+    container.delete_force().success();
+
+    let (mut stopped, mut running) = (0, 0);
+    for count in calls.saturating_sub(25).. {
+        let bundle = Bundle::new("start-late").shell("exec sleep 1000");
+        let container = bundle.container(&runtime);
+        container.create().success();
+        let pid = container.pid().expect("init waits");
+        // Init hears neither the word nor that its caller is gone before the second one has come.
+        signal(pid, Signal::STOP);
+        let fate = kill_after(container.command(&["start", "ID"]), count);
+        let second = container.command(&["start", "ID"]).spawn();
+        // Time to say the wrong thing, for one that does.
+        let _answered = tests::ready_within(&second, Duration::from_millis(100));
+        signal(pid, Signal::CONT);
+        let output = second.wait();
+        match (container.status().as_deref(), output.code) {
+            (Some("stopped"), 1) => {
+                assert!(output.stderr.contains("container that has stopped"), "{count}: {output}");
+                stopped += 1;
+            }
+            (Some("running"), 1) => {
+                assert!(output.stderr.contains("already running"), "{count}: {output}");
+                running += 1;
+            }
+            (Some("running"), 0) => {}
+            other => panic!("after {count} calls: {other:?}\n{output}"),
+        }
+        container.delete_force().success();
+        let Fate::Killed { call } = fate else { panic!("it was to be killed") };
+        // The next one would wait for init.
+        if i64::try_from(call) == Ok(libc::SYS_sendto) {
+            break;
+        }
+    }
+    assert!(stopped > 0 && running > 0, "{stopped} stopped, {running} running");
 }
 
 #[test]

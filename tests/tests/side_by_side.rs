@@ -94,8 +94,10 @@ enum Where {
     Everywhere,
     /// Without a container: what it says depends on no state.
     Alone,
+    /// In a container that runs: what it says depends on what the process does there.
+    Inside,
 }
-use Where::{Alone, Everywhere};
+use Where::{Alone, Everywhere, Inside};
 
 /// The commands as typed. `ID` and `BUNDLE` are put in; words before the command are global flags.
 const COMMANDS: &[(Where, &[&str])] = &[
@@ -194,6 +196,45 @@ const COMMANDS: &[(Where, &[&str])] = &[
     (Alone, &["--root", "", "list"]),
     (Alone, &["--root", "BUNDLE/nowhere", "list"]),
     (Alone, &["--rootless", "perhaps", "list"]),
+    // One more process: in each state, then how it ends, then what its flags say.
+    (Everywhere, &["exec", "ID", "/bin/echo", "in"]),
+    (Everywhere, &["exec", "--detach", "ID", "/bin/true"]),
+    (Inside, &["exec", "ID", "/bin/sh", "-c", "exit 3"]),
+    (Inside, &["exec", "ID", "/bin/sh", "-c", "kill -KILL $$"]),
+    (Inside, &["exec", "ID", "/bin/sh", "-c", "trap 'exit 7' TERM; kill -TERM $$; exit 1"]),
+    (Inside, &["exec", "ID", "/bin/sh", "-c", "echo out; echo err >&2; exit 255"]),
+    (Inside, &["exec", "ID", "no-such-program"]),
+    (Inside, &["exec", "ID", "/no/such/program"]),
+    (Inside, &["exec", "ID", "/etc/passwd"]),
+    (Inside, &["exec", "ID", "/etc"]),
+    (Inside, &["exec", "ID", ""]),
+    (Inside, &["exec", "ID"]),
+    (Inside, &["exec", "--detach", "ID", "no-such-program"]),
+    (Inside, &["exec", "--ignore-paused", "ID", "/bin/echo", "in"]),
+    (Inside, &["exec", "--cwd", "/tmp", "ID", "/bin/pwd"]),
+    (Inside, &["exec", "--cwd", "tmp", "ID", "/bin/pwd"]),
+    (Inside, &["exec", "--cwd", "/no/where", "ID", "/bin/pwd"]),
+    (Inside, &["exec", "--env", "A=b", "--env", "A=c", "ID", "/bin/sh", "-c", "echo $A $TERM"]),
+    (Inside, &["exec", "--user", "1000:1001", "ID", "/bin/sh", "-c", "id -u; id -G; echo $HOME"]),
+    (Inside, &["exec", "--user", "65534", "ID", "/bin/sh", "-c", "id -u; id -G; echo $HOME"]),
+    (Inside, &["exec", "--user", "nobody", "ID", "/bin/true"]),
+    (Inside, &["exec", "--user", "1x", "ID", "/bin/true"]),
+    (Inside, &["exec", "--additional-gids", "5", "-g", "6", "ID", "/bin/sh", "-c", "id -G"]),
+    (Inside, &["exec", "--additional-gids", "-1", "ID", "/bin/true"]),
+    (Inside, &["exec", "--cap", "CAP_NET_ADMIN", "ID", "/bin/grep", "Cap", "/proc/self/status"]),
+    (Inside, &["exec", "--user", "1000", "--cap", "CAP_KILL", "ID", "/bin/grep", "Cap", "/proc/self/status"]),
+    (Inside, &["exec", "--cap", "CAP_MOON", "ID", "/bin/true"]),
+    (Inside, &["exec", "--no-new-privs", "ID", "/bin/grep", "NoNewPrivs", "/proc/self/status"]),
+    (Inside, &["exec", "--preserve-fds", "5", "ID", "/bin/true"]),
+    (Inside, &["exec", "--pid-file", "/no/where/pid", "ID", "/bin/true"]),
+    (Inside, &["exec", "--process", "/no/where/process.json", "ID"]),
+    (Inside, &["exec", "--process", "BUNDLE/config.json", "ID"]),
+    (Inside, &["exec", "--cgroup", "/", "ID", "/bin/echo", "in"]),
+    (Inside, &["exec", "--cgroup", "..", "ID", "/bin/true"]),
+    (Inside, &["exec", "--cgroup", "moon:/", "ID", "/bin/true"]),
+    (Inside, &["exec", "--cgroup", "a", "--cgroup", "b", "ID", "/bin/true"]),
+    (Alone, &["exec"]),
+    (Alone, &["exec", "--no-such-flag", "ID", "/bin/true"]),
 ];
 
 /// Commands whose container runs something of its own: what the command is called, and what is run.
@@ -231,7 +272,11 @@ enum Try {
 impl Try {
     fn all() -> Vec<Self> {
         let commands = COMMANDS.iter().flat_map(|(place, words)| {
-            let states = if *place == Alone { &State::ALL[..1] } else { &State::ALL[..] };
+            let states = match place {
+                Everywhere => &State::ALL[..],
+                Alone => &[State::None],
+                Inside => &[State::Running],
+            };
             states.iter().map(|state| Self::Command { words, state: *state })
         });
         let programs = PROGRAMS.iter().map(|(told, args)| Self::Program { told, args });

@@ -3,6 +3,7 @@
 mod attempt;
 mod create;
 mod documents;
+mod events;
 mod exec;
 mod look;
 mod update;
@@ -73,9 +74,11 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
         Command::Plan { bundle, id, json } => documents::plan(&bundle, id, json),
         Command::Create(order) => create::create(&containers(global)?, order, log),
         Command::Run(order) => create::run(&containers(global)?, order, log),
+        Command::Events(events) => events::events(&containers(global)?, &events),
         Command::Exec(exec) => exec::exec(&containers(global)?, exec, log),
         Command::Try(attempt) => attempt::run(global, &attempt, log),
         Command::Start { id } => create::start(global, &id),
+        Command::Wait { id } => look::wait(&containers(global)?, &id),
         Command::Kill { all, id, signal } => kill(&containers(global)?, all, &id, &signal),
         Command::Delete { force, id } => look::delete(&containers(global)?, &id, force, log),
         Command::Pause { id } => told("pause", &id, containers(global)?.pause(&id)),

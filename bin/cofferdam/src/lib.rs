@@ -10,6 +10,7 @@ pub mod activation;
 pub mod check;
 pub mod command;
 pub mod complete;
+pub mod figures;
 pub mod flags;
 pub mod invocation;
 pub mod list;

@@ -63,8 +63,10 @@ fn each_page_is_as_the_table_and_its_text_have_it() {
 
 #[test]
 fn no_text_is_left_over() {
-    let built = VERBS.iter().filter(|verb| !verb.unbuilt).map(|verb| format!("{}.md", verb.name));
-    assert_eq!(names("pages"), built.chain(["cofferdam.md".to_owned()]).collect());
+    // One that is not built yet may have its text already.
+    let known = VERBS.iter().map(|verb| verb.name).chain(["cofferdam"]).map(|name| format!("{name}.md"));
+    let left: Vec<_> = names("pages").difference(&known.collect()).cloned().collect();
+    assert!(left.is_empty(), "texts of commands that are no more: {left:?}");
 }
 
 fn told(text: &str, flags: &[Flag], page: &str) {

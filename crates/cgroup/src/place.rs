@@ -69,6 +69,11 @@ impl Place {
         &self.path
     }
 
+    /// Another directory below the same mount.
+    pub(crate) fn beside(&self, path: String) -> Self {
+        Self { base: Rc::clone(&self.base), mounted: self.mounted.clone(), path }
+    }
+
     /// The directories above this one, the topmost first; not the mount itself.
     pub(crate) fn above(&self) -> impl Iterator<Item = &str> {
         self.path.match_indices('/').map(|(end, _)| &self.path[..end])
@@ -172,6 +177,21 @@ impl Place {
         let fd = self.open_below(&path, OFlags::WRONLY)?;
         let call = || format!("write({:?}, {value:?})", self.name(&path));
         rustix::io::write(&fd, value.as_bytes()).called(call).map(drop)
+    }
+
+    /// The names of the directory's files.
+    pub(crate) fn files(&self) -> Result<Vec<String>, Failed> {
+        let call = || format!("getdents({:?})", self.name(&self.path));
+        let directory = self.open_below(&self.path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut files = Vec::new();
+        for entry in Dir::new(directory).called(call)? {
+            let entry = entry.called(call)?;
+            if entry.file_type() == FileType::RegularFile {
+                files.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        files.sort_unstable();
+        Ok(files)
     }
 
     /// This directory and all below it, each before its children. What vanishes meanwhile is left out.

@@ -29,6 +29,8 @@ pub struct Order {
     pub pid_file: Option<String>,
     /// Whether the program waits for `start`.
     pub gated: bool,
+    /// Whether how init ended is kept, by a process that outlives us.
+    pub keep_status: bool,
     /// Whether nobody of ours stays with the program.
     pub detached: bool,
     /// Who gets the master end of the program's terminal.
@@ -56,6 +58,7 @@ pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
         notify: order.notify.clone(),
         listen_fds: order.listen_fds,
         preserve_fds: order.preserve_fds,
+        keep_status: order.keep_status,
         gated: order.gated,
         detached: order.detached,
         console_socket: order.console_socket.clone(),

@@ -42,6 +42,8 @@ pub struct Request {
     pub console_socket: Option<String>,
     /// `--pidfd-socket`: who gets a pidfd of init.
     pub pidfd_socket: Option<String>,
+    /// Whether a process of ours is to write down how init ended.
+    pub keep_status: bool,
     /// Where the number of init is written, absolute.
     pub pid_file: Option<String>,
 }

@@ -6,9 +6,10 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::io::{read, write};
+use rustix::io::read;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen,
+    send, socket_with,
 };
 use sys::{Called, Doing, Errno, Failed};
 
@@ -88,13 +89,15 @@ impl Knock {
     }
 
     /// Says "go" and waits until init has become the program; the words that init left where it could not.
+    /// `ECONNRESET` or `EPIPE` where init ended without hearing it.
     pub fn go(&self) -> Result<Option<String>, Failed> {
-        write(&self.0, GO).called(|| "write(gate)").doing(|| "open the start gate")?;
+        // Who does not listen any more is no reason for a signal.
+        send(&self.0, GO, SendFlags::NOSIGNAL).called(|| "send(gate)").doing(|| "open the start gate")?;
         let mut words = vec![0; WORDS];
         loop {
             match read(&self.0, words.as_mut_slice()) {
                 Err(Errno::INTR) => {}
-                Ok(0) | Err(Errno::CONNRESET) => return Ok(None),
+                Ok(0) => return Ok(None),
                 Ok(length) => {
                     return Ok(Some(
                         String::from_utf8_lossy(words.get(..length).unwrap_or_default()).into_owned(),

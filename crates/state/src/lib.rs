@@ -5,12 +5,14 @@
 //! Never:   trusts a record of a newer version; leaves a half-written one; waits for a lock without being asked to.
 //! Begin with [`Store::provide`].
 
+mod exit;
 mod gate;
 mod notify;
 mod record;
 mod store;
 mod time;
 
+pub use exit::{Ended, Shelf};
 pub use gate::{Gate, Knock};
 pub use notify::{Notify, ready};
 pub use record::{Init, Phase, Record};

@@ -23,6 +23,8 @@ fn order(containers: &Containers, create: Create, gated: bool, detached: bool) -
             .transpose()?,
         pidfd_socket: create.pidfd_socket.as_deref().map(|path| text(path, "--pidfd-socket")).transpose()?,
         id: create.id,
+        // Who creates is init's parent, or knows who is; who runs it detached leaves, and nobody is.
+        keep_status: create.keep_status || (detached && !gated),
         gated,
         detached,
     })
@@ -82,11 +84,13 @@ pub(super) fn supervise(
         created.leave()?;
         return Ok(0);
     }
-    let exit = containers.supervise(&mut created)?;
-    if !keep && let Removed::Whole(warnings) = containers.delete(&order.id, true)? {
+    let exit = containers.supervise(&mut created);
+    if keep {
+        exit.as_ref().map_or(Ok(()), |exit| containers.keep(&order.id, *exit))?;
+    } else if let Removed::Whole(warnings) = containers.delete(&order.id, true)? {
         for warning in warnings {
             log.warning(&warning);
         }
     }
-    Ok(exit.code())
+    Ok(exit?.code())
 }

@@ -36,6 +36,8 @@ pub struct Exec {
     pub pid_file: Option<PathBuf>,
     /// How many descriptors are handed on.
     pub preserve_fds: u32,
+    /// Control groups below the container's.
+    pub cgroups: Vec<String>,
     /// Also in a paused container.
     pub ignore_paused: bool,
     /// Whether it has a terminal.
@@ -67,13 +69,14 @@ impl Exec {
             no_new_privileges: given.switch("no-new-privs"),
             pid_file: given.path("pid-file"),
             preserve_fds: preserved(given)?,
+            cgroups: given.texts("cgroup").map(str::to_owned).collect(),
             ignore_paused: given.is_on("ignore-paused"),
             tty: given.is_on("tty"),
             console_socket: given.path("console-socket"),
             pidfd_socket: given.path("pidfd-socket"),
         };
         if exec.process.is_none() && exec.command.is_empty() {
-            return Err(Misuse::new("exec: process args cannot be empty"));
+            return Err(Misuse::new("process args cannot be empty"));
         }
         Ok(exec)
     }

@@ -128,6 +128,7 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     }
     let made = steps.iter().filter_map(|step| match step {
         Step::Mount(mount) => Some(mount.target.as_str()),
+        Step::Remount(remount) => Some(remount.target.as_str()),
         _ => None,
     });
     let mut made = made.inspect(|target| {
@@ -145,16 +146,31 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     }
 
     let user = at(|step| matches!(step, Step::Become { .. })).expect("the program has a user");
-    let before_user = |step: &Step| matches!(step, Step::Bound(_) | Step::Limit { .. } | Step::Hostname(_));
+    let before_user = |step: &Step| {
+        matches!(step, Step::Bound(_) | Step::Limit { .. } | Step::Hostname(_) | Step::Scheduler(_))
+    };
     assert!(last(before_user).is_none_or(|before| before < user), "privilege is used before it is given up");
     let kept = at(|step| matches!(step, Step::Capabilities(_)));
     assert!(kept.is_some_and(|keep| user < keep), "capabilities are always decided, by the user");
     let end: &[Step] =
         if request.gated { &[Step::Ready, Step::Gate, Step::Execute] } else { &[Step::Ready, Step::Execute] };
-    // The hooks of startContainer apart, which come last of all.
-    let bare: Vec<Step> = steps.iter().filter(|step| !matches!(step, Step::StartHook(_))).cloned().collect();
+    // The hooks of startContainer and the filter apart, which come last of all.
+    let apart = |step: &Step| matches!(step, Step::StartHook(_) | Step::Filter(_));
+    let bare: Vec<Step> = steps.iter().filter(|step| !apart(step)).cloned().collect();
     assert!(bare.ends_with(end), "{steps:#?}");
     keeps_hooks(spec, plan);
+    if let Some(filter) = at(|step| matches!(step, Step::Filter(_))) {
+        if steps.contains(&Step::NoNewPrivileges) {
+            assert_eq!(
+                filter + 2,
+                steps.len(),
+                "the filter is the last thing before the program: {steps:#?}"
+            );
+        } else {
+            let drop = at(|step| matches!(step, Step::Bound(_))).unwrap_or(user);
+            assert!(filter < drop, "the filter needs a capability that is gone: {steps:#?}");
+        }
+    }
 
     let acts = &plan.acts;
     assert!(matches!(acts.first(), Some(Act::Claim)) && matches!(acts.get(1), Some(Act::Intend)), "{acts:?}");
@@ -247,7 +263,8 @@ fn place(step: &Step) -> Place {
         Step::Mount(mount) => match &mount.source {
             Source::New { .. } | Source::Bind { .. } => Place::Root,
         },
-        Step::Node(_)
+        Step::Remount(_)
+        | Step::Node(_)
         | Step::Meet
         | Step::CreateHook(_)
         | Step::Link { .. }
@@ -266,6 +283,13 @@ fn place(step: &Step) -> Place {
         | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus
+        | Step::Conceal
+        | Step::Cpus(_)
+        | Step::Domainname(_)
+        | Step::Scheduler(_)
+        | Step::IoPriority { .. }
+        | Step::Personality(_)
+        | Step::MemoryPolicy { .. }
         | Step::Session
         | Step::Rule
         | Step::Keyring { .. }
@@ -278,6 +302,7 @@ fn place(step: &Step) -> Place {
         | Step::NoNewPrivileges
         | Step::Bound(_)
         | Step::Become { .. }
-        | Step::Capabilities(_) => Place::Anywhere,
+        | Step::Capabilities(_)
+        | Step::Filter(_) => Place::Anywhere,
     }
 }
