@@ -402,6 +402,7 @@ impl Seen {
             Act::Meet
             | Act::Hook(_)
             | Act::Part
+            | Act::Keep
             | Act::Claim
             | Act::Intend
             | Act::Listen
@@ -607,9 +608,10 @@ impl Seen {
                 assert_eq!(self.namespace(*kind), fs::read_link(path).expect("a namespace"), "{step:?}");
             }
             Step::Conceal => {
-                // The program itself is anybody's again: its files in /proc are its user's.
+                // Who hides has files in /proc that are the host's root's; the program's are its user's.
                 let owner = fs::metadata(format!("/proc/{}/status", self.pid)).expect("a process").uid();
-                assert_eq!(owner.to_string(), status("Uid").split_whitespace().next().expect("a user"));
+                let user = status("Uid").split_whitespace().next().expect("a user").to_owned();
+                assert_eq!(owner.to_string(), if is_program { user } else { "0".to_owned() });
             }
             Step::OomScore(score) => {
                 let shown = fs::read_to_string(format!("/proc/{}/oom_score_adj", self.pid)).expect("a score");

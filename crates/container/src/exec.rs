@@ -205,8 +205,10 @@ fn prepare(
         detached: order.detached,
         console_socket: order.console_socket.clone(),
     };
-    let plan = compile_exec(&process, &host, &request)
-        .map_err(|refused| told(origin, &refused.path, &refused.reason))?;
+    let plan = compile_exec(&process, &host, &request).map_err(|refused| match refused.path.as_str() {
+        "" => Error::from(refused),
+        path => told(origin, path, &refused.reason),
+    })?;
     Ok((plan, others))
 }
 

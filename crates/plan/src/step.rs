@@ -43,6 +43,8 @@ pub enum Act {
     Hook(Hook),
     /// Lets init go on from where it met its parent.
     Part,
+    /// Forks a process that will write down how init ended.
+    Keep,
     /// Completes the record with what the child's birth told, before the child may run.
     Complete,
     /// Sends a pidfd of init to whoever listens at a socket.
