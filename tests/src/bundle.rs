@@ -13,10 +13,10 @@ use crate::{Container, MARKER, Runtime};
 /// The names that busybox answers to in a bundle's /bin.
 const APPLETS: &[&str] = &[
     "[", "cat", "chmod", "chown", "cp", "cut", "dd", "df", "echo", "env", "false", "find", "free", "grep",
-    "head", "hostname", "httpd", "id", "ifconfig", "ip", "ipcs", "kill", "ln", "ls", "mkdir", "mkfifo",
-    "mknod", "mount", "mv", "nc", "nproc", "pgrep", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq",
-    "sh", "sleep", "sort", "stat", "stty", "su", "tail", "test", "timeout", "top", "touch", "tr", "true",
-    "tty", "ulimit", "umount", "uname", "wc", "wget", "whoami", "xargs", "yes",
+    "head", "hostname", "httpd", "id", "ifconfig", "ionice", "ip", "ipcs", "kill", "ln", "ls", "mkdir",
+    "mkfifo", "mknod", "mount", "mv", "nc", "nproc", "pgrep", "ps", "pwd", "readlink", "rm", "rmdir", "sed",
+    "seq", "sh", "sleep", "sort", "stat", "stty", "su", "tail", "test", "timeout", "top", "touch", "tr",
+    "true", "tty", "ulimit", "umount", "uname", "wc", "wget", "whoami", "xargs", "yes",
 ];
 
 /// A bundle that lives as long as this value. When it goes, whatever still carries its name is removed, and the test

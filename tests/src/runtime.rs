@@ -154,6 +154,13 @@ impl Invocation<'_> {
         self
     }
 
+    /// One more launcher, which the one before it executes.
+    #[must_use]
+    pub(crate) fn then_launched_by(mut self, launcher: &[&str]) -> Self {
+        self.launcher.extend(launcher.iter().map(Into::into));
+        self
+    }
+
     /// Runs the command to its end.
     pub fn run(self) -> Output {
         self.spawn().wait()

@@ -150,6 +150,145 @@ fn attack_cve_2019_5736() {
     }
 }
 
+/// The same through `exec`: the attacker is the container itself, and what it makes the runtime execute is the runtime. Once
+/// it waits for a plain program's process to come in, and takes the handle while that is still the runtime.
+#[test]
+fn attack_exec_cve_2019_5736() {
+    needs!(Root, Busybox);
+    let (lines, stdout) = channel();
+    let mut bundle = Bundle::new("entered")
+        .shell(
+            "exec 8</go; while read pid <&8; do \
+             exec 7</proc/$pid/exe; echo held; \
+             read now <&8; if (printf X >>/proc/self/fd/7); then echo wrote; else echo refused; fi; \
+             done",
+        )
+        .edit(writable);
+    for cap in ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_FOWNER"] {
+        bundle = bundle.cap(cap);
+    }
+    let mut puppet = Puppet::of(&bundle, lines);
+    let victim = bundle.dir().join("victim");
+    fs::copy(Runtime::under_test().program(), &victim).expect("copy the runtime");
+    let good = fs::read(&victim).expect("read the copy");
+    let log = bundle.rootfs().join("log");
+    mknodat(CWD, &log, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("make a pipe");
+    let script = bundle.rootfs().join("script");
+    fs::write(&script, "#!/proc/self/exe --log=/log\n").expect("write the script");
+    rustix::fs::chmod(&script, Mode::from_raw_mode(0o755)).expect("make it executable");
+    symlink("/proc/self/exe", bundle.rootfs().join("link")).expect("link to /proc/self/exe");
+    let container = bundle.container(&Runtime::at(&victim));
+    container.command(&["run", "--detach", "--bundle", "BUNDLE", "ID"]).stdout(stdout).run().success();
+    let file = bundle.dir().join("exec.pid");
+    let told = source_of(&file);
+    let assert_refused = |puppet: &mut Puppet, what: &str| {
+        assert_eq!(puppet.tell("now"), "refused", "{what}: a file of the host was opened for writing");
+        assert!(fs::read(&victim).expect("read the copy") == good, "{what}: the binary was changed");
+    };
+    for program in [&["/script"] as &[_], &["/link", "--log=/log", "attack"]] {
+        let words = [&["exec", "--detach", "--pid-file", told, "ID"], program].concat();
+        let exec = container.call(&words);
+        assert_eq!(exec.code, 0, "only a static runtime can execute itself in there: is it one? {exec}");
+        let pid = fs::read_to_string(&file).expect("the pid file").parse().expect("a number");
+        assert_eq!(puppet.tell(&inner_pid(pid)), "held", "{program:?}");
+        // Whoever opens the pipe lets it go on.
+        let _both = File::options().read(true).write(true).open(&log).expect("open the pipe");
+        assert!(gone_within(pid, LIMIT), "{program:?}");
+        assert_refused(&mut puppet, program[0]);
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        let exec = container.command(&["exec", "ID", "/bin/true"]);
+        let entered = tests::trace::look_at_child(exec, |child| {
+            if child.call == Some(libc::SYS_capset) {
+                assert_eq!(puppet.tell(&inner_pid(child.pid())), "held");
+            }
+        });
+        entered.success();
+        assert_refused(&mut puppet, "entering");
+    }
+}
+
+/// An attacker with root in the container and no capability that matters, which looks into processes: what it tells of one
+/// whose number it reads is "refused" or what it got. The secret is a variable of the runtime's caller.
+#[cfg(target_arch = "x86_64")]
+const LOOKING: &str = "exec 8</go; while read pid <&8; do \
+     if tr '\\000' '\\n' </proc/$pid/environ 2>/dev/null | grep -q '^SECRET='; then echo read its environment; \
+     elif readlink /proc/$pid/fd/0 >/dev/null 2>&1; then echo saw its descriptors; \
+     elif ls /proc/$pid/cwd/ >/dev/null 2>&1; then echo entered its directory; \
+     elif head -c 1 /proc/$pid/maps 2>/dev/null | grep -q .; then echo read its memory map; \
+     else echo refused; fi; done";
+
+#[cfg(target_arch = "x86_64")]
+const SECRETIVE: &[&str] = &["env", "SECRET=of-the-host"];
+
+/// Holds the child of a command behind each of its system calls until it is the program, and lets the attacker look.
+#[cfg(target_arch = "x86_64")]
+fn assert_out_of_reach(puppet: &mut Puppet, command: tests::Invocation<'_>) {
+    let mut looks = 0;
+    tests::trace::look_at_child(command.launched_by(SECRETIVE), |child| {
+        let told = puppet.tell(&inner_pid(child.pid()));
+        assert_eq!(told, "refused", "behind call {:?}, the number {looks}", child.call);
+        looks += 1;
+    })
+    .success();
+    assert!(looks > 20, "only {looks} looks at it");
+}
+
+/// The attacker waits in the container for a process that comes in, and looks into it while it is still the runtime.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn attack_exec_cve_2016_9962() {
+    needs!(Root, Busybox);
+    let (lines, stdout) = channel();
+    let bundle = Bundle::new("entered").shell(LOOKING).edit(|config| {
+        writable(config);
+        // For this the runtime holds the host's /proc.
+        config["process"]["oomScoreAdj"] = json!(100);
+    });
+    let mut puppet = Puppet::of(&bundle, lines);
+    let container = bundle.container(&Runtime::under_test());
+    container.command(&["run", "--detach", "--bundle", "BUNDLE", "ID"]).stdout(stdout).run().success();
+    let own = inner_pid(container.pid().expect("the attacker runs"));
+    assert_ne!(puppet.tell(&own), "refused", "it can look at all");
+    assert_out_of_reach(&mut puppet, container.command(&["exec", "ID", "/bin/true"]));
+}
+
+/// The attacker's namespaces are joined by another container, whose first process it looks into while that is still the
+/// runtime: its root is the host's then.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn attack_joined_namespaces() {
+    needs!(Root, Busybox);
+    let (lines, stdout) = channel();
+    let attacker = Bundle::new("attacker").shell(LOOKING).edit(writable);
+    let mut puppet = Puppet::of(&attacker, lines);
+    let inside = attacker.container(&Runtime::under_test());
+    inside.command(&["run", "--detach", "--bundle", "BUNDLE", "ID"]).stdout(stdout).run().success();
+    let pid = inside.pid().expect("the attacker runs");
+    let bundle = Bundle::new("joins").edit(|config| {
+        config["process"]["oomScoreAdj"] = json!(100);
+        config["linux"]["namespaces"] = json!([
+            {"type": "mount"},
+            {"type": "pid", "path": format!("/proc/{pid}/ns/pid")},
+            {"type": "network", "path": format!("/proc/{pid}/ns/net")},
+            {"type": "ipc", "path": format!("/proc/{pid}/ns/ipc")},
+            {"type": "uts", "path": format!("/proc/{pid}/ns/uts")},
+        ]);
+    });
+    let container = bundle.container(&Runtime::under_test());
+    let run = container.command(&["run", "--detach", "--bundle", "BUNDLE", "ID"]);
+    assert_out_of_reach(&mut puppet, run);
+    assert!(container.ended());
+    container.delete().success();
+    // Where it waits for `start` it is still the runtime.
+    container.command(&["create", "--bundle", "BUNDLE", "ID"]).launched_by(SECRETIVE).run().success();
+    let waiting = inner_pid(container.pid().expect("it was created"));
+    assert_eq!(puppet.tell(&waiting), "refused", "at the gate");
+    container.start().success();
+    assert!(container.ended());
+}
+
 /// A caller that left a directory of the host open in the runtime.
 const LEAKY: &[&str] = &["/bin/sh", "-c", r#"exec 9</; exec "$@""#, "sh"];
 
@@ -199,6 +338,39 @@ fn attack_cve_2024_21626() {
     }
     bundle_with("/proc/self/fd/9/../tmp").code(1);
     bundle_with("/proc/self/cwd").code(1);
+}
+
+/// The same through `exec`, whose working directory the image, or whoever asks for it, says: the runtime is in the
+/// container already, and has the host's /proc open, from which a link leads to the host's root.
+#[test]
+fn attack_exec_cve_2024_21626() {
+    needs!(Root, Busybox);
+    let bundle = Bundle::new("cwd").shell("exec sleep 1000").edit(|config| {
+        writable(config);
+        config["process"]["oomScoreAdj"] = json!(100);
+    });
+    outside(&bundle);
+    let line = reach(&bundle);
+    let container = bundle.container(&Runtime::under_test());
+    container.command(&["run", "--detach", "--bundle", "BUNDLE", "ID"]).launched_by(LEAKY).run().success();
+    let exec_in = |cwd: &str| {
+        let words = ["exec", "--cwd", cwd, "ID", "/bin/sh", "-c", line.as_str()];
+        let exec = container.command(&words).launched_by(LEAKY).run();
+        assert!(!exec.stdout.contains(SECRET), "{cwd}: {exec}");
+        exec
+    };
+    exec_in("/").success();
+    let mut within = 0;
+    for number in 3..20 {
+        for below in ["", "/1/root", "/1/cwd"] {
+            let exec = exec_in(&format!("/proc/self/fd/{number}{below}"));
+            // One handle is of the container's own root, and leads there.
+            within += usize::from(exec.code == 0);
+            assert!(matches!(exec.code, 0 | 255), "{exec}");
+        }
+    }
+    assert!(within <= 2, "{within} handles lead somewhere");
+    exec_in("/proc/self/fd/9/../tmp").code(255);
 }
 
 /// The attacker has only its own process, and looks for what the runtime, or the runtime's caller, left open in it.
@@ -605,6 +777,28 @@ fn attack_inheritable() {
                 run.stdout.lines().any(|told| told == line),
                 "user {uid}, sets {has_sets}: {set} is not empty: {run}"
             );
+        }
+    }
+}
+
+/// The same through `exec --cap`, which gives capabilities that the container did not have.
+#[test]
+fn attack_exec_inheritable() {
+    needs!(Root, Busybox);
+    let launcher = ["setpriv", "--inh-caps", "+chown,+net_raw", "--"];
+    let bundle = Bundle::new("caps").shell("exec sleep 1000");
+    let container = bundle.container(&Runtime::under_test());
+    container.command(&["run", "--detach", "--bundle", "BUNDLE", "ID"]).run().success();
+    for user in ["0", "1000"] {
+        for flags in [&[][..], &["--cap", "CAP_NET_RAW"], &["--cap", "CAP_NET_RAW", "--cap", "CAP_CHOWN"]] {
+            let words = [&["exec", "--user", user], flags, &["ID", "/bin/grep", "Cap", "/proc/self/status"]];
+            let exec = container.command(&words.concat()).launched_by(&launcher).run();
+            exec.success();
+            for set in ["CapInh", "CapAmb"] {
+                let line = format!("{set}:\t0000000000000000");
+                let is_empty = exec.stdout.lines().any(|told| told == line);
+                assert!(is_empty, "user {user}, {flags:?}: {set} is not empty: {exec}");
+            }
         }
     }
 }

@@ -121,6 +121,120 @@ fn root_a_bad_configuration_is_told_by_its_field() {
     }
 }
 
+/// Documents for `exec --process`, with what is said of each after `process.json: `.
+const PROCESSES: &[(&str, &str)] = &[
+    ("", "is empty"),
+    ("{", "line 1, column 1: ends too early (while parsing an object)"),
+    ("[]", "expected an object, not a list"),
+    ("null", "expected an object, not null"),
+    (r#"{"args":["a"],"cwd":"/"}{}"#, "line 1, column 25: more text follows after the document"),
+    (r#"{"args":["a"],"cwd":"/","cwd":"/tmp"}"#, "cwd: is given twice"),
+    // A whole configuration is no process: its fields stand one level too deep.
+    (
+        r#"{"ociVersion":"1.3.0","process":{"args":["a"],"cwd":"/"}}"#,
+        "args: is empty: there is no program to run",
+    ),
+    // Wrong types.
+    (r#"{"args":"a","cwd":"/"}"#, "args: expected a list, not \"a\""),
+    (r#"{"args":["a",1],"cwd":"/"}"#, "args[1]: expected a string, not 1"),
+    (r#"{"args":["a"],"cwd":7}"#, "cwd: expected a string, not 7"),
+    (
+        r#"{"args":["a"],"cwd":"/","user":{"uid":-1}}"#,
+        "user.uid: expected a whole number from 0 to 4294967295, not -1",
+    ),
+    (r#"{"args":["a"],"cwd":"/","user":[0,0]}"#, "user: expected an object, not a list"),
+    (
+        r#"{"args":["a"],"cwd":"/","capabilities":["CAP_KILL"]}"#,
+        "capabilities: expected an object, not a list",
+    ),
+    // What must be there.
+    (r#"{"cwd":"/"}"#, "args: is empty: there is no program to run"),
+    (r#"{"args":["a"]}"#, "cwd: is empty"),
+    // What the kernel could not be told.
+    (r#"{"args":["a\u0000b"],"cwd":"/"}"#, "args[0]: holds a NUL byte"),
+    (r#"{"args":["a"],"cwd":"tmp"}"#, "cwd: \"tmp\" is not absolute"),
+    (r#"{"args":["a"],"cwd":"/","env":["A"]}"#, "env[0]: \"A\" is not NAME=VALUE"),
+    (r#"{"args":["a"],"cwd":"/","env":["A=1","=b"]}"#, "env[1]: \"=b\" has no name before the ="),
+    (r#"{"args":["a"],"cwd":"/","user":{"uid":4294967295}}"#, "user.uid: 4294967295 is no id"),
+    (
+        r#"{"args":["a"],"cwd":"/","user":{"additionalGids":[1,4294967295]}}"#,
+        "user.additionalGids[1]: 4294967295 is no id",
+    ),
+    (
+        r#"{"args":["a"],"cwd":"/","rlimits":[{"type":"RLIMIT_CPU","hard":1,"soft":2}]}"#,
+        "rlimits[0]: soft limit 2 is above hard limit 1",
+    ),
+    (
+        r#"{"args":["a"],"cwd":"/","rlimits":[{"type":"RLIMIT_CPU","hard":1,"soft":1},{"type":"RLIMIT_CPU","hard":1,"soft":1}]}"#,
+        "rlimits[1]: RLIMIT_CPU is listed twice",
+    ),
+    (r#"{"args":["a"],"cwd":"/","oomScoreAdj":1001}"#, "oomScoreAdj: 1001 is not from -1000 to 1000"),
+];
+
+/// Documents that are right, and ask for what the kernel refuses.
+const REFUSED: &[(&str, &str)] = &[
+    (r#"{"args":["a"],"cwd":"/"}"#, "exec: \"a\": executable file not found in $PATH"),
+    (r#"{"args":["/a"],"cwd":"/"}"#, "exec: \"/a\": access(\"/a\"): no such file or directory (os error 2)"),
+    (r#"{"args":["/bin"],"cwd":"/"}"#, "exec: \"/bin\": execve(): is a directory (os error 21)"),
+    (
+        r#"{"args":["/bin/true"],"cwd":"/nowhere"}"#,
+        "go to the working directory: chdir(\"/nowhere\"): no such file or directory (os error 2)",
+    ),
+    (
+        r#"{"args":["/bin/true"],"cwd":"/etc/passwd"}"#,
+        "go to the working directory: chdir(\"/etc/passwd\"): not a directory (os error 20)",
+    ),
+    (
+        r#"{"args":["/bin/true"],"cwd":"/","rlimits":[{"type":"RLIMIT_NOFILE","hard":99999999999,"soft":1}]}"#,
+        "set rlimit nofile: prlimit(7, 1, 99999999999): operation not permitted (os error 1)",
+    ),
+    (
+        r#"{"args":["/bin/true"],"cwd":"/","capabilities":{"effective":["CAP_KILL"],"bounding":["CAP_KILL"]}}"#,
+        "apply capabilities: capset(effective 0x20, permitted 0x0, inheritable 0x0): operation not permitted \
+         (os error 1)",
+    ),
+];
+
+#[test]
+fn root_a_bad_process_is_told_by_its_field() {
+    needs!(Root, Busybox);
+    let bundle = Bundle::new("process").shell("exec sleep 1000");
+    let container = bundle.container(&Runtime::under_test());
+    container.create().success();
+    container.start().success();
+    let alive = Snapshot::take(&bundle);
+    let (path, pid) = (bundle.dir().join("process.json"), bundle.dir().join("pid"));
+    let [file, pid_file] = [&path, &pid].map(|path| path.to_str().expect("the bundle's path is ASCII"));
+    let refuses = |file: &str, reason: &str| {
+        for mode in [&[][..], &["--detach"]] {
+            let words = [&["exec", "--pid-file", pid_file, "--process", file], mode, &["ID"]].concat();
+            let output = container.call(&words);
+            output.code(255);
+            let told = format!("cofferdam: exec {}: {reason}\n", bundle.id());
+            assert_eq!((&*output.stdout, &*output.stderr), ("", &*told));
+            assert!(!pid.exists(), "{reason}: a pid file was left");
+            alive.assert_same();
+        }
+    };
+    for (text, reason) in PROCESSES {
+        fs::write(&path, text).expect("write process.json");
+        refuses(file, &format!("process.json: {reason}"));
+    }
+    for (text, reason) in REFUSED {
+        fs::write(&path, text).expect("write process.json");
+        refuses(file, reason);
+    }
+    fs::write(&path, b"{\"args\":[\"\xff\"]}").expect("write process.json");
+    refuses(file, "process.json: byte 10 is not UTF-8");
+    fs::write(&path, " ".repeat(40 << 20)).expect("write process.json");
+    refuses(file, &format!("{file}: has 41943040 bytes, more than 33554432"));
+    fs::remove_file(&path).expect("remove process.json");
+    refuses(file, &format!("{file}: no such file"));
+    let dir = bundle.dir().to_str().expect("the bundle's path is ASCII");
+    refuses(dir, &format!("read(\"{dir}\"): is a directory (os error 21)"));
+    container.delete_force().success();
+}
+
 #[test]
 fn root_what_is_no_configuration_at_all_is_told_by_its_place() {
     needs!(Root, Busybox);

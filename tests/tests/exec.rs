@@ -2,8 +2,6 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -182,29 +180,6 @@ fn root_exec_forwards_signals_and_passes_stdin() {
     drop(write);
     assert_eq!(exec.wait().success().stdout, "through\n");
     container.delete_force().success();
-}
-
-#[test]
-fn root_two_hundred_execs_leave_nothing() {
-    needs!(Root, Busybox);
-    let bundle = Bundle::new("exec-storm").shell("exec sleep 1000");
-    let before = Snapshot::take(&bundle);
-    let container = running(&bundle, &Runtime::under_test());
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..20 {
-            scope.spawn(|| {
-                while next.fetch_add(1, Ordering::Relaxed) < 200 {
-                    assert_eq!(shell(&container, &[], "echo in").success().stdout, "in\n");
-                }
-            });
-        }
-    });
-    let left = container.call(&["ps", "--format", "json", "ID"]);
-    let init = container.pid().expect("init lives");
-    assert_eq!(left.success().stdout.trim(), format!("[{init}]"));
-    container.delete_force().success();
-    before.assert_same();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! the same one, or be refused with one clear error.
 //!
 //! The filter is inherited by the container, which minds none of these calls. `CLONE_INTO_CGROUP` is a flag of clone3(2)
-//! behind a pointer, where no filter sees it: its second way is not walked here.
+//! behind a pointer, where no filter sees it: its second way is walked in `exec_cgroup.rs`.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -197,5 +197,63 @@ fn root_a_covered_part_of_proc_is_seen_by_hand_too() {
             run.stderr.contains("kernel/domainname") && run.stderr.contains("os error 18"),
             "{calls}: {run}"
         );
+    }
+}
+
+/// One process in a container, with these calls denied; what it told, and how it ended.
+fn exec_denied(container: &tests::Container<'_>, errno: &str, calls: &str) -> Output {
+    let line = "for kind in /proc/self/ns/*; do readlink $kind; done; cat /proc/self/cgroup /proc/self/oom_score_adj; ls /proc/self/fd | wc -l; \
+                grep -E '^(Cap|NoNew|Uid|Groups)' /proc/self/status; pwd; id -u; hostname; echo done";
+    let command = container.command(&["exec", "--user", "5:6", "--cwd", "/tmp", "ID", "/bin/sh", "-c", line]);
+    if calls.is_empty() { command } else { command.launched_by(&[DENY, errno, calls, "--"]) }.run()
+}
+
+#[test]
+fn root_a_second_way_leads_into_the_same_container() {
+    needs!(Root, Busybox);
+    let bundle = Bundle::new("into")
+        .namespace("cgroup")
+        .shell("exec sleep 1000")
+        .edit(|config| config["process"]["oomScoreAdj"] = json!(77));
+    let container = bundle.container(&Runtime::under_test());
+    container.create().success();
+    container.start().success();
+    let alive = tests::Snapshot::take(&bundle);
+    let expected = exec_denied(&container, "", "").success().stdout.clone();
+    assert!(expected.ends_with("\ndone\n"), "{expected}");
+    let init = container.pid().expect("init lives");
+    for kind in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
+        let of = fs::read_link(format!("/proc/{init}/ns/{kind}")).expect("a namespace");
+        assert!(expected.contains(&*of.to_string_lossy()), "{kind} is init's: {expected}");
+    }
+    for (errno, calls) in [
+        ("EINVAL", "setns-many"),
+        ("ENOSYS", "setns-many"),
+        ("ENOSYS", "setns-many,openat2,close_range,faccessat2,open_tree,mount_setattr,keyctl"),
+        ("EPERM", "openat2,close_range,faccessat2,open_tree,mount_setattr"),
+        ("ENOSYS", "keyctl"),
+    ] {
+        let exec = exec_denied(&container, errno, calls);
+        exec.success();
+        assert_eq!(exec.stdout, expected, "{errno} for {calls}");
+    }
+    for (errno, calls, named) in [
+        ("EPERM", "setns-many", "setns(pidfd"),
+        ("EPERM", "setns", "setns("),
+        ("ENOSYS", "setns", "setns("),
+        ("ENOSYS", "clone3", "clone3("),
+        ("EPERM", "sched_setaffinity", "sched_setaffinity("),
+        ("ENOSYS", "pidfd_open", "pidfd_open("),
+        ("EPERM", "open_tree,memfd_create", "memfd_create("),
+    ] {
+        let exec = exec_denied(&container, errno, calls);
+        exec.code(255);
+        assert_eq!(
+            (exec.stdout.as_str(), exec.stderr.lines().count()),
+            ("", 1),
+            "{errno} for {calls}: {exec}"
+        );
+        assert!(exec.stderr.contains(named), "{errno} for {calls}: {exec}");
+        alive.assert_same();
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::{Bundle, Container, Runtime, needs, skipped};
+use tests::{Bundle, Container, LIMIT, Runtime, channel, needs, skipped};
 
 /// One edit, and what it changes.
 struct Entry {
@@ -36,6 +36,12 @@ enum Look {
     Group(Option<(&'static str, &'static str)>, Option<(&'static str, &'static str)>),
     /// A key of what `state` prints.
     Told(&'static str),
+    /// What a program of the host prints about init while it waits: `NUMBER` stands for its number.
+    Asked(&'static [&'static str]),
+    /// What a line for the shell prints that `exec` runs in the container.
+    Joined(&'static str),
+    /// A line of /proc/PID/status of an `exec` whose process runs.
+    Joiner(&'static str),
     /// Nothing on this host, because of this.
     Nowhere(String),
 }
@@ -167,6 +173,31 @@ fn look(look: &Look, bundle: Bundle, runtime: &Runtime) -> Result<String, String
             let container = waiting(&bundle, runtime);
             Ok(container.state().expect("its state")[key].to_string())
         }
+        Look::Asked(words) => {
+            let container = waiting(&bundle, runtime);
+            let pid = container.pid().expect("init waits").to_string();
+            let words: Vec<_> = words.iter().map(|word| word.replace("NUMBER", &pid)).collect();
+            let output = std::process::Command::new(&words[0]).args(&words[1..]).output();
+            let output = output.map_err(|error| format!("{}: {error}", words[0]))?;
+            let text = String::from_utf8(output.stdout).expect("text").replace(&pid, "NUMBER");
+            Ok(text.trim().to_owned())
+        }
+        Look::Joined(line) => {
+            let container = waiting(&bundle, runtime);
+            let output = container.call(&["exec", "ID", "/bin/sh", "-c", line]);
+            assert!(output.stderr.is_empty() || output.code == 0, "{output}");
+            Ok(output.stdout.trim().to_owned())
+        }
+        Look::Joiner(name) => {
+            let container = waiting(&bundle, runtime);
+            let (mut heard, prints) = channel();
+            let line = ["exec", "ID", "/bin/sh", "-c", "echo in; exec sleep 1000"];
+            let exec = container.command(&line).stdout(prints).spawn();
+            assert_eq!(heard.next_within(LIMIT).as_deref(), Some("in"));
+            let status = fs::read_to_string(format!("/proc/{}/status", exec.pid())).expect("its status");
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            Ok(line.expect("such a line").trim().to_owned())
+        }
         Look::Nowhere(why) => Err(why.clone()),
     }
 }
@@ -197,6 +228,7 @@ fn entries() -> Vec<Entry> {
     [
         process(),
         ids(),
+        scheduling(),
         capabilities(),
         hooks(),
         files(),
@@ -378,6 +410,98 @@ fn ids() -> Vec<Entry> {
     vec![map("users"), map("groups"), clocks]
 }
 
+fn scheduling() -> Vec<Entry> {
+    const CHRT: &[&str] = &["chrt", "-p", "NUMBER"];
+    let told = |policy: &str, priority: &str, rest: &str| {
+        let line = |what: &str, value: &str| format!("pid NUMBER's current {what}: {value}");
+        let (policy, priority) = (line("scheduling policy", policy), line("scheduling priority", priority));
+        let rest =
+            if rest.is_empty() { String::new() } else { line("runtime/deadline/period parameters", rest) };
+        [policy, priority, rest].into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    };
+    let is_alone = std::thread::available_parallelism().is_ok_and(|count| count.get() == 1);
+    let cpus = |look: Look| if is_alone { Look::Nowhere("there is one CPU".into()) } else { look };
+    vec![
+        entry(
+            &["process.scheduler", "process.scheduler.policy", "process.scheduler.flags"],
+            |config, _| {
+                config["process"]["scheduler"] =
+                    json!({"policy": "SCHED_BATCH", "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+            },
+            Look::Asked(CHRT),
+            told("SCHED_BATCH|SCHED_RESET_ON_FORK", "0", ""),
+        ),
+        entry(
+            &["process.scheduler.nice"],
+            |config, _| config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "nice": 7}),
+            Look::Inside("cut -d' ' -f 19 /proc/self/stat"),
+            "7",
+        ),
+        entry(
+            &["process.scheduler.priority"],
+            |config, _| config["process"]["scheduler"] = json!({"policy": "SCHED_RR", "priority": 7}),
+            Look::Asked(CHRT),
+            told("SCHED_RR", "7", ""),
+        )
+        .on(|config, _| {
+            // Version 1 lets nobody into realtime whose group has none of it.
+            if !is_unified() {
+                config["linux"]["resources"]["cpu"] = json!({"realtimeRuntime": 1000});
+            }
+        }),
+        entry(
+            &["process.scheduler.runtime", "process.scheduler.deadline", "process.scheduler.period"],
+            |config, _| {
+                config["process"]["scheduler"] = json!({
+                    "policy": "SCHED_DEADLINE", "runtime": 100_000, "deadline": 20_000_000, "period": 30_000_000,
+                });
+            },
+            Look::Asked(CHRT),
+            told("SCHED_DEADLINE", "0", "100000/20000000/30000000"),
+        ),
+        entry(
+            &["process.ioPriority", "process.ioPriority.class", "process.ioPriority.priority"],
+            |config, _| {
+                config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+            },
+            Look::Inside("ionice -p $$"),
+            "best-effort: prio 6",
+        ),
+        entry(
+            &["process.execCPUAffinity", "process.execCPUAffinity.final"],
+            |config, _| config["process"]["execCPUAffinity"] = json!({"final": "1"}),
+            cpus(Look::Joined("grep -o 'Cpus_allowed_list.*' /proc/self/status")),
+            "Cpus_allowed_list:\t1",
+        ),
+        entry(
+            &["process.execCPUAffinity.initial"],
+            |config, _| config["process"]["execCPUAffinity"] = json!({"initial": "1"}),
+            cpus(Look::Joiner("Cpus_allowed_list")),
+            "1",
+        ),
+        entry(
+            &[
+                "linux.memoryPolicy",
+                "linux.memoryPolicy.mode",
+                "linux.memoryPolicy.nodes",
+                "linux.memoryPolicy.flags",
+            ],
+            |config, _| {
+                config["linux"]["memoryPolicy"] =
+                    json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]});
+            },
+            Look::Inside("head -n 1 /proc/self/numa_maps | cut -d' ' -f 2"),
+            "bind=static:0",
+        ),
+        entry(
+            &["linux.personality", "linux.personality.domain"],
+            |config, _| config["linux"]["personality"] = json!({"domain": "LINUX32"}),
+            Look::Inside("uname -m"),
+            "i686",
+        ),
+    ]
+}
+
 fn capabilities() -> Vec<Entry> {
     let cap = |set: &'static str, line: &'static str, edit, sees: &str| {
         let fields: &'static [&'static str] = match set {
@@ -506,6 +630,12 @@ fn isolation() -> Vec<Entry> {
             |config, _| config["hostname"] = json!("shown.example"),
             Look::Inside("hostname"),
             "shown.example",
+        ),
+        entry(
+            &["domainname"],
+            |config, _| config["domainname"] = json!("shown.nis"),
+            Look::Inside("cat /proc/sys/kernel/domainname"),
+            "shown.nis",
         ),
         entry(
             &["linux.namespaces", "linux.namespaces.type"],

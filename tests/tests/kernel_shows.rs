@@ -576,7 +576,12 @@ impl Seen {
         let status = |name: &str| field(&self.status, name);
         match step {
             Step::Mount(_) => unreachable!("compared by its order"),
-            Step::JoinCgroupNamespace | Step::Inside => {
+            Step::Remount(remount) => {
+                let line = self.top(&remount.target).expect("a mount");
+                let is_read_only = line.options.contains(&"ro".to_owned());
+                assert_eq!(is_read_only, remount.set & spec::MOUNT_ATTR_RDONLY != 0, "{line:?}");
+            }
+            Step::JoinCgroupNamespace | Step::Inside | Step::Cpus(_) => {
                 unreachable!("steps of exec: no plan of create has them")
             }
             // What hooks do shows elsewhere: tests/tests/hooks.rs.
@@ -600,6 +605,11 @@ impl Seen {
             }
             Step::Join { kind, path } => {
                 assert_eq!(self.namespace(*kind), fs::read_link(path).expect("a namespace"), "{step:?}");
+            }
+            Step::Conceal => {
+                // The program itself is anybody's again: its files in /proc are its user's.
+                let owner = fs::metadata(format!("/proc/{}/status", self.pid)).expect("a process").uid();
+                assert_eq!(owner.to_string(), status("Uid").split_whitespace().next().expect("a user"));
             }
             Step::OomScore(score) => {
                 let shown = fs::read_to_string(format!("/proc/{}/oom_score_adj", self.pid)).expect("a score");
@@ -709,6 +719,31 @@ impl Seen {
             }
             Step::Mask(path) => self.compare_mask(path),
             Step::Hostname(name) => assert_eq!(self.entered(&["uname", "-n"]), *name),
+            Step::Domainname(name) => {
+                assert_eq!(self.entered(&["cat", "/proc/sys/kernel/domainname"]), *name);
+            }
+            Step::Scheduler(how) => {
+                let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("a process");
+                let words: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+                assert_eq!(words[38], how.policy.to_string(), "{stat}");
+                assert_eq!(words[37], how.priority.to_string(), "{stat}");
+            }
+            Step::IoPriority { class, level } => {
+                let shown = self.entered(&["ionice", "-p", &self.pid.to_string()]);
+                let names = ["", "realtime", "best-effort", "idle"];
+                let name = names[usize::from(*class)];
+                assert!(shown.starts_with(name), "{shown}");
+                assert!(name == "idle" || shown.ends_with(&level.to_string()), "{shown}");
+            }
+            Step::Personality(domain) => {
+                let shown = fs::read_to_string(format!("/proc/{}/personality", self.pid)).expect("a domain");
+                assert_eq!(shown.trim(), format!("{domain:08x}"));
+            }
+            Step::MemoryPolicy { nodes, .. } => {
+                let shown = fs::read_to_string(format!("/proc/{}/numa_maps", self.pid)).expect("a map");
+                let policy = shown.split_whitespace().nth(1).expect("a policy");
+                assert!(policy.ends_with(&nodes.to_string()), "{policy}");
+            }
             Step::Limit { kind, soft, hard } => {
                 assert_eq!(limit_of(&self.limits, *kind), (*soft, *hard), "{kind:?}");
             }

@@ -1,8 +1,8 @@
 //! A runtime that is killed after any of its system calls leaves nothing that `delete --force` does not remove.
 //!
 //! For every N until the command comes to its end: the command runs under ptrace and gets SIGKILL as it returns from
-//! its N-th system call; then `delete --force`; then nothing may be there that carries the container's name. Two
-//! workers share the points of a command.
+//! its N-th system call; then `delete --force`; then nothing may be there that carries the container's name. A container
+//! that the command only visited goes on before that. Two workers share the points of a command.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Mutex;
@@ -68,6 +68,20 @@ const VICTIMS: &[Victim] = &[
         hooks: false,
     },
     Victim {
+        told: "exec",
+        words: &["exec", "ID", "/bin/true"],
+        program: SLEEP,
+        before: running,
+        hooks: false,
+    },
+    Victim {
+        told: "exec --detach",
+        words: &["exec", "--detach", "ID", "/bin/true"],
+        program: SLEEP,
+        before: running,
+        hooks: false,
+    },
+    Victim {
         told: "create with hooks",
         words: &["create", "--bundle", "BUNDLE", "ID"],
         program: SLEEP,
@@ -91,6 +105,11 @@ const VICTIMS: &[Victim] = &[
 ];
 
 impl Victim {
+    /// Whether the command only visits the container, which goes on whatever becomes of it.
+    fn is_visit(&self) -> bool {
+        self.words.first() == Some(&"exec")
+    }
+
     fn bundle(&self) -> Bundle {
         let bundle = Bundle::new("point").args(self.program).may_leave();
         if !self.hooks {
@@ -105,6 +124,21 @@ impl Victim {
             }
         })
     }
+}
+
+/// The container is what it was, with nobody new in it, and another process can be run in it.
+fn goes_on(container: &Container<'_>, before: &Snapshot) -> Vec<String> {
+    // Whoever is on its way out is waited for: a process that only half joined would stay.
+    let mut wrong = before.changes();
+    let status = container.status();
+    if status.as_deref() != Some("running") {
+        wrong.push(format!("the container is {status:?}"));
+    }
+    let again = container.call(&["exec", "ID", "/bin/echo", "again"]);
+    if again.code != 0 || again.stdout != "again\n" {
+        wrong.push(format!("no other process can be run in it: {again}"));
+    }
+    wrong
 }
 
 fn created(container: &Container<'_>) {
@@ -195,9 +229,11 @@ fn point(victim: &Victim, bundle: &Bundle, count: usize) -> (Fate, Vec<String>) 
     let container = bundle.container(&Runtime::under_test());
     let host = Snapshot::take(bundle);
     (victim.before)(&container);
+    let alive = Snapshot::take(bundle);
     let fate = kill_after(container.command(victim.words), count);
+    let mut left = if victim.is_visit() { goes_on(&container, &alive) } else { Vec::new() };
     let deleted = container.delete_force();
-    let mut left = host.changes();
+    left.extend(host.changes());
     if deleted.code != 0 {
         left.push(format!("delete --force: {deleted}"));
     }

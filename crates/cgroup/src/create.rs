@@ -108,6 +108,9 @@ impl Group {
             self.copy_cpuset(self.place.path(), self.is_new)?;
         }
         self.set(&plan.settings, &mut |_, _, _| {})?;
+        if let Some(owner) = plan.owner {
+            self.hand_over(owner)?;
+        }
         let Some(devices) = &plan.devices else { return Ok(None) };
         match self.guard(devices).doing(|| "linux.resources.devices") {
             Err(failed) if devices.optional && !is_gone(&failed) => Ok(Some(failed)),

@@ -11,7 +11,7 @@ use plan::cgroup::Version;
 use rustix::fs::OFlags;
 use sys::{Called, Doing, Failed, Spent};
 
-use crate::Cgroup;
+use crate::{Cgroup, Group};
 
 /// The door to one v1 group.
 #[derive(Debug)]
@@ -56,6 +56,24 @@ impl Cgroup {
     /// The group in the unified tree, for `CLONE_INTO_CGROUP`; none on a host without that tree.
     pub fn unified_dir(&self) -> Result<Option<OwnedFd>, Failed> {
         self.unified().map(|group| group.place.directory()).transpose()
+    }
+
+    /// The unified group that this process of the container is in: the container's own, or one below it. None if it is
+    /// in neither, or there is no unified tree.
+    ///
+    /// On v2 an init that hands controllers on to its children has left the container's group itself, and nobody can be
+    /// born there any more.
+    pub fn holding(&self, pid: i32) -> Result<Option<Self>, Failed> {
+        let Some(group) = self.unified() else { return Ok(None) };
+        let Some(path) = group.holding(pid)? else { return Ok(None) };
+        let held = Group {
+            version: group.version,
+            controllers: group.controllers.clone(),
+            place: group.place.beside(path),
+            ancestors: Vec::new(),
+            is_new: false,
+        };
+        Ok(Some(Self { groups: vec![held], omitted: Vec::new() }))
     }
 
     /// Moves a process into the unified group where `CLONE_INTO_CGROUP` could not be had (before Linux 5.7, or

@@ -7,6 +7,7 @@
 
 mod change;
 mod create;
+mod delegate;
 mod end;
 mod freeze;
 mod join;

@@ -69,6 +69,11 @@ impl Place {
         &self.path
     }
 
+    /// Another directory below the same mount.
+    pub(crate) fn beside(&self, path: String) -> Self {
+        Self { base: Rc::clone(&self.base), mounted: self.mounted.clone(), path }
+    }
+
     /// The directories above this one, the topmost first; not the mount itself.
     pub(crate) fn above(&self) -> impl Iterator<Item = &str> {
         self.path.match_indices('/').map(|(end, _)| &self.path[..end])

@@ -38,22 +38,37 @@ impl Group {
     pub(crate) fn processes(&self) -> Result<Vec<i32>, Failed> {
         let mut all = Vec::new();
         for path in self.place.tree()? {
-            let listed = match self.place.list_at(&path, "cgroup.procs") {
-                // A threaded group of v2 has no processes of its own to show.
-                Err(failed) if failed.errno() == Some(Errno::OPNOTSUPP) => {
-                    self.place.list_at(&path, "cgroup.threads")
-                }
-                listed => listed,
-            };
-            match listed {
-                Ok(text) => all.extend(numbers(&text)),
-                Err(failed) if is_gone(&failed) => {}
-                Err(failed) => return Err(failed),
-            }
+            all.extend(self.members(&path)?);
         }
         all.sort_unstable();
         all.dedup();
         Ok(all)
+    }
+
+    /// The directory, this one or one below it, that the process is in.
+    pub(crate) fn holding(&self, pid: i32) -> Result<Option<String>, Failed> {
+        for path in self.place.tree()? {
+            if self.members(&path)?.contains(&pid) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The processes of one directory; none once it is gone.
+    fn members(&self, path: &str) -> Result<Vec<i32>, Failed> {
+        let listed = match self.place.list_at(path, "cgroup.procs") {
+            // A threaded group of v2 has no processes of its own to show.
+            Err(failed) if failed.errno() == Some(Errno::OPNOTSUPP) => {
+                self.place.list_at(path, "cgroup.threads")
+            }
+            listed => listed,
+        };
+        match listed {
+            Ok(text) => Ok(numbers(&text).collect()),
+            Err(failed) if is_gone(&failed) => Ok(Vec::new()),
+            Err(failed) => Err(failed),
+        }
     }
 }
 

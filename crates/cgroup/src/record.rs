@@ -1,5 +1,6 @@
 //! What is kept in the state directory so that a later command finds the groups again.
 
+use plan::Below;
 use plan::cgroup::{CgroupPlan, Version};
 use serde::{Deserialize, Serialize};
 use sys::{Errno, Failed};
@@ -47,6 +48,17 @@ impl Paths {
             });
         }
         Ok(Self { groups })
+    }
+
+    /// The groups below these that `exec --cgroup` names; the error is the sentence for who named them.
+    pub fn below(&self, named: &Below) -> Result<Self, String> {
+        let v1 = self.groups.iter().filter(|group| group.version == Version::V1);
+        named.knows(&v1.flat_map(|group| group.controllers.clone()).collect::<Vec<_>>())?;
+        let place = |group: &Record| {
+            let path = named.place(group.version, &group.controllers, &group.path)?;
+            Ok(Record { path, ancestors: Vec::new(), ..group.clone() })
+        };
+        Ok(Self { groups: self.groups.iter().map(place).collect::<Result<_, String>>()? })
     }
 }
 

@@ -649,3 +649,30 @@ fn root_what_the_verifier_says_is_in_the_error() {
     assert!(failed.contains("R0 !read_ok"), "{failed}");
     assert!(!Path::new(&plan.groups[0].mount).join(&plan.groups[0].path).exists());
 }
+
+/// What a host with the unified tree alone does, on this one's: the group and the files that the kernel lists belong to the
+/// user, all others stay root's.
+#[test]
+fn root_a_group_is_handed_over_with_the_files_that_the_kernel_lists() {
+    use std::os::unix::fs::MetadataExt;
+    needs!(host().unified.is_some(), "no unified tree");
+    let mut plan = planned(&fresh(), "{}");
+    plan.groups.retain(|group| group.version == Version::V2);
+    for group in &mut plan.groups {
+        group.owner = Some(4321);
+    }
+    let scratch = Scratch { cgroup: Cgroup::create(&plan).expect("groups"), plan };
+    let directory = scratch.unified();
+    let listed = fs::read_to_string("/sys/kernel/cgroup/delegate").expect("the kernel's list");
+    let mut seen = 0;
+    for entry in fs::read_dir(&directory).expect("the group") {
+        let entry = entry.expect("a file");
+        let name = entry.file_name().into_string().expect("text");
+        let is_listed = listed.lines().any(|line| line == name);
+        seen += usize::from(is_listed);
+        let shown = entry.metadata().expect("a file");
+        assert_eq!((shown.uid(), shown.gid()), (if is_listed { 4321 } else { 0 }, 0), "{name}");
+    }
+    assert!(seen >= 3, "cgroup.procs, cgroup.threads and cgroup.subtree_control: {seen}");
+    assert_eq!(fs::metadata(&directory).expect("the group").uid(), 4321);
+}

@@ -1,12 +1,17 @@
-//! What a process gives up before it is the container's program: capabilities, identity, limits, privileges to come.
+//! What a process gives up before it is the container's program: capabilities, identity, limits, privileges to come;
+//! and how it is scheduled and placed.
 //!
 //! Touches: the calling thread, which must be the only one.
 //! Never:   gives anything back; goes on when something could not be given up.
 //! Begin with [`bound`], then [`become_user`], then [`keep`].
 
+mod schedule;
+
+pub use schedule::{behave, place, schedule, serve, stay_on};
+
 use plan::Capabilities;
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Gid, Uid, umask};
+use rustix::process::{DumpableBehavior, Gid, Uid, set_dumpable_behavior, umask};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, configure_capability_in_ambient_set,
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
@@ -78,6 +83,12 @@ pub fn keep(kept: &Capabilities) -> Result<(), Failed> {
 /// Gives up gaining privileges by execve(2), for ever.
 pub fn lock() -> Result<(), Failed> {
     set_no_new_privs(true).called(|| "prctl(PR_SET_NO_NEW_PRIVS)")
+}
+
+/// Lets nobody trace this process, or look into its memory and at what it has open, who has no power over the host
+/// itself: until execve(2), or until its ids change.
+pub fn conceal() -> Result<(), Failed> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).called(|| "prctl(PR_SET_DUMPABLE, 0)")
 }
 
 /// Sets a resource limit; `u64::MAX` is "no limit".

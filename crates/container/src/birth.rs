@@ -27,6 +27,8 @@ pub(crate) struct Birthplace<'a> {
     pub(crate) namespaces: u64,
     pub(crate) groups: &'a Cgroup,
     pub(crate) unified: Option<OwnedFd>,
+    /// Init of a container that is there already, to be joined in its own cgroup where the container's takes nobody.
+    pub(crate) init: Option<i32>,
 }
 
 impl Birthplace<'_> {
@@ -34,20 +36,19 @@ impl Birthplace<'_> {
     ///
     /// Where the kernel or a filter around us does not know birth into a cgroup, the parent moves the child.
     pub(crate) fn bear(self, walk: &Walk<'_>, inherited: Inherited, line: Parent) -> Result<Born, Failed> {
-        let Self { namespaces, groups, unified } = self;
-        let birth = Birth { namespaces, cgroup: unified.as_ref().map(AsFd::as_fd), sibling: false };
-        let (side, moves) = match fork_into(&birth) {
-            Err(failed) if birth.cgroup.is_some() && Birth::cgroup_unknown(&failed) => {
-                (fork_into(&Birth { cgroup: None, ..birth })?, true)
+        let (side, moves) = match self.fork(self.unified.as_ref()) {
+            Err(failed) if self.unified.is_some() && Birth::cgroup_unknown(&failed) => {
+                (self.fork(None)?, true)
             }
+            Err(failed) if takes_nobody(&failed) => (self.fork_beside_init(failed)?, false),
             side => (side?, false),
         };
         let (pid, process) = match side {
             Side::Child(newborn) => sys::leave(init::run(walk, newborn, inherited)),
             Side::Parent(pid, process) => (pid, process),
         };
-        Spent::default().extend(inherited.into_handles().chain(unified));
-        if moves && let Err(failed) = groups.join_unified(pid) {
+        Spent::default().extend(inherited.into_handles().chain(self.unified));
+        if moves && let Err(failed) = join(self.groups, self.init, pid) {
             // Why it was not moved is what to tell; one that cannot be ended is an orphan that hears our end.
             return Err(match end(&process) {
                 Ok(()) => failed,
@@ -55,6 +56,38 @@ impl Birthplace<'_> {
             });
         }
         Ok(Born { pid, process, line })
+    }
+
+    fn fork(&self, cgroup: Option<&OwnedFd>) -> Result<Side, Failed> {
+        fork_into(&Birth { namespaces: self.namespaces, cgroup: cgroup.map(AsFd::as_fd), sibling: false })
+    }
+
+    /// The first failure is the one to tell: it is about the group that was asked for.
+    fn fork_beside_init(&self, failed: Failed) -> Result<Side, Failed> {
+        let Some(held) = beside(self.groups, self.init)? else { return Err(failed) };
+        self.fork(held.unified_dir()?.as_ref()).map_err(|_| failed)
+    }
+}
+
+/// Whether a cgroup is one that no process may be in: it hands controllers on (`EBUSY`), is or is below a threaded one
+/// (`EOPNOTSUPP`), or was left to init's own rule (`EACCES`).
+fn takes_nobody(failed: &Failed) -> bool {
+    matches!(failed.errno(), Some(Errno::BUSY | Errno::OPNOTSUPP | Errno::ACCESS))
+}
+
+/// The group below the container's that its init has gone to.
+fn beside(groups: &Cgroup, init: Option<i32>) -> Result<Option<Cgroup>, Failed> {
+    init.map_or(Ok(None), |init| groups.holding(init))
+}
+
+/// Moves the child, as the last way.
+fn join(groups: &Cgroup, init: Option<i32>, pid: i32) -> Result<(), Failed> {
+    match groups.join_unified(pid) {
+        Err(failed) if takes_nobody(&failed) => match beside(groups, init)? {
+            Some(held) => held.join_unified(pid).map_err(|_| failed),
+            None => Err(failed),
+        },
+        joined => joined,
     }
 }
 

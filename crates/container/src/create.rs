@@ -168,6 +168,7 @@ impl Making<'_> {
             annotations: plan.annotations.clone(),
             init: None,
             own_pids: plan.own_pids,
+            manner: plan.manner.clone(),
             hooks: plan.later.clone(),
             hooks_begun: false,
             keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring { .. })),
@@ -207,7 +208,8 @@ impl Making<'_> {
             arguments: Strings::new(&program.args).map_err(nul)?,
             environment: Strings::new(&program.env).map_err(nul)?,
         };
-        let place = Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()? };
+        let place =
+            Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()?, init: None };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
         if self.plan.has_hooks() {
             self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);

@@ -2,9 +2,10 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use cgroup::Cgroup;
 use init::{Inherited, Report};
 use path::Procfs;
-use plan::{Act, ExecPlan, ExecRequest, Step, compile_exec};
+use plan::{Act, Below, ExecPlan, ExecRequest, Step, compile_exec};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use spec::{Capabilities, Invalid, Process, Spec, Status};
 use sys::{Called, Doing, Errno, Exit, Failed, Mask, Pidfd, Strings, block_signals, restore_mask};
@@ -46,6 +47,8 @@ pub struct ExecOrder {
     pub preserve_fds: u32,
     /// Where the number of the process is written.
     pub pid_file: Option<String>,
+    /// Control groups below the container's, `[CONTROLLER[,CONTROLLER]:]PATH` each.
+    pub cgroups: Vec<String>,
     /// Whether a paused container is entered too.
     pub ignore_paused: bool,
     /// Whether the process has a terminal; a document of its own may ask for one too.
@@ -197,6 +200,7 @@ fn prepare(
         other_user_namespace: others.has_users(),
         other_cgroup_namespace: others.cgroup.is_some(),
         preserve_fds: order.preserve_fds,
+        manner: known.record.manner.clone(),
         detached: order.detached,
         console_socket: order.console_socket.clone(),
     };
@@ -218,7 +222,8 @@ fn add_capabilities(sets: &mut Capabilities, more: &[String]) {
 
 /// All that is the host's and needed later, opened while the host's paths are ours.
 struct Prepared {
-    groups: cgroup::Cgroup,
+    groups: Cgroup,
+    refuge: Option<i32>,
     unified: Option<OwnedFd>,
     doors: Vec<cgroup::Join>,
     others: Others,
@@ -246,12 +251,19 @@ impl PidFile {
 
 impl Prepared {
     fn open(known: &Known, plan: &ExecPlan, others: Others, order: &ExecOrder) -> Result<Self, Error> {
-        let groups = known.groups()?;
+        let wrong = |why| Error::new(Kind::Invalid, why);
+        let below = Below::parse(&order.cgroups).map_err(wrong)?;
+        let groups = match &below {
+            Some(below) => Cgroup::open(&known.record.cgroup.below(below).map_err(wrong)?)?,
+            None => known.groups()?,
+        };
         let scores = plan.steps.iter().any(|step| matches!(step, Step::OomScore(_)));
         Ok(Self {
             unified: groups.unified_dir()?,
             doors: groups.join_handles()?,
             groups,
+            // Whoever names a group gets that one or none.
+            refuge: if below.is_none() { Some(known.pid()) } else { None },
             others,
             proc: if scores { Some(Procfs::host()?) } else { None },
             pid_file: order.pid_file.as_deref().map(PidFile::open).transpose()?,
@@ -273,8 +285,11 @@ impl Prepared {
                 _ => return Err(Failed::refused("exec plans what is for create alone").into()),
             }
         }
+        if let Some(cpus) = &plan.cpus {
+            confine::stay_on(cpus)?;
+        }
         self.others.join(init)?;
-        let Self { groups, unified, doors, others, proc, pid_file, introduced, console } = self;
+        let Self { groups, refuge, unified, doors, others, proc, pid_file, introduced, console } = self;
         let (console, front) = console.map_or((None, None), |Console { line, front }| (Some(line), front));
         let inherited = Inherited {
             report,
@@ -288,7 +303,7 @@ impl Prepared {
             arguments,
             environment,
         };
-        let place = Birthplace { namespaces: 0, groups: &groups, unified };
+        let place = Birthplace { namespaces: 0, groups: &groups, unified, init: refuge };
         let born = place.bear(&plan.walk(), inherited, line)?;
         Ok(Joined { born, pid_file, has_written: false, introduced, front, terminal: None })
     }

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, openat, stat};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
 };
@@ -55,7 +54,7 @@ impl Others {
     ///
     /// From before that on, nobody inside may trace us or our child, or reach what we have open (CVE-2016-9962).
     pub(crate) fn join(&self, process: &Pidfd) -> Result<(), Failed> {
-        set_dumpable_behavior(DumpableBehavior::NotDumpable).called(|| "prctl(PR_SET_DUMPABLE, 0)")?;
+        confine::conceal()?;
         let all = self.kinds.iter().fold(ThreadNameSpaceType::empty(), |all, kind| all | kind.1);
         if all.is_empty() {
             return Ok(());
@@ -64,7 +63,9 @@ impl Others {
             Err(Errno::INVAL | Errno::NOSYS) => self.join_each(),
             joined => joined.called(|| format!("setns(pidfd, {:#x})", all.bits())),
         }
-        .doing(|| "join the container's namespaces")
+        .doing(|| "join the container's namespaces")?;
+        // The rights that came with a user namespace took it back, where `fs.suid_dumpable` says so.
+        if all.contains(ThreadNameSpaceType::USER) { confine::conceal() } else { Ok(()) }
     }
 
     /// All handles are opened before the first is used: /proc is the container's after that.

@@ -17,7 +17,7 @@ use plan::{Console, Hook, Propagation, PropagationKind, Step, Walk};
 use rootfs::{Handles, Rootfs};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Signal, getpid, set_parent_process_death_signal, setsid, umask};
-use rustix::system::sethostname;
+use rustix::system::{setdomainname, sethostname};
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
 use spec::{NamespaceKind, State, Status};
 use state::Gate;
@@ -135,7 +135,9 @@ impl Child<'_> {
         match step {
             Step::JoinGroups => self.join_groups(),
             Step::AllCpus => allow_all(),
+            Step::Cpus(cpus) => confine::stay_on(cpus),
             Step::Join { kind, path } => join(*kind, path),
+            Step::Conceal => confine::conceal(),
             Step::OomScore(score) => confine::score(self.proc()?, *score).doing(|| "set oom_score_adj"),
             Step::Session => setsid().map(drop).called(|| "setsid()"),
             Step::Await => self.wait_for_parent(),
@@ -152,6 +154,7 @@ impl Child<'_> {
             Step::Detach(how) => self.detach(*how),
             Step::Root(path) => self.take_root(path),
             Step::Mount(mount) => self.rootfs()?.mount(mount),
+            Step::Remount(remount) => self.rootfs()?.remount(remount),
             Step::Node(node) => self.rootfs()?.node(node),
             Step::Link { path, target, replace } => self.rootfs()?.link(path, target, *replace),
             Step::Directory(path) => self.rootfs()?.provide_directory(path),
@@ -167,6 +170,9 @@ impl Child<'_> {
             Step::MoveRoot => self.rootfs()?.move_root(),
             Step::Propagate(how) => self.rootfs()?.propagate(*how),
             Step::Hostname(name) => sethostname(name.as_bytes()).called(|| format!("sethostname({name:?})")),
+            Step::Domainname(name) => {
+                setdomainname(name.as_bytes()).called(|| format!("setdomainname({name:?})"))
+            }
             Step::Home(uid) => self.add_home(*uid),
             Step::Go(path) => {
                 self.has_arrived = program::approach(path)?;
@@ -180,6 +186,10 @@ impl Child<'_> {
                 Ok(())
             }
             Step::NoNewPrivileges => confine::lock(),
+            Step::Scheduler(how) => confine::schedule(how),
+            Step::IoPriority { class, level } => confine::serve(*class, *level),
+            Step::Personality(domain) => confine::behave(*domain),
+            Step::MemoryPolicy { mode, nodes } => confine::place(*mode, nodes),
             Step::Bound(dropped) => confine::bound(*dropped).doing(|| "drop capabilities"),
             Step::Become { uid, gid, groups } => {
                 stdio::settle(self.root()?, *uid)?;

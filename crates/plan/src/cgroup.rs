@@ -7,7 +7,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use spec::{Resources, Spec};
+use spec::{NamespaceKind, Resources, Spec};
 
 use crate::resources::{self, Wanted};
 use crate::{Refused, clean};
@@ -153,6 +153,9 @@ pub struct Group {
     /// v2: who may use which device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub devices: Option<DeviceProgram>,
+    /// v2: to whom the group is handed over: the user, as the host knows it, who manages it from inside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<u32>,
     /// Whether there is no container without this group.
     pub required: bool,
 }
@@ -227,7 +230,11 @@ pub fn compile(spec: &Spec, host: &HostCgroups, id: &str) -> Result<CgroupPlan, 
     let place = Place::of(given, id)?;
     match host.mode() {
         Mode::None => Err(Refused::new("linux.cgroupsPath", "no control groups are mounted on this host")),
-        Mode::V2 => unified(host, resources, &place),
+        Mode::V2 => {
+            let mut plan = unified(host, resources, &place)?;
+            plan.groups.iter_mut().for_each(|group| group.owner = delegated(spec));
+            Ok(plan)
+        }
         Mode::V1 | Mode::Hybrid => hierarchies(host, resources, &place),
     }
 }
@@ -252,6 +259,7 @@ fn hierarchies(host: &HostCgroups, resources: &Resources, place: &Place) -> Resu
             path: place.below(&hierarchy.own)?,
             settings,
             devices: None,
+            owner: None,
             required,
         });
     }
@@ -265,6 +273,7 @@ fn hierarchies(host: &HostCgroups, resources: &Resources, place: &Place) -> Resu
             copy_cpuset: false,
             settings: Vec::new(),
             devices: None,
+            owner: None,
             required,
         });
     }
@@ -309,9 +318,38 @@ fn unified(host: &HostCgroups, resources: &Resources, place: &Place) -> Result<C
         copy_cpuset: false,
         settings,
         devices: Some(resources::device_program(resources, host.rootless)?),
+        owner: None,
         required,
     };
     Ok(CgroupPlan { groups: vec![group], limits: limits(resources), warnings: wanted.warnings })
+}
+
+/// To whom the group belongs: whoever sees it as the root of a cgroup namespace of his own, through a mount that can be
+/// written, is meant to manage it. Nobody, where that is root: it is root's already. Never on v1, where a user could then
+/// lift limits.
+fn delegated(spec: &Spec) -> Option<u32> {
+    let linux = spec.linux.as_ref()?;
+    let is_fresh = |namespace: &&spec::Namespace| {
+        namespace.kind == NamespaceKind::Cgroup && namespace.path.as_deref().is_none_or(str::is_empty)
+    };
+    linux.namespaces.iter().find(is_fresh)?;
+    let is_writable = |mount: &&spec::Mount| {
+        let is_last_word = |word: &&String| matches!(word.as_str(), "ro" | "rw" | "rro" | "rrw");
+        matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2"))
+            && clean::absolute(&mount.destination) == "/sys/fs/cgroup"
+            && !mount.options.iter().rfind(is_last_word).is_some_and(|word| word.ends_with("ro"))
+    };
+    spec.mounts.iter().find(is_writable)?;
+    let uid = spec.process.as_ref()?.user.uid;
+    let owner = if linux.uid_mappings.is_empty() {
+        uid
+    } else {
+        linux.uid_mappings.iter().find_map(|map| {
+            let at = uid.checked_sub(map.container_id).filter(|at| *at < map.size)?;
+            map.host_id.checked_add(at)
+        })?
+    };
+    (owner != 0).then_some(owner)
 }
 
 /// `cgroupsPath`, or what stands for it.
@@ -386,6 +424,9 @@ impl fmt::Display for Group {
             for exception in &devices.exceptions {
                 write!(to, ", but {exception}")?;
             }
+        }
+        if let Some(owner) = self.owner {
+            write!(to, "  handed over to {owner}")?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::map::{self, Maps};
 use crate::mount::{self, Propagation, PropagationKind};
 use crate::refuse;
 use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
-use crate::{Host, Refused, Request, clean, console, device};
+use crate::{Host, Manner, Refused, Request, clean, console, device};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -42,6 +42,8 @@ pub struct Plan {
     pub default_signals: u64,
     /// Signals that the program gets unblocked although our caller blocks them.
     pub unblocked_signals: u64,
+    /// How init runs, and each later process that does not say otherwise.
+    pub manner: Manner,
     /// Hooks that other commands run, or this one when all else is done.
     pub later: Later,
     /// Copied into `state`.
@@ -98,6 +100,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         preserve_fds: request.preserve_fds,
         default_signals: host.ignored_signals,
         unblocked_signals: UNBLOCKED,
+        manner: Manner::of(spec),
         later: moments.later.clone(),
         annotations: spec.annotations.clone(),
         warnings: cgroup.warnings.clone(),
@@ -107,9 +110,13 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     plan.build_root(spec, host, request, &namespaces, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
     let bounding = if namespaces.users { host.bounding | EVERY } else { host.bounding };
-    let (steps, warnings) = confine_process(process, bounding, &plan.program, Some(umask));
+    let Confined { steps, warnings } =
+        Confined::compile(process, bounding, &plan.program, &plan.manner, Some(umask))?;
     plan.steps.extend(steps);
     plan.warnings.extend(warnings);
+    if namespaces.has_neighbours() {
+        conceal(&mut plan.steps);
+    }
     plan.steps.push(Step::Ready);
     if request.gated {
         plan.steps.push(Step::Gate);
@@ -163,6 +170,11 @@ impl<'a> Namespaces<'a> {
         }
     }
 
+    /// Whether processes that are none of ours may see the child before it is the program.
+    fn has_neighbours(&self) -> bool {
+        !self.joined.is_empty() || !self.fresh(NamespaceKind::Pid)
+    }
+
     fn fresh(&self, kind: NamespaceKind) -> bool {
         self.born.contains(&kind)
     }
@@ -206,6 +218,24 @@ fn acts(
     acts.extend(request.pidfd_socket.clone().map(Act::Introduce));
     acts.extend(request.pid_file.clone().map(Act::Tell));
     acts
+}
+
+/// From before it joins anything on, nobody beside it looks into the child, which is ours still: its memory, and what it
+/// has open (CVE-2016-9962). Its `oom_score_adj` is written before that, since its files in /proc are the host's then.
+fn conceal(steps: &mut Vec<Step>) {
+    let join = steps.iter().position(|step| matches!(step, Step::Join { .. }));
+    let score = steps.iter().position(|step| matches!(step, Step::OomScore(_))).map(|at| at + 1);
+    steps.insert(join.or(score).unwrap_or(0), Step::Conceal);
+    conceal_again(steps);
+}
+
+/// Where ids change, the kernel makes of a process what `fs.suid_dumpable` says, and that may be "to be traced".
+pub(crate) fn conceal_again(steps: &mut Vec<Step>) {
+    let changes =
+        |step: &Step| matches!(step, Step::Become { .. } | Step::Join { kind: NamespaceKind::User, .. });
+    for at in (0..steps.len()).rev().filter(|&at| steps.get(at).is_some_and(changes)).collect::<Vec<_>>() {
+        steps.insert(at + 1, Step::Conceal);
+    }
 }
 
 pub(crate) fn program(process: &Process) -> Program {
@@ -339,73 +369,88 @@ impl Plan {
         steps.extend(unique(&linux.masked_paths).map(Step::Mask));
         steps.push(if request.no_pivot { Step::MoveRoot } else { Step::Pivot });
         steps.extend(afterwards.map(Step::Propagate));
-        steps.extend(spec.hostname.clone().filter(|name| !name.is_empty()).map(Step::Hostname));
+        let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+        steps.extend(named(&spec.hostname).map(Step::Hostname));
+        steps.extend(named(&spec.domainname).map(Step::Domainname));
         Ok(())
     }
 }
 
 /// What the process gives up and becomes, the same for a container's first and for those that join it later.
-/// `bounding_now` is what it can give up. Without `umask` it keeps its own.
-pub(crate) fn confine_process(
-    process: &Process,
-    bounding_now: u64,
-    program: &Program,
-    umask: Option<u32>,
-) -> (Vec<Step>, Vec<String>) {
-    let (mut steps, mut warnings) = (Vec::new(), Vec::new());
-    if !has_home(&program.env) {
-        steps.push(Step::Home(process.user.uid));
-    }
-    steps.push(Step::Go(program.cwd.clone()));
-    let limits = process.rlimits.iter();
-    steps.extend(limits.map(|limit| Step::Limit { kind: limit.kind, soft: limit.soft, hard: limit.hard }));
-    steps.extend(umask.map(Step::Umask));
-    if process.no_new_privileges {
-        steps.push(Step::NoNewPrivileges);
-    }
-    let user = &process.user;
-    let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
-    // Without the object there are none, as with runc: not those that our caller happens to have.
-    let none = spec::Capabilities::default();
-    let asked = process.capabilities.as_ref().unwrap_or(&none);
-    let mut unknown = Vec::new();
-    let mut set = |names: &[String]| {
-        let mut bits = 0;
-        for name in names {
-            match spec::capability(name) {
-                Some(number) => bits |= 1 << number,
-                None => unknown.push(name.clone()),
-            }
+pub(crate) struct Confined {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Confined {
+    /// `bounding_now` is what it can give up. Without `umask` it keeps its own.
+    pub(crate) fn compile(
+        process: &Process,
+        bounding_now: u64,
+        program: &Program,
+        manner: &Manner,
+        umask: Option<u32>,
+    ) -> Result<Self, Refused> {
+        let (mut steps, mut warnings) = (Vec::new(), manner.warnings());
+        if !has_home(&program.env) {
+            steps.push(Step::Home(process.user.uid));
         }
-        bits
-    };
-    let bounding: u64 = set(&asked.bounding);
-    let kept = Capabilities {
-        effective: set(&asked.effective),
-        permitted: set(&asked.permitted),
-        inheritable: set(&asked.inheritable),
-        ambient: set(&asked.ambient),
-    };
-    // The kernel keeps over execve(2) only what is permitted and inheritable too; runc's own template asks for more,
-    // and runc drops it without a word.
-    let raised = kept.ambient & kept.permitted & kept.inheritable;
-    if raised != kept.ambient {
-        let lost = (0_usize..64).filter(|bit| (kept.ambient & !raised) & (1 << bit) != 0);
-        let lost: Vec<&str> = lost.filter_map(|bit| spec::CAPABILITIES.get(bit).copied()).collect();
-        let why = "not both permitted and inheritable";
-        warnings.push(format!("process.capabilities.ambient: {} dropped: {why}", lost.join(", ")));
+        steps.push(Step::Go(program.cwd.clone()));
+        let limits = process.rlimits.iter();
+        steps.extend(limits.map(|limit| Step::Limit {
+            kind: limit.kind,
+            soft: limit.soft,
+            hard: limit.hard,
+        }));
+        steps.extend(umask.map(Step::Umask));
+        if process.no_new_privileges {
+            steps.push(Step::NoNewPrivileges);
+        }
+        steps.extend(manner.steps()?);
+        let user = &process.user;
+        let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
+        // Without the object there are none, as with runc: not those that our caller happens to have.
+        let none = spec::Capabilities::default();
+        let asked = process.capabilities.as_ref().unwrap_or(&none);
+        let mut unknown = Vec::new();
+        let mut set = |names: &[String]| {
+            let mut bits = 0;
+            for name in names {
+                match spec::capability(name) {
+                    Some(number) => bits |= 1 << number,
+                    None => unknown.push(name.clone()),
+                }
+            }
+            bits
+        };
+        let bounding: u64 = set(&asked.bounding);
+        let kept = Capabilities {
+            effective: set(&asked.effective),
+            permitted: set(&asked.permitted),
+            inheritable: set(&asked.inheritable),
+            ambient: set(&asked.ambient),
+        };
+        // The kernel keeps over execve(2) only what is permitted and inheritable too; runc's own template asks for more,
+        // and runc drops it without a word.
+        let raised = kept.ambient & kept.permitted & kept.inheritable;
+        if raised != kept.ambient {
+            let lost = (0_usize..64).filter(|bit| (kept.ambient & !raised) & (1 << bit) != 0);
+            let lost: Vec<&str> = lost.filter_map(|bit| spec::CAPABILITIES.get(bit).copied()).collect();
+            let why = "not both permitted and inheritable";
+            warnings.push(format!("process.capabilities.ambient: {} dropped: {why}", lost.join(", ")));
+        }
+        let kept = Capabilities { ambient: raised, ..kept };
+        unknown.sort();
+        unknown.dedup();
+        if !unknown.is_empty() {
+            warnings.push(format!("process.capabilities: ignoring unknown {}", unknown.join(", ")));
+        }
+        let dropped = bounding_now & !bounding;
+        steps.extend((dropped != 0).then_some(Step::Bound(dropped)));
+        steps.push(identity);
+        steps.push(Step::Capabilities(kept));
+        Ok(Self { steps, warnings })
     }
-    let kept = Capabilities { ambient: raised, ..kept };
-    unknown.sort();
-    unknown.dedup();
-    if !unknown.is_empty() {
-        warnings.push(format!("process.capabilities: ignoring unknown {}", unknown.join(", ")));
-    }
-    let dropped = bounding_now & !bounding;
-    steps.extend((dropped != 0).then_some(Step::Bound(dropped)));
-    steps.push(identity);
-    steps.push(Step::Capabilities(kept));
-    (steps, warnings)
 }
 
 /// The host's paths that a child has to reach: its root, what is bound, nodes of devices; each once.

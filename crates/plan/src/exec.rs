@@ -3,9 +3,9 @@
 use serde::Serialize;
 use spec::Process;
 
-use crate::compile::{EVERY, UNBLOCKED, confine_process, program};
-use crate::step::{Act, Master, Program, Step, Walk};
-use crate::{Host, Refused, console, refuse};
+use crate::compile::{Confined, EVERY, UNBLOCKED, conceal_again, program};
+use crate::step::{Act, Master, Numbers, Program, Step, Walk};
+use crate::{Host, Manner, Refused, console, refuse};
 
 /// What is asked beside the process itself.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,8 @@ pub struct ExecRequest {
     pub other_cgroup_namespace: bool,
     /// Descriptors from 3 on that the program keeps.
     pub preserve_fds: u32,
+    /// How the container's processes run, where this one's document is silent.
+    pub manner: Manner,
     /// Whether nobody of ours stays with the process.
     pub detached: bool,
     /// `--console-socket`: who gets the master end of the process's terminal.
@@ -31,6 +33,8 @@ pub struct ExecRequest {
 pub struct ExecPlan {
     /// What the parent does before it joins the namespaces.
     pub before: Vec<Act>,
+    /// CPUs that its parent confines itself to before it is born.
+    pub cpus: Option<Numbers>,
     /// The child's steps, in order.
     pub steps: Vec<Step>,
     /// Who gets the master end of its terminal; none where it has none.
@@ -52,7 +56,9 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     refuse::unbuilt_process(process)?;
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
     let program = program(process);
-    let mut steps = vec![Step::JoinGroups, Step::AllCpus];
+    let manner = request.manner.with(process);
+    let (cpus, last) = manner.cpus()?;
+    let mut steps = vec![Step::JoinGroups, last.map_or(Step::AllCpus, Step::Cpus)];
     let mut before = Vec::new();
     if request.other_user_namespace {
         let limits = process.rlimits.iter();
@@ -75,11 +81,14 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     steps.push(Step::Inside);
     steps.extend(console::step(process, false));
     let bounding = if request.other_user_namespace { host.bounding | EVERY } else { host.bounding };
-    let (confining, warnings) = confine_process(process, bounding, &program, process.user.umask);
+    let Confined { steps: confining, warnings } =
+        Confined::compile(process, bounding, &program, &manner, process.user.umask)?;
     steps.extend(confining);
+    conceal_again(&mut steps);
     steps.extend([Step::Ready, Step::Execute]);
     Ok(ExecPlan {
         before,
+        cpus,
         steps,
         master,
         program,

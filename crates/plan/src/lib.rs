@@ -4,6 +4,7 @@
 //! Never:   opens a file, reads a clock, asks the kernel; what it must know of the host is in [`Host`].
 //! Begin with [`compile()`].
 
+mod below;
 pub mod cgroup;
 mod clean;
 mod compile;
@@ -12,6 +13,7 @@ mod device;
 mod exec;
 mod hook;
 mod host;
+mod manner;
 pub mod map;
 mod mount;
 mod refuse;
@@ -20,12 +22,14 @@ mod step;
 mod tell;
 mod update;
 
+pub use below::Below;
 pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
 pub use hook::{Hook, Later};
 pub use host::{Host, Request};
+pub use manner::Manner;
 pub use map::Maps;
-pub use mount::{Mount, Propagation, PropagationKind, Source};
+pub use mount::{Links, Mount, Propagation, PropagationKind, Remount, Source};
 pub use refuse::Refused;
-pub use step::{Act, Capabilities, Console, Master, Node, Program, Step, Walk};
+pub use step::{Act, Capabilities, Console, Master, Node, Numbers, Program, Scheduling, Step, Walk};
 pub use update::{Hierarchy, Update, compile_update};

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use spec::{
-    Flag, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SHARED,
-    MS_SILENT, MS_SLAVE, MS_UNBINDABLE, MountOption, Spec, option,
+    Flag, Link, MOUNT_ATTR__ATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY,
+    MS_PRIVATE, MS_SHARED, MS_SILENT, MS_SLAVE, MS_UNBINDABLE, MountOption, Spec, option,
 };
 
 use crate::cgroup::{CgroupPlan, HostCgroups};
@@ -23,6 +23,15 @@ pub struct Mount {
     pub clear: u64,
     /// What of the host is bound there with all that is mounted below it, where the kernel permits no mount of its own.
     pub or_bind: Option<String>,
+    /// The same for it and all mounts below it: set, and cleared.
+    #[serde(default)]
+    pub all: (u64, u64),
+    /// A tmpfs that begins with what lies in the directory under it.
+    #[serde(default)]
+    pub copies_up: bool,
+    /// What happens where it meets symbolic links.
+    #[serde(default)]
+    pub links: Links,
     /// Propagation changes, in order, once it is attached.
     pub propagation: Vec<Propagation>,
 }
@@ -35,6 +44,38 @@ impl Mount {
             Source::New { .. } => self.or_bind.as_ref(),
         }
     }
+}
+
+/// Symbolic links that a bind mount does not follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Links {
+    /// A source that is a link is made again in place of the mount.
+    pub copied: bool,
+    /// A source that is a link is itself mounted.
+    pub source: bool,
+    /// A target that is a link is itself covered.
+    pub target: bool,
+}
+
+/// A change of what is mounted somewhere already.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Remount {
+    /// Where: absolute inside the container, cleaned.
+    pub target: String,
+    /// `MOUNT_ATTR_*` bits set.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` bits cleared.
+    pub clear: u64,
+    /// Those of them that the document names. The others stay where another user namespace locked them.
+    pub named: u64,
+    /// The same for it and all mounts below it: set, and cleared.
+    pub all: (u64, u64),
+    /// Flags of the superblock: `ro`, `rw`, `sync`.
+    pub flags: Vec<String>,
+    /// Options of the file system: `size=64k`.
+    pub data: Vec<(String, Option<String>)>,
+    /// Propagation changes, in order.
+    pub propagation: Vec<Propagation>,
 }
 
 /// What is mounted.
@@ -109,8 +150,14 @@ impl Propagation {
 struct Options {
     set: u64,
     clear: u64,
+    all: (u64, u64),
     flags: Vec<String>,
     bind: Option<bool>,
+    remounts: bool,
+    copies_up: bool,
+    links: Links,
+    /// Where the first word about links stands.
+    link_word: Option<usize>,
     propagation: Vec<Propagation>,
     data: Vec<(String, Option<String>)>,
 }
@@ -123,12 +170,21 @@ fn sort_out(at: &str, options: &[String]) -> Result<Options, Refused> {
             Some(MountOption::Bind { recursive }) => sorted.bind = Some(recursive),
             Some(MountOption::Propagation { .. }) => sorted.propagation.extend(Propagation::named(name)),
             Some(MountOption::Nothing) => {}
-            Some(
-                MountOption::Recursive { .. }
-                | MountOption::Remount
-                | MountOption::Idmap { .. }
-                | MountOption::CopyUp,
-            ) => {
+            Some(MountOption::Recursive { set, clear }) => {
+                let (all_set, all_clear) = sorted.all;
+                sorted.all = (all_set & !clear | set, (all_clear | clear) & !set);
+            }
+            Some(MountOption::Remount) => sorted.remounts = true,
+            Some(MountOption::CopyUp) => sorted.copies_up = true,
+            Some(MountOption::Link(link)) => {
+                sorted.link_word.get_or_insert(index);
+                match link {
+                    Link::Copied => sorted.links.copied = true,
+                    Link::Source => sorted.links.source = true,
+                    Link::Target => sorted.links.target = true,
+                }
+            }
+            Some(MountOption::Idmap { .. }) => {
                 return Err(Refused::new(
                     format!("{at}.options[{index}]"),
                     format!("{name:?} is not built yet, see docs/roadmap.md"),
@@ -143,7 +199,29 @@ fn sort_out(at: &str, options: &[String]) -> Result<Options, Refused> {
     Ok(sorted)
 }
 
+impl Mount {
+    fn of(target: String, source: Source, set: u64) -> Self {
+        let links = Links::default();
+        Self {
+            target,
+            source,
+            set,
+            clear: 0,
+            or_bind: None,
+            all: (0, 0),
+            copies_up: false,
+            links,
+            propagation: Vec::new(),
+        }
+    }
+}
+
 impl Options {
+    fn mount(&self, target: String, source: Source) -> Mount {
+        let &Self { set, clear, all, .. } = self;
+        Mount { clear, all, propagation: self.propagation.clone(), ..Mount::of(target, source, set) }
+    }
+
     /// A later word takes back what an earlier one said.
     fn apply(&mut self, name: &str, flag: Flag) {
         self.set = self.set & !flag.attr_clear | flag.attr_set;
@@ -205,8 +283,20 @@ pub(crate) fn compile(
         check_target(&at, &target)?;
         let options = sort_out(&at, &mount.options)?;
         let kind = mount.kind.as_deref().unwrap_or("");
-        if options.bind.is_some() || kind == "bind" {
-            mounts.bind(&at, mount, target, options, bundle)?;
+        let is_bind = options.bind.is_some() || kind == "bind";
+        if let (Some(word), false) = (options.link_word, is_bind && !options.remounts) {
+            return Err(Refused::new(
+                format!("{at}.options[{word}]"),
+                format!(
+                    "{:?} is an option of a bind mount",
+                    mount.options.get(word).map_or("", String::as_str)
+                ),
+            ));
+        }
+        if options.remounts {
+            mounts.remount(&at, is_bind, kind, target, options)?;
+        } else if is_bind {
+            mounts.bind(&at, mount, target, &options, bundle)?;
         } else if kind == "cgroup" || (kind == "cgroup2" && cgroups.0.unified_only()) {
             mounts.control_groups(target, &options, cgroups);
         } else if kind.is_empty() {
@@ -215,7 +305,7 @@ pub(crate) fn compile(
                 "is missing, and the options say neither bind nor rbind",
             ));
         } else {
-            mounts.fresh(kind, mount.source.as_deref().unwrap_or("none"), target, options);
+            mounts.fresh(kind, mount.source.as_deref().unwrap_or("none"), target, &options);
             if let ("sysfs", true, Some(Step::Mount(last))) = (kind, binds_sys, mounts.steps.last_mut()) {
                 last.or_bind = Some("/sys".to_owned());
             }
@@ -241,7 +331,7 @@ impl Mounts {
         at: &str,
         mount: &spec::Mount,
         target: String,
-        options: Options,
+        options: &Options,
         bundle: &str,
     ) -> Result<(), Refused> {
         if let Some((key, _)) = options.data.first() {
@@ -254,14 +344,51 @@ impl Mounts {
         let source = source.ok_or_else(|| Refused::new(format!("{at}.source"), "a bind mount needs one"))?;
         let path = if source.starts_with('/') { source.to_owned() } else { format!("{bundle}/{source}") };
         self.dev_is_bound |= target == "/dev";
-        let recursive = options.bind.unwrap_or(false);
-        self.push(target, Source::Bind { path, recursive }, options.set, options.clear, options.propagation);
+        let source = Source::Bind { path, recursive: options.bind.unwrap_or(false) };
+        let links = options.links;
+        self.steps.push(Step::Mount(Mount { links, ..options.mount(target, source) }));
         Ok(())
     }
 
-    fn fresh(&mut self, kind: &str, name: &str, target: String, options: Options) {
+    /// As mount(8) has it: what is not said is taken back, but for access times. A file system that stands for a
+    /// namespace, or is the host's too, keeps its own flags unless it is told options of its own.
+    fn remount(
+        &mut self,
+        at: &str,
+        is_bind: bool,
+        kind: &str,
+        target: String,
+        options: Options,
+    ) -> Result<(), Refused> {
+        if let (true, Some((key, _))) = (is_bind, options.data.first()) {
+            return Err(Refused::new(
+                format!("{at}.options"),
+                format!("{key:?} is no option of a bind mount"),
+            ));
+        }
+        let every = spec::options().iter().fold(0, |all, (_, meaning)| match meaning {
+            MountOption::Flag(flag) => all | flag.attr_set & !MOUNT_ATTR__ATIME,
+            _ => all,
+        });
+        let Options { set, clear, all, mut flags, data, propagation, .. } = options;
+        if is_bind {
+            flags.clear();
+        } else if !VIRTUAL.contains(&kind) {
+            if set & MOUNT_ATTR_RDONLY != 0 {
+                flags.push("ro".to_owned());
+            } else if clear & MOUNT_ATTR_RDONLY != 0 {
+                flags.push("rw".to_owned());
+            }
+        }
+        let (named, clear) = (clear, clear & MOUNT_ATTR__ATIME | every & !set);
+        let remount = Remount { target, set, clear, named, all, flags, data, propagation };
+        self.steps.push(Step::Remount(remount));
+        Ok(())
+    }
+
+    fn fresh(&mut self, kind: &str, name: &str, target: String, options: &Options) {
         let mut set = options.set;
-        let mut flags = options.flags;
+        let mut flags = options.flags.clone();
         let read_only = set & MOUNT_ATTR_RDONLY != 0;
         if kind == "tmpfs" && read_only {
             set &= !MOUNT_ATTR_RDONLY;
@@ -269,8 +396,10 @@ impl Mounts {
         } else if read_only && !VIRTUAL.contains(&kind) {
             flags.push("ro".to_owned());
         }
-        let source = Source::New { kind: kind.to_owned(), name: name.to_owned(), flags, data: options.data };
-        self.push(target, source, set, options.clear, options.propagation);
+        let source =
+            Source::New { kind: kind.to_owned(), name: name.to_owned(), flags, data: options.data.clone() };
+        let copies_up = options.copies_up && kind == "tmpfs";
+        self.steps.push(Step::Mount(Mount { set, copies_up, ..options.mount(target, source) }));
     }
 
     /// v2: the one hierarchy. v1: a tmpfs with one mount for each, and links for controllers that share one.
@@ -287,13 +416,14 @@ impl Mounts {
                 flags: Vec::new(),
                 data: Vec::new(),
             };
-            return self.push(target, source, options.set, options.clear, options.propagation.clone());
+            return self.steps.push(Step::Mount(options.mount(target, source)));
         }
         let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
         let read_only = options.set & MOUNT_ATTR_RDONLY;
         let data = vec![("mode".to_owned(), Some("755".to_owned()))];
         let tmpfs = Source::New { kind: "tmpfs".into(), name: "tmpfs".into(), flags: Vec::new(), data };
-        self.push(target.clone(), tmpfs, attributes, 0, options.propagation.clone());
+        let propagation = options.propagation.clone();
+        self.steps.push(Step::Mount(Mount { propagation, ..Mount::of(target.clone(), tmpfs, attributes) }));
         for hierarchy in &host.hierarchies {
             let directory = hierarchy.directory_name();
             let below = format!("{target}/{directory}");
@@ -301,7 +431,7 @@ impl Mounts {
             // and say the same in mountinfo; it costs more.
             let Some(path) = plan.directory_in(hierarchy) else { continue };
             let source = Source::Bind { path, recursive: false };
-            self.push(below, source, attributes | read_only, 0, Vec::new());
+            self.steps.push(Step::Mount(Mount::of(below, source, attributes | read_only)));
             for controller in hierarchy.controllers.iter().filter(|name| **name != directory) {
                 let link = Step::Link {
                     path: format!("{target}/{controller}"),
@@ -314,10 +444,6 @@ impl Mounts {
         if read_only != 0 {
             self.seals.push(Step::Seal(target));
         }
-    }
-
-    fn push(&mut self, target: String, source: Source, set: u64, clear: u64, propagation: Vec<Propagation>) {
-        self.steps.push(Step::Mount(Mount { target, source, set, clear, or_bind: None, propagation }));
     }
 }
 

@@ -56,13 +56,10 @@ pub(crate) fn unbuilt_process(process: &Process) -> Result<(), Refused> {
     }
 }
 
-fn process_fields(process: &Process) -> [(bool, &'static str); 5] {
+fn process_fields(process: &Process) -> [(bool, &'static str); 2] {
     [
         (process.apparmor_profile.as_deref().is_some_and(|s| !s.is_empty()), "process.apparmorProfile"),
         (process.selinux_label.as_deref().is_some_and(|s| !s.is_empty()), "process.selinuxLabel"),
-        (process.scheduler.is_some(), "process.scheduler"),
-        (process.io_priority.is_some(), "process.ioPriority"),
-        (process.exec_cpu_affinity.is_some(), "process.execCPUAffinity"),
     ]
 }
 
@@ -74,12 +71,9 @@ fn first_unbuilt(spec: &Spec) -> Option<String> {
             (linux.seccomp.is_some(), "linux.seccomp"),
             (linux.mount_label.as_deref().is_some_and(|s| !s.is_empty()), "linux.mountLabel"),
             (linux.intel_rdt.is_some(), "linux.intelRdt"),
-            (linux.memory_policy.is_some(), "linux.memoryPolicy"),
-            (linux.personality.is_some(), "linux.personality"),
         ]
     });
-    let domainname = [(spec.domainname.as_deref().is_some_and(|s| !s.is_empty()), "domainname")];
-    let field = process.chain(domainname).chain(linux).find(|(asked, _)| *asked);
+    let field = process.chain(linux).find(|(asked, _)| *asked);
     field.map(|(_, path)| path.to_owned()).or_else(|| unbuilt_namespace(spec)).or_else(|| unbuilt_mount(spec))
 }
 

@@ -5,7 +5,7 @@ use spec::{NamespaceKind, RlimitKind};
 
 use crate::hook::Hook;
 use crate::map::Maps;
-use crate::mount::{Mount, Propagation};
+use crate::mount::{Mount, Propagation, Remount};
 
 /// What the parent does, in order. Each act that leaves something behind knows its undoing.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -66,6 +66,8 @@ pub enum Step {
     JoinGroups,
     /// May run on every CPU that its cpuset has, whatever our caller was confined to.
     AllCpus,
+    /// May run on these CPUs only.
+    Cpus(Numbers),
     /// Joins an existing namespace.
     Join {
         /// Of this kind; another one is refused by the kernel.
@@ -73,6 +75,8 @@ pub enum Step {
         /// As the document writes it, a path on the host.
         path: String,
     },
+    /// Is not to be traced or looked into by others, until it is the program (`PR_SET_DUMPABLE`).
+    Conceal,
     /// Writes its `oom_score_adj`.
     OomScore(i32),
     /// Leads a session of its own.
@@ -111,6 +115,8 @@ pub enum Step {
     Root(String),
     /// Mounts something below the root.
     Mount(Mount),
+    /// Changes what is mounted below the root.
+    Remount(Remount),
     /// Makes a device node below the root.
     Node(Node),
     /// Makes a symbolic link below the root.
@@ -144,6 +150,8 @@ pub enum Step {
     SealRoot,
     /// Sets the host name.
     Hostname(String),
+    /// Sets the NIS domain name.
+    Domainname(String),
     /// Makes a path read-only, if it exists.
     ReadOnly(String),
     /// Makes a path read as empty, if it exists.
@@ -161,6 +169,24 @@ pub enum Step {
     Umask(u32),
     /// Gives up gaining privileges by execve(2), for ever.
     NoNewPrivileges,
+    /// Is scheduled in this way.
+    Scheduler(Scheduling),
+    /// Has its disk operations served in this order.
+    IoPriority {
+        /// 1 is realtime, 2 best effort, 3 idle.
+        class: u16,
+        /// 0 (first) to 7.
+        level: u16,
+    },
+    /// Takes this execution domain, `PER_*`.
+    Personality(u32),
+    /// Places its memory.
+    MemoryPolicy {
+        /// `MPOL_*`, with `MPOL_F_*` bits.
+        mode: u32,
+        /// On these nodes.
+        nodes: Numbers,
+    },
     /// Drops capabilities from the bounding set: bit n for capability n.
     Bound(u64),
     /// Becomes user and group, with these supplementary groups.
@@ -203,6 +229,36 @@ pub struct Walk<'a> {
     pub default_signals: u64,
     /// Signals that are unblocked.
     pub unblocked_signals: u64,
+}
+
+/// Ranges of CPUs or memory nodes, each by its first and last number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Numbers(pub Vec<(u16, u16)>);
+
+impl Numbers {
+    /// Each number, in the order of the list.
+    pub fn each(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().flat_map(|&(first, last)| first..=last)
+    }
+}
+
+/// How a process is scheduled, as `sched_setattr(2)` takes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Scheduling {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*` bits.
+    pub flags: u64,
+    /// -20 to 19.
+    pub nice: i32,
+    /// Of the realtime policies.
+    pub priority: u32,
+    /// Nanoseconds, as the two below: `SCHED_DEADLINE` alone has them.
+    pub runtime: u64,
+    /// Until when it is to have run.
+    pub deadline: u64,
+    /// How often.
+    pub period: u64,
 }
 
 /// The terminal of a program.

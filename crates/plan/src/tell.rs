@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use spec::{CAPABILITIES, Flag, IdMapping, MountOption, option};
+use spec::{CAPABILITIES, Flag, IdMapping, MOUNT_ATTR__ATIME, MountOption, option};
 
 use crate::compile::Plan;
 use crate::hook::Hook;
+use crate::manner::{IO_CLASSES, MEMORY_MODES, POLICIES};
 use crate::map::Maps;
-use crate::mount::{Mount, Propagation, PropagationKind, Source};
-use crate::step::{Act, Console, Master, Step};
+use crate::mount::{Mount, Propagation, PropagationKind, Remount, Source};
+use crate::step::{Act, Capabilities, Console, Master, Node, Numbers, Scheduling, Step};
 
 impl fmt::Display for Plan {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -140,9 +141,11 @@ impl fmt::Display for Step {
         match self {
             Self::JoinGroups => write!(to, "join    its cgroups, by tasks"),
             Self::AllCpus => write!(to, "allow   all CPUs of its cpuset"),
+            Self::Cpus(cpus) => write!(to, "allow   CPUs {cpus}"),
             Self::Join { kind, path } => {
                 write!(to, "join    {} namespace {path}", format!("{kind:?}").to_lowercase())
             }
+            Self::Conceal => write!(to, "hide    from its neighbours"),
             Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
             Self::Session => write!(to, "lead    a session"),
             Self::Await => write!(to, "await   the maps of its user namespace, and paths of the host"),
@@ -163,23 +166,8 @@ impl fmt::Display for Step {
             Self::Detach(how) => write!(to, "make    the host's mounts {how}"),
             Self::Root(path) => write!(to, "root    {path}"),
             Self::Mount(mount) => mount.fmt(to),
-            Self::Node(node) => {
-                let kind = match node.mode & 0o170_000 {
-                    0o060_000 => 'b',
-                    0o010_000 => 'p',
-                    _ => 'c',
-                };
-                let verb = if node.is_bound { "bind" } else { "node" };
-                write!(
-                    to,
-                    "{verb}    {}  {kind} {}:{} {:04o}",
-                    node.path,
-                    node.major,
-                    node.minor,
-                    node.mode & 0o7777
-                )?;
-                if (node.uid, node.gid) == (0, 0) { Ok(()) } else { write!(to, " {}:{}", node.uid, node.gid) }
-            }
+            Self::Remount(remount) => remount.fmt(to),
+            Self::Node(node) => node.fmt(to),
             Self::Link { path, target, .. } => write!(to, "link    {path} -> {target}"),
             Self::Console(console) => console.fmt(to),
             Self::Pivot => write!(to, "pivot   into the root"),
@@ -189,6 +177,7 @@ impl fmt::Display for Step {
             Self::Seal(path) => write!(to, "seal    {path} read-only"),
             Self::SealRoot => write!(to, "seal    / read-only"),
             Self::Hostname(name) => write!(to, "name    the host {name}"),
+            Self::Domainname(name) => write!(to, "name    the NIS domain {name}"),
             Self::ReadOnly(path) => write!(to, "protect {path} from writing"),
             Self::Mask(path) => write!(to, "mask    {path}"),
             Self::Limit { kind, soft, hard } => {
@@ -196,27 +185,27 @@ impl fmt::Display for Step {
             }
             Self::Umask(mask) => write!(to, "umask   {mask:04o}"),
             Self::NoNewPrivileges => write!(to, "lock    no new privileges"),
+            Self::Scheduler(how) => write!(to, "run     {how}"),
+            Self::IoPriority { class, level } => {
+                let class = class.checked_sub(1).and_then(|at| IO_CLASSES.get(usize::from(at)));
+                write!(to, "serve   its disks by {} {level}", class.unwrap_or(&"class 0"))
+            }
+            Self::Personality(domain) => write!(to, "be      of personality {domain:#x}"),
+            Self::MemoryPolicy { mode, nodes } => {
+                let known = usize::try_from(mode & 0x1fff).ok().and_then(|at| MEMORY_MODES.get(at));
+                write!(to, "place   its memory by {}", known.unwrap_or(&"an unknown mode"))?;
+                match mode & !0x1fff {
+                    0 => {}
+                    flags => write!(to, " flags {flags:#x}")?,
+                }
+                if nodes.0.is_empty() { Ok(()) } else { write!(to, " on nodes {nodes}") }
+            }
             Self::Bound(dropped) => write!(to, "drop    from the bounding set: {}", Bits(*dropped)),
             Self::Become { uid, gid, groups } => {
                 write!(to, "become  {uid}:{gid}")?;
                 if groups.is_empty() { Ok(()) } else { write!(to, " groups {groups:?}") }
             }
-            Self::Capabilities(kept) => {
-                write!(to, "keep    effective: {}", Bits(kept.effective))?;
-                let others = [
-                    ("permitted", kept.permitted),
-                    ("inheritable", kept.inheritable),
-                    ("ambient", kept.ambient),
-                ];
-                for (name, bits) in others {
-                    if name == "permitted" && bits == kept.effective {
-                        write!(to, "; permitted: the same")?;
-                    } else {
-                        write!(to, "; {name}: {}", Bits(bits))?;
-                    }
-                }
-                Ok(())
-            }
+            Self::Capabilities(kept) => kept.fmt(to),
             Self::Home(uid) => write!(to, "find    the home of user {uid}"),
             Self::Go(path) => write!(to, "go      to {path}"),
             Self::Ready => write!(to, "find    the program, report ready"),
@@ -225,6 +214,76 @@ impl fmt::Display for Step {
             Self::CreateHook(hook) | Self::StartHook(hook) => hook.fmt(to),
             Self::Execute => write!(to, "exec    the program"),
         }
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.mode & 0o170_000 {
+            0o060_000 => 'b',
+            0o010_000 => 'p',
+            _ => 'c',
+        };
+        let verb = if self.is_bound { "bind" } else { "node" };
+        write!(
+            to,
+            "{verb}    {}  {kind} {}:{} {:04o}",
+            self.path,
+            self.major,
+            self.minor,
+            self.mode & 0o7777
+        )?;
+        if (self.uid, self.gid) == (0, 0) { Ok(()) } else { write!(to, " {}:{}", self.uid, self.gid) }
+    }
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "keep    effective: {}", Bits(self.effective))?;
+        let others =
+            [("permitted", self.permitted), ("inheritable", self.inheritable), ("ambient", self.ambient)];
+        for (name, bits) in others {
+            if name == "permitted" && bits == self.effective {
+                write!(to, "; permitted: the same")?;
+            } else {
+                write!(to, "; {name}: {}", Bits(bits))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Numbers {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (first, last)) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            if first == last {
+                write!(to, "{comma}{first}")?;
+            } else {
+                write!(to, "{comma}{first}-{last}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Scheduling {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let policy = usize::try_from(self.policy).ok().and_then(|at| POLICIES.get(at));
+        write!(to, "under {}", policy.unwrap_or(&"an unknown policy"))?;
+        let values = [
+            ("priority", u64::from(self.priority)),
+            ("runtime", self.runtime),
+            ("deadline", self.deadline),
+            ("period", self.period),
+        ];
+        if self.nice != 0 {
+            write!(to, " nice {}", self.nice)?;
+        }
+        for (name, value) in values.into_iter().filter(|(_, value)| *value != 0) {
+            write!(to, " {name} {value}")?;
+        }
+        if self.flags == 0 { Ok(()) } else { write!(to, " flags {:#x}", self.flags) }
     }
 }
 
@@ -293,31 +352,64 @@ impl fmt::Display for Mount {
         match &self.source {
             Source::New { kind, data, flags, .. } => {
                 write!(to, "mount   {kind} on {}", self.target)?;
-                for flag in flags {
-                    write!(to, " {flag}")?;
-                }
-                for (key, value) in data {
-                    match value {
-                        Some(value) => write!(to, " {key}={value}")?,
-                        None => write!(to, " {key}")?,
-                    }
-                }
+                of_superblock(to, flags, data)?;
             }
             Source::Bind { path, recursive } => {
                 write!(to, "{:<7} {path} on {}", if *recursive { "rbind" } else { "bind" }, self.target)?;
             }
         }
-        for (set, clear) in ATTRIBUTES {
-            let Some(MountOption::Flag(Flag { attr_set: bit, .. })) = option(set) else { continue };
-            if self.set & bit != 0 {
-                write!(to, " {set}")?;
-            } else if self.clear & bit == bit && !clear.is_empty() {
-                write!(to, " {clear}")?;
-            }
+        attributes(to, "", self.set, self.clear)?;
+        attributes(to, "r", self.all.0, self.all.1)?;
+        let words = [
+            (self.copies_up, "tmpcopyup"),
+            (self.links.copied, "copy-symlink"),
+            (self.links.source, "src-nofollow"),
+            (self.links.target, "dest-nofollow"),
+        ];
+        for (_, word) in words.into_iter().filter(|(asked, _)| *asked) {
+            write!(to, " {word}")?;
         }
         if let Some(path) = &self.or_bind {
             write!(to, ", or bind {path}")?;
         }
         self.propagation.iter().try_for_each(|how| write!(to, " {how}"))
     }
+}
+
+impl fmt::Display for Remount {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "change  {}", self.target)?;
+        of_superblock(to, &self.flags, &self.data)?;
+        attributes(to, "", self.set, self.clear)?;
+        attributes(to, "r", self.all.0, self.all.1)?;
+        self.propagation.iter().try_for_each(|how| write!(to, " {how}"))
+    }
+}
+
+fn of_superblock(
+    to: &mut fmt::Formatter<'_>,
+    flags: &[String],
+    data: &[(String, Option<String>)],
+) -> fmt::Result {
+    for flag in flags {
+        write!(to, " {flag}")?;
+    }
+    data.iter().try_for_each(|(key, value)| match value {
+        Some(value) => write!(to, " {key}={value}"),
+        None => write!(to, " {key}"),
+    })
+}
+
+/// `prefix` is `r` for those of all mounts below.
+fn attributes(to: &mut fmt::Formatter<'_>, prefix: &str, set: u64, clear: u64) -> fmt::Result {
+    for (word, opposite) in ATTRIBUTES {
+        let Some(MountOption::Flag(Flag { attr_set: bit, .. })) = option(word) else { continue };
+        if set & bit != 0 {
+            write!(to, " {prefix}{word}")?;
+        } else if clear & bit == bit && !opposite.is_empty() {
+            write!(to, " {prefix}{opposite}")?;
+        }
+    }
+    let keeps_times = clear & MOUNT_ATTR__ATIME == MOUNT_ATTR__ATIME && set & MOUNT_ATTR__ATIME == 0;
+    if keeps_times && !prefix.is_empty() { write!(to, " {prefix}relatime") } else { Ok(()) }
 }

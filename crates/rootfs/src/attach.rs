@@ -11,9 +11,12 @@ use rustix::mount::{
     mount, mount_bind, mount_bind_recursive, mount_change, mount_move, mount_remount, move_mount, open_tree,
     unmount,
 };
-use spec::{Flag, MOUNT_ATTR__ATIME, MOUNT_ATTR_RDONLY, MountOption, option, options};
+use spec::{
+    Flag, MOUNT_ATTR__ATIME, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MountOption, option, options,
+};
 use sys::{Called, Doing, Errno, Failed, Spent, change_mount, propagate_mount};
 
+use crate::copy::{self, Below};
 use crate::enter;
 
 /// A mount that nobody sees yet.
@@ -28,8 +31,17 @@ pub(crate) enum Tree {
 /// What mount(2) will be asked for.
 #[derive(Debug)]
 pub(crate) enum Old {
-    Fresh { kind: String, name: String, data: String, flags: MountFlags, set: u64 },
-    Bind { source: OwnedFd, recursive: bool, change: Option<(u64, u64)> },
+    Fresh { kind: String, name: String, data: String, flags: MountFlags, set: u64, then: Then },
+    Bind { source: OwnedFd, recursive: bool, change: Option<(u64, u64)>, then: Then },
+}
+
+/// What is done to a mount once it is made, and before anybody sees it.
+#[derive(Debug, Default)]
+pub(crate) struct Then {
+    /// Attributes set and cleared with all mounts below.
+    all: Option<(u64, u64)>,
+    /// The directory that it begins as a copy of.
+    below: Option<Below>,
 }
 
 /// Whether this answer means that the call itself is not there: the kernel's, or a filter's around us.
@@ -50,12 +62,20 @@ fn depth(recursive: bool) -> OpenTreeFlags {
 
 /// A copy of what is mounted at a path of the host, links followed.
 pub(crate) fn clone_tree(path: &str, recursive: bool, old: bool) -> Result<Tree, Failed> {
+    clone_path(path, recursive, true, old)
+}
+
+/// The same; without `follow` a link at the end of the path is meant itself.
+pub(crate) fn clone_path(path: &str, recursive: bool, follow: bool, old: bool) -> Result<Tree, Failed> {
     if old {
-        let source = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        let nofollow = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+        let source = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC | nofollow, Mode::empty())
             .called(|| format!("open({path:?})"))?;
-        return Ok(Tree::Later(Old::Bind { source, recursive, change: None }));
+        return Ok(Tree::Later(Old::Bind { source, recursive, change: None, then: Then::default() }));
     }
-    let tree = open_tree(CWD, path, CLONE | depth(recursive)).called(|| format!("open_tree({path:?})"))?;
+    let nofollow = if follow { OpenTreeFlags::empty() } else { OpenTreeFlags::AT_SYMLINK_NOFOLLOW };
+    let tree = open_tree(CWD, path, CLONE | depth(recursive) | nofollow)
+        .called(|| format!("open_tree({path:?})"))?;
     Ok(Tree::Detached(tree))
 }
 
@@ -63,7 +83,7 @@ pub(crate) fn clone_tree(path: &str, recursive: bool, old: bool) -> Result<Tree,
 pub(crate) fn clone_handle(place: &OwnedFd, recursive: bool, old: bool) -> Result<Tree, Failed> {
     if old {
         let source = rustix::io::fcntl_dupfd_cloexec(place, 0).called(|| "dup()")?;
-        return Ok(Tree::Later(Old::Bind { source, recursive, change: None }));
+        return Ok(Tree::Later(Old::Bind { source, recursive, change: None, then: Then::default() }));
     }
     let flags = CLONE | OpenTreeFlags::AT_EMPTY_PATH | depth(recursive);
     open_tree(place, "", flags).map(Tree::Detached).called(|| "open_tree()")
@@ -90,6 +110,7 @@ impl Fresh<'_> {
                 data: joined(data),
                 flags: old_super(flags),
                 set,
+                then: Then::default(),
             }));
         }
         let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).called(|| format!("fsopen({kind:?})"))?;
@@ -124,7 +145,7 @@ fn configure(
 }
 
 /// What the file system wrote into its log about the last call, or its type if it wrote nothing.
-fn why(context: &OwnedFd, kind: &str) -> String {
+pub(crate) fn why(context: &OwnedFd, kind: &str) -> String {
     let mut log = [0u8; 512];
     match rustix::io::read(context, &mut log) {
         Ok(length) if length > 2 => {
@@ -146,6 +167,29 @@ impl Tree {
                 Ok(())
             }
             Self::Later(Old::Fresh { .. }) => Ok(()),
+        }
+    }
+
+    /// Sets and clears attributes of the mount and of all below it.
+    pub(crate) fn change_all(&mut self, (set, clear): (u64, u64)) -> Result<(), Failed> {
+        match self {
+            Self::Detached(tree) => change_below(tree.as_fd(), set, clear),
+            Self::Later(Old::Bind { then, .. } | Old::Fresh { then, .. }) => {
+                then.all = Some((set, clear));
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins it as a copy of a directory.
+    pub(crate) fn fill(&mut self, below: &Below) -> Result<(), Failed> {
+        match self {
+            Self::Detached(tree) => copy::tree(below, tree),
+            Self::Later(Old::Bind { then, .. } | Old::Fresh { then, .. }) => {
+                let directory = rustix::io::fcntl_dupfd_cloexec(&below.directory, 0).called(|| "dup()")?;
+                then.below = Some(Below { directory, is_owned: below.is_owned });
+                Ok(())
+            }
         }
     }
 
@@ -223,29 +267,37 @@ impl Stage {
         let mode = fstat(place).called(|| "fstat(target)")?.st_mode;
         let spot = if FileType::from_raw_mode(mode) == FileType::Directory { DIRECTORY } else { FILE };
         let at = format!("{}/{spot}", name_of(self.0.as_fd()));
-        let change = match old {
-            Old::Fresh { kind, name, data, flags, set } => {
+        let (change, then) = match old {
+            Old::Fresh { kind, name, data, flags, set, then } => {
                 let data = std::ffi::CString::new(data)
                     .map_err(|_| Failed::refused("a mount option holds a NUL byte"))?;
                 let call = || format!("mount({name:?}, {kind:?}, {data:?})");
                 // Read-only is said of the mount, afterwards: said here it would be said of the file system.
                 let flags = flags | old_flags(set & !MOUNT_ATTR_RDONLY);
                 mount(name.as_str(), at.as_str(), kind.as_str(), flags, data.as_c_str()).called(call)?;
-                (set & MOUNT_ATTR_RDONLY != 0).then_some((MOUNT_ATTR_RDONLY, 0))
+                ((set & MOUNT_ATTR_RDONLY != 0).then_some((MOUNT_ATTR_RDONLY, 0)), then)
             }
-            Old::Bind { source, recursive, change } => {
+            Old::Bind { source, recursive, change, then } => {
                 let source = name_of(source.as_fd());
                 let bind = if recursive { mount_bind_recursive } else { mount_bind };
                 bind(source.as_str(), at.as_str()).called(|| format!("mount({source:?}, MS_BIND)"))?;
-                change
+                (change, then)
             }
         };
-        let root = openat(&self.0, spot, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        // What is mounted there may be a symbolic link.
+        let root = openat(&self.0, spot, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
             .called(|| format!("openat(stage, {spot:?})"))?;
+        if let Some(below) = then.below {
+            copy::tree(&below, &root)?;
+        }
         if let Some((set, clear)) = change {
             change_handle(root.as_fd(), set, clear)?;
         }
-        mount_move(at.as_str(), name_of(place.as_fd()).as_str()).called(|| "mount(MS_MOVE)")?;
+        if let Some((set, clear)) = then.all {
+            change_below(root.as_fd(), set, clear)?;
+        }
+        mount_move(name_of(root.as_fd()).as_str(), name_of(place.as_fd()).as_str())
+            .called(|| "mount(MS_MOVE)")?;
         Ok(root)
     }
 }
@@ -258,6 +310,22 @@ pub(crate) fn change_handle(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Resu
     }
 }
 
+/// The same of all mounts below it too: there is no second way, since mount(2) changes one at a time, and what is
+/// mounted there meanwhile would be left out.
+pub(crate) fn change_below(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Failed> {
+    let clear = if set & MOUNT_ATTR__ATIME != 0 { clear | MOUNT_ATTR__ATIME } else { clear };
+    change_mount(mount, set, clear, true).map_err(|failed| match failed.errno() {
+        Some(Errno::NOSYS) => failed.while_doing("change all mounts below (needs Linux 5.12)"),
+        Some(Errno::INVAL) if (set | clear) & MOUNT_ATTR_NOSYMFOLLOW != 0 => {
+            failed.while_doing("change all mounts below (nosymfollow needs Linux 5.14)")
+        }
+        Some(Errno::PERM) if clear != 0 => {
+            failed.while_doing("change all mounts below (what another user namespace locked stays set)")
+        }
+        _ => failed.while_doing("change all mounts below"),
+    })
+}
+
 fn change_new(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Failed> {
     // The kernel takes a way to keep access times only when the whole field is cleared for it.
     let clear = if set & MOUNT_ATTR__ATIME != 0 { clear | MOUNT_ATTR__ATIME } else { clear };
@@ -265,21 +333,47 @@ fn change_new(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Failed>
 }
 
 fn remount(mount: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Failed> {
-    let kept = rustix::fs::fstatvfs(mount).called(|| "fstatvfs(mount)")?.f_flag;
-    // The ST_* flags of statvfs(3) have the values of the MS_* flags for the four that matter here.
-    let kept = MountFlags::from_bits_truncate(u32::try_from(kept.bits()).unwrap_or(0) & 0b1111);
-    let mut flags = kept & !old_flags(clear) | old_flags(set);
-    // Without a word on access times the kernel keeps them as they are; relatime is the word for no bit at all.
-    if clear & MOUNT_ATTR__ATIME != 0 && set & MOUNT_ATTR__ATIME == 0 {
-        flags |= MountFlags::RELATIME;
+    // What was there stays, but for what is told: in another user namespace the kernel lets nobody take it back.
+    let mut flags = flags_now(mount)? & !old_flags(clear) | old_flags(set);
+    if (set | clear) & MOUNT_ATTR__ATIME != 0 {
+        flags -= MountFlags::NOATIME | MountFlags::RELATIME | MountFlags::STRICTATIME;
+        // relatime is the word for no bit at all.
+        flags |= match set & MOUNT_ATTR__ATIME {
+            0 => MountFlags::RELATIME,
+            asked => old_flags(asked),
+        };
     }
     let name = name_of(mount);
     mount_remount(name.as_str(), flags | MountFlags::BIND, c"")
         .called(|| format!("mount(MS_REMOUNT|MS_BIND, {flags:?})"))
 }
 
+/// What a mount has, as mount(2) would be told it.
+pub(crate) fn flags_now(mount: BorrowedFd<'_>) -> Result<MountFlags, Failed> {
+    let kept = rustix::fs::fstatvfs(mount).called(|| "fstatvfs(mount)")?.f_flag.bits();
+    let links = if kept & ST_NOSYMFOLLOW == 0 { 0 } else { MOUNT_ATTR_NOSYMFOLLOW };
+    Ok(flags(kept & KEPT) | old_flags(links) | times(kept))
+}
+
+/// The `ST_*` flags of statvfs(3) that have the values of the `MS_*` flags: ro, nosuid, nodev, noexec and nodiratime.
+const KEPT: u64 = 0b1111 | 2048;
+/// The others, <linux/statfs.h>.
+const ST_NOATIME: u64 = 1024;
+const ST_RELATIME: u64 = 4096;
+const ST_NOSYMFOLLOW: u64 = 8192;
+
+fn times(kept: u64) -> MountFlags {
+    if kept & ST_NOATIME != 0 {
+        MountFlags::NOATIME
+    } else if kept & ST_RELATIME != 0 {
+        MountFlags::RELATIME
+    } else {
+        MountFlags::STRICTATIME
+    }
+}
+
 /// The `MS_*` flags for `MOUNT_ATTR_*` bits.
-fn old_flags(attributes: u64) -> MountFlags {
+pub(crate) fn old_flags(attributes: u64) -> MountFlags {
     let told = options().iter().filter_map(|(_, meaning)| match meaning {
         MountOption::Flag(Flag { attr_set, flags_set, .. }) if attributes & attr_set != 0 => Some(*flags_set),
         _ => None,
@@ -288,7 +382,7 @@ fn old_flags(attributes: u64) -> MountFlags {
 }
 
 /// The `MS_*` flags for words of the superblock, `sync` and its kin.
-fn old_super(words: &[String]) -> MountFlags {
+pub(crate) fn old_super(words: &[String]) -> MountFlags {
     let told = words.iter().filter_map(|word| match option(word)? {
         MountOption::Flag(flag) => Some(flag.flags_set),
         _ => None,
@@ -301,7 +395,7 @@ fn flags(bits: u64) -> MountFlags {
     MountFlags::from_bits_retain(u32::try_from(bits).unwrap_or(0))
 }
 
-fn joined(data: &[(String, Option<String>)]) -> String {
+pub(crate) fn joined(data: &[(String, Option<String>)]) -> String {
     let options = data.iter().map(|(key, value)| match value {
         Some(value) => format!("{key}={value}"),
         None => key.clone(),

@@ -6,11 +6,13 @@
 
 mod attach;
 mod console;
+mod copy;
 mod device;
 mod enter;
 mod handles;
 mod mask;
 mod mount;
+mod remount;
 
 pub use handles::Handles;
 pub use mask::is_null;

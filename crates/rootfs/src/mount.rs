@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use path::{Root, Wanted};
 use plan::{Mount, Source};
-use rustix::fs::{FileType, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs};
+use rustix::fs::{CWD, FileType, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, readlinkat, symlinkat};
 use spec::MOUNT_ATTR_RDONLY;
 use sys::{Called, Doing, Errno, Failed};
 
 use crate::Rootfs;
 use crate::attach::{self, Fresh, Tree};
+use crate::copy::Below;
 
 impl Rootfs {
     /// Makes one mount.
@@ -23,13 +24,27 @@ impl Rootfs {
             Source::New { kind, name, flags, data } => {
                 let (place, is_new) = self.place_fresh(kind, &mount.target)?;
                 let data = if is_new { data.into() } else { with_mode(kind, data, &place)? };
+                if data.iter().any(is_long) && self.stage.is_none() {
+                    self.set_stage()?;
+                }
                 let fresh = Fresh { kind, name, flags, data: &data, set: mount.set };
-                let mounted = |rootfs: &mut Self| {
-                    let tree = fresh.make(&mut rootfs.spent, rootfs.stage.is_some())?;
+                let below = if mount.copies_up && !is_new {
+                    let directory = rustix::io::fcntl_dupfd_cloexec(&place, 0).called(|| "dup()")?;
+                    let is_owned = data.iter().any(|(key, _)| matches!(key.as_str(), "uid" | "gid"));
+                    Some(Below { directory, is_owned })
+                } else {
+                    None
+                };
+                let provide = |rootfs: &mut Self| {
+                    let mut tree = fresh.make(&mut rootfs.spent, rootfs.stage.is_some())?;
+                    if let Some(below) = &below {
+                        tree.fill(below)?;
+                    }
+                    change_all(&mut tree, mount)?;
                     tree.attach(&place, rootfs.stage.as_ref())
                 };
                 let otherwise = mount.or_bind.as_deref();
-                let made = if otherwise.is_some() { mounted(self) } else { self.either_way(mounted) };
+                let made = if otherwise.is_some() { provide(self) } else { self.either_way(provide) };
                 match (made, otherwise) {
                     (Err(failed), Some(path)) if failed.errno() == Some(Errno::PERM) => {
                         self.bind(path, true, mount)?
@@ -37,7 +52,12 @@ impl Rootfs {
                     (made, _) => (made?, place),
                 }
             }
-            Source::Bind { path, recursive } => self.bind(path, *recursive, mount)?,
+            Source::Bind { path, recursive } => {
+                if mount.links.copied && self.copy_link(path, &mount.target)? {
+                    return Ok(());
+                }
+                self.bind(path, *recursive, mount)?
+            }
         };
         self.spent.push(place);
         self.forget_below(&mount.target);
@@ -55,13 +75,34 @@ impl Rootfs {
     /// Binds a path of the host: the mount, and the place that it covers.
     fn bind(&mut self, path: &str, recursive: bool, mount: &Mount) -> Result<(OwnedFd, OwnedFd), Failed> {
         self.either_way(|rootfs| {
-            let mut tree = rootfs.clone_host(path, recursive)?;
+            let mut tree = if mount.links.source {
+                attach::clone_path(path, recursive, false, rootfs.stage.is_some())?
+            } else {
+                rootfs.clone_host(path, recursive)?
+            };
             if mount.set | mount.clear != 0 {
                 tree.change(mount.set, mount.clear)?;
             }
-            let place = rootfs.place_bind(&tree, &mount.target)?;
+            change_all(&mut tree, mount)?;
+            let place = rootfs.place_bind(&tree, &mount.target, mount.links.target)?;
             Ok((tree.attach(&place, rootfs.stage.as_ref())?, place))
         })
+    }
+
+    /// Makes a source that is a symbolic link again in the container, and says whether it was one.
+    fn copy_link(&mut self, source: &str, target: &str) -> Result<bool, Failed> {
+        let link = match readlinkat(CWD, source, Vec::new()) {
+            Err(Errno::INVAL) => return Ok(false),
+            read => read.called(|| format!("readlink({source:?})"))?,
+        };
+        let (parent, name) = self.parent(target)?;
+        match symlinkat(link.as_c_str(), parent, name) {
+            Err(Errno::EXIST) => match readlinkat(parent, name, Vec::new()) {
+                Ok(there) if there == link => Ok(true),
+                _ => Err(Failed::refused(format!("something else than a link to {link:?} is there already"))),
+            },
+            made => made.map(|()| true).called(|| format!("symlinkat({link:?}, {name:?})")),
+        }
     }
 
     /// Where a new file system goes, and whether that place is new. proc and sysfs go where the container's root really
@@ -92,7 +133,7 @@ impl Rootfs {
     }
 
     /// Where a bind mount goes: a directory for a directory, a file for anything else.
-    fn place_bind(&mut self, tree: &Tree, target: &str) -> Result<OwnedFd, Failed> {
+    fn place_bind(&mut self, tree: &Tree, target: &str, nofollow: bool) -> Result<OwnedFd, Failed> {
         let Some(source) = tree.handle() else {
             return Err(Failed::refused("a new file system is no bind mount"));
         };
@@ -105,6 +146,10 @@ impl Rootfs {
         } else {
             Wanted::File
         };
+        if nofollow && let Some(link) = self.link_at(target)? {
+            refuse_inside_proc(&link, target)?;
+            return Ok(link);
+        }
         let place = match wanted {
             Wanted::Directory => self.place_fresh("", target)?.0,
             Wanted::File => {
@@ -116,6 +161,16 @@ impl Rootfs {
             }
         };
         Ok(place)
+    }
+
+    /// The symbolic link at a place, if there is one.
+    fn link_at(&self, target: &str) -> Result<Option<OwnedFd>, Failed> {
+        let place = match self.root.resolve_link(target) {
+            Err(failed) if failed.errno() == Some(Errno::NOENT) => return Ok(None),
+            resolved => resolved?,
+        };
+        let mode = fstat(&place).called(|| "fstat(target)")?.st_mode;
+        Ok((FileType::from_raw_mode(mode) == FileType::Symlink).then_some(place))
     }
 
     /// Makes a mount read-only that was made before, now that all below it is in place.
@@ -165,6 +220,15 @@ fn with_mode<'a>(kind: &str, data: &'a Data, place: &OwnedFd) -> Result<Cow<'a, 
     let mode = fstat(place).called(|| "fstat(target)")?.st_mode & 0o7777;
     let mode = ("mode".to_owned(), Some(format!("{mode:o}")));
     Ok(data.iter().cloned().chain([mode]).collect::<Vec<_>>().into())
+}
+
+fn change_all(tree: &mut Tree, mount: &Mount) -> Result<(), Failed> {
+    if mount.all == (0, 0) { Ok(()) } else { tree.change_all(mount.all) }
+}
+
+/// fsconfig(2) takes values of 255 bytes at most, mount(2) a page of them; overlays name many directories.
+fn is_long((_, value): &(String, Option<String>)) -> bool {
+    value.as_ref().is_some_and(|value| value.len() > 255)
 }
 
 fn is_tmpfs(source: &Source) -> bool {

@@ -584,17 +584,10 @@ fn needs(kinds: &Kinds, kind: NamespaceKind, path: &str) -> Checked {
 
 /// A list such as `0-3,7`; blanks around entries and empty entries are let pass.
 fn numbers(list: Option<&str>, path: &str) -> Checked {
-    for entry in list.unwrap_or_default().split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-        let (low, high) = entry.split_once('-').unwrap_or((entry, entry));
-        let number = |text: &str| {
-            text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u16>().ok()).flatten()
-        };
-        let ordered = number(low).zip(number(high)).is_some_and(|(low, high)| low <= high);
-        if !ordered {
-            return refuse(path, format!("{} is not a number or a range such as 0-3", quoted(entry)));
-        }
+    match crate::numbers(list.unwrap_or_default()) {
+        Ok(_) => Ok(()),
+        Err(entry) => refuse(path, format!("{} is not a number or a range such as 0-3", quoted(entry))),
     }
-    Ok(())
 }
 
 /// `__NEW_UTS_LEN`.
@@ -622,7 +615,8 @@ const SCHEDULER_FLAGS: &[&str] = &[
     "SCHED_FLAG_UTIL_CLAMP_MIN",
     "SCHED_FLAG_UTIL_CLAMP_MAX",
 ];
-const MEMORY_MODES: &[&str] = &[
+/// What `set_mempolicy(2)` is asked for.
+pub(crate) const MEMORY_MODES: &[&str] = &[
     "MPOL_DEFAULT",
     "MPOL_PREFERRED",
     "MPOL_BIND",
@@ -631,7 +625,9 @@ const MEMORY_MODES: &[&str] = &[
     "MPOL_PREFERRED_MANY",
     "MPOL_WEIGHTED_INTERLEAVE",
 ];
-const MEMORY_FLAGS: &[&str] = &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
+/// And how its nodes are counted.
+pub(crate) const MEMORY_FLAGS: &[&str] =
+    &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
 const ACTIONS: &[&str] = &[
     "SCMP_ACT_KILL",
     "SCMP_ACT_KILL_PROCESS",

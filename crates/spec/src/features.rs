@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{MEMORY_FLAGS, MEMORY_MODES};
 use crate::pretty::pretty;
 use crate::{CAPABILITIES, MountOption, VERSION, options};
 
@@ -185,7 +186,10 @@ impl Features {
                 apparmor: Some(Enabled { enabled: false }),
                 selinux: Some(Enabled { enabled: false }),
                 intel_rdt: Some(RdtFeatures::default()),
-                memory_policy: None,
+                memory_policy: Some(MemoryFeatures {
+                    modes: Some(words(MEMORY_MODES)),
+                    flags: Some(words(MEMORY_FLAGS)),
+                }),
                 mount_extensions: Some(MountExtensions { idmap: Some(Enabled { enabled: false }) }),
                 net_devices: Some(Enabled { enabled: false }),
             }),
@@ -207,8 +211,11 @@ fn honoured(meaning: MountOption) -> bool {
         | MountOption::Flag(_)
         | MountOption::Propagation { .. }
         | MountOption::Bind { .. }
-        | MountOption::Remount => true,
-        MountOption::Recursive { .. } | MountOption::Idmap { .. } | MountOption::CopyUp => false,
+        | MountOption::Remount
+        | MountOption::Recursive { .. }
+        | MountOption::CopyUp
+        | MountOption::Link(_) => true,
+        MountOption::Idmap { .. } => false,
     }
 }
 
@@ -237,10 +244,10 @@ mod tests {
         let own = Features::own();
         let announced = own.mount_options.expect("they are known");
         assert!(announced.is_sorted());
-        for name in ["rro", "idmap", "tmpcopyup"] {
+        for name in ["idmap", "ridmap"] {
             assert!(!announced.iter().any(|known| known == name), "{name}");
         }
-        for name in ["ro", "rbind", "rslave", "nosymfollow"] {
+        for name in ["ro", "rbind", "rslave", "nosymfollow", "rro", "tmpcopyup", "copy-symlink"] {
             assert!(announced.iter().any(|known| known == name), "{name}");
         }
     }

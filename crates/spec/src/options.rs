@@ -38,6 +38,19 @@ pub enum MountOption {
     },
     /// `tmpcopyup`: a tmpfs begins with what lay under it.
     CopyUp,
+    /// What happens where a bind mount meets a symbolic link; words of crun's.
+    Link(Link),
+}
+
+/// A bind mount and symbolic links, which it follows otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// `copy-symlink`: a source that is a link is made again in the container, and nothing is mounted.
+    Copied,
+    /// `src-nofollow`: a source that is a link is itself mounted.
+    Source,
+    /// `dest-nofollow`: a destination that is a link is itself covered.
+    Target,
 }
 
 /// One property in the words of both kernel interfaces.
@@ -109,7 +122,9 @@ const OPTIONS: &[(&str, MountOption)] = &[
     ("async", off(0, MS_SYNCHRONOUS)),
     ("atime", off(MOUNT_ATTR__ATIME, MS_NOATIME)),
     ("bind", MountOption::Bind { recursive: false }),
+    ("copy-symlink", MountOption::Link(Link::Copied)),
     ("defaults", MountOption::Nothing),
+    ("dest-nofollow", MountOption::Link(Link::Target)),
     ("dev", off(MOUNT_ATTR_NODEV, MS_NODEV)),
     ("diratime", off(MOUNT_ATTR_NODIRATIME, MS_NODIRATIME)),
     ("dirsync", on(0, MS_DIRSYNC)),
@@ -163,6 +178,7 @@ const OPTIONS: &[(&str, MountOption)] = &[
     ("shared", spread(MS_SHARED, false)),
     ("silent", on(0, MS_SILENT)),
     ("slave", spread(MS_SLAVE, false)),
+    ("src-nofollow", MountOption::Link(Link::Source)),
     ("strictatime", atime(MOUNT_ATTR_STRICTATIME, MS_STRICTATIME)),
     ("suid", off(MOUNT_ATTR_NOSUID, MS_NOSUID)),
     ("symfollow", off(MOUNT_ATTR_NOSYMFOLLOW, MS_NOSYMFOLLOW)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plan::Later;
+use plan::{Later, Manner};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use spec::Resources;
@@ -36,6 +36,9 @@ pub struct Record<Groups> {
     /// Whether it kept its caller's session keyring.
     #[serde(default)]
     pub keeps_keyring: bool,
+    /// How init runs, and each later process that does not say otherwise.
+    #[serde(default)]
+    pub manner: Manner,
     /// Hooks that are run after `create`.
     #[serde(default)]
     pub hooks: Later,

@@ -1,12 +1,16 @@
 //! `deny ERRNO CALL[,CALL…] -- COMMAND…`: executes the command with a filter that answers these system calls with this
-//! error, as an older kernel does (`ENOSYS`), or a sandbox around us (`EPERM`). So every second way is walked in a test.
+//! error, as an older kernel does (`ENOSYS`, or `EINVAL` for a use that it does not know), or a sandbox around us (`EPERM`).
+//! So every second way is walked in a test. `setns-many` is setns(2) into several namespaces at once, as of Linux 5.8.
 #![allow(clippy::print_stderr, reason = "it tells its caller what is wrong")]
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter,
+};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -36,18 +40,40 @@ fn become_denied(errno: &str, calls: &str, command: &[String]) -> String {
 
 fn filter(errno: &str, calls: &str) -> Result<BpfProgram, String> {
     let errno = match errno {
+        "EINVAL" => libc::EINVAL,
         "ENOSYS" => libc::ENOSYS,
         "EPERM" => libc::EPERM,
         other => return Err(format!("{other}: not an error that kernels or sandboxes answer with")),
     };
     let mut rules = BTreeMap::new();
     for call in calls.split(',') {
-        rules.insert(number(call).ok_or_else(|| format!("{call}: no such system call here"))?, Vec::new());
+        let which = if call == "setns-many" { many_namespaces()? } else { Vec::new() };
+        rules.insert(number(call).ok_or_else(|| format!("{call}: no such system call here"))?, which);
     }
     let arch = std::env::consts::ARCH.try_into().map_err(|error| format!("{error}"))?;
     let answer = SeccompAction::Errno(errno.cast_unsigned());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, arch);
     filter.and_then(BpfProgram::try_from).map_err(|error| error.to_string())
+}
+
+/// The second argument is none of the bits that stand for one namespace.
+fn many_namespaces() -> Result<Vec<SeccompRule>, String> {
+    let single = [
+        libc::CLONE_NEWCGROUP,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWNET,
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWTIME,
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWUTS,
+    ];
+    let is_not = |bit: i32| {
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, bit.cast_unsigned().into())
+    };
+    let conditions = single.map(is_not).into_iter().collect::<Result<_, _>>();
+    let rule = conditions.and_then(SeccompRule::new).map_err(|error| error.to_string())?;
+    Ok(vec![rule])
 }
 
 /// The system calls that we have a second way for, or an answer.
@@ -58,6 +84,7 @@ fn number(call: &str) -> Option<i64> {
         "faccessat2" => libc::SYS_faccessat2,
         "fsmount" => libc::SYS_fsmount,
         "fsopen" => libc::SYS_fsopen,
+        "fspick" => libc::SYS_fspick,
         "keyctl" => libc::SYS_keyctl,
         "memfd_create" => libc::SYS_memfd_create,
         "mknodat" => libc::SYS_mknodat,
@@ -68,6 +95,7 @@ fn number(call: &str) -> Option<i64> {
         "pidfd_open" => libc::SYS_pidfd_open,
         "pidfd_send_signal" => libc::SYS_pidfd_send_signal,
         "sched_setaffinity" => libc::SYS_sched_setaffinity,
+        "setns" | "setns-many" => libc::SYS_setns,
         "statx" => libc::SYS_statx,
         _ => return None,
     })

@@ -36,6 +36,7 @@ fn run(containers: &Containers, exec: Exec, log: &mut Log) -> Outcome {
         capabilities: exec.capabilities,
         no_new_privileges: exec.no_new_privileges,
         preserve_fds: exec.preserve_fds,
+        cgroups: exec.cgroups,
         ignore_paused: exec.ignore_paused,
         terminal: exec.tty,
         detached: detach,

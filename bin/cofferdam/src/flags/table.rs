@@ -143,9 +143,7 @@ a signal ended it), and 255 where there was none.",
             Flag::switch("no-new-privs", "no gain of privileges"),
             Flag::text("cap", "NAME", "one more capability").short('c').repeated().words(spec::CAPABILITIES),
             PRESERVE_FDS,
-            Flag::text("cgroup", "[CONTROLLERS:]PATH", "a control group below the container's")
-                .repeated()
-                .unbuilt(),
+            Flag::text("cgroup", "[CONTROLLERS:]PATH", "a control group below the container's").repeated(),
             Flag::switch("ignore-paused", "also in a paused container"),
         ],
         most: None,

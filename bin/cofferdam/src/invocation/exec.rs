@@ -36,6 +36,8 @@ pub struct Exec {
     pub pid_file: Option<PathBuf>,
     /// How many descriptors are handed on.
     pub preserve_fds: u32,
+    /// Control groups below the container's.
+    pub cgroups: Vec<String>,
     /// Also in a paused container.
     pub ignore_paused: bool,
     /// Whether it has a terminal.
@@ -67,6 +69,7 @@ impl Exec {
             no_new_privileges: given.switch("no-new-privs"),
             pid_file: given.path("pid-file"),
             preserve_fds: preserved(given)?,
+            cgroups: given.texts("cgroup").map(str::to_owned).collect(),
             ignore_paused: given.is_on("ignore-paused"),
             tty: given.is_on("tty"),
             console_socket: given.path("console-socket"),

@@ -73,7 +73,11 @@ fn a_value_is_not_looked_for_before_its_flag() {
 #[test]
 fn what_is_not_built_is_refused_by_name() {
     for (line, words, status) in [
-        (&["exec", "--cgroup=x", "a", "b"][..], "exec: --cgroup: not built yet, see docs/roadmap.md", 255),
+        (
+            &["exec", "--apparmor=x", "a", "b"][..],
+            "exec: --apparmor: not built yet, see docs/roadmap.md",
+            255,
+        ),
         (
             &["update", "--l3-cache-schema", "x", "a"],
             "update: --l3-cache-schema: not built yet, see docs/roadmap.md",

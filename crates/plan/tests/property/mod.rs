@@ -126,6 +126,7 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     }
     let made = steps.iter().filter_map(|step| match step {
         Step::Mount(mount) => Some(mount.target.as_str()),
+        Step::Remount(remount) => Some(remount.target.as_str()),
         _ => None,
     });
     let mut made = made.inspect(|target| {
@@ -143,7 +144,9 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     }
 
     let user = at(|step| matches!(step, Step::Become { .. })).expect("the program has a user");
-    let before_user = |step: &Step| matches!(step, Step::Bound(_) | Step::Limit { .. } | Step::Hostname(_));
+    let before_user = |step: &Step| {
+        matches!(step, Step::Bound(_) | Step::Limit { .. } | Step::Hostname(_) | Step::Scheduler(_))
+    };
     assert!(last(before_user).is_none_or(|before| before < user), "privilege is used before it is given up");
     let kept = at(|step| matches!(step, Step::Capabilities(_)));
     assert!(kept.is_some_and(|keep| user < keep), "capabilities are always decided, by the user");
@@ -245,7 +248,8 @@ fn place(step: &Step) -> Place {
         Step::Mount(mount) => match &mount.source {
             Source::New { .. } | Source::Bind { .. } => Place::Root,
         },
-        Step::Node(_)
+        Step::Remount(_)
+        | Step::Node(_)
         | Step::Meet
         | Step::CreateHook(_)
         | Step::Link { .. }
@@ -264,6 +268,13 @@ fn place(step: &Step) -> Place {
         | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus
+        | Step::Conceal
+        | Step::Cpus(_)
+        | Step::Domainname(_)
+        | Step::Scheduler(_)
+        | Step::IoPriority { .. }
+        | Step::Personality(_)
+        | Step::MemoryPolicy { .. }
         | Step::Session
         | Step::Rule
         | Step::Keyring { .. }
