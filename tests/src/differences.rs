@@ -318,9 +318,14 @@ fn without_wish(message: &str) -> String {
     {
         return rest.to_owned();
     }
-    for verb in
-        ["create", "delete", "events", "kill", "pause", "ps", "resume", "run", "start", "state", "update"]
-    {
+    if let Some(rest) = message.strip_prefix("exec failed: ") {
+        return rest.strip_prefix("unable to start container process: ").unwrap_or(rest).to_owned();
+    }
+    let verbs = [
+        "create", "delete", "events", "exec", "kill", "pause", "ps", "resume", "run", "start", "state",
+        "update",
+    ];
+    for verb in verbs {
         if let Some(rest) = message.strip_prefix(&format!("runc {verb} failed: ")) {
             return rest.strip_prefix("unable to start container process: ").unwrap_or(rest).to_owned();
         }

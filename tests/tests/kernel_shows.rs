@@ -402,6 +402,7 @@ impl Seen {
             Act::Meet
             | Act::Hook(_)
             | Act::Part
+            | Act::Keep
             | Act::Claim
             | Act::Intend
             | Act::Listen
@@ -607,9 +608,10 @@ impl Seen {
                 assert_eq!(self.namespace(*kind), fs::read_link(path).expect("a namespace"), "{step:?}");
             }
             Step::Conceal => {
-                // The program itself is anybody's again: its files in /proc are its user's.
+                // Who hides has files in /proc that are the host's root's; the program's are its user's.
                 let owner = fs::metadata(format!("/proc/{}/status", self.pid)).expect("a process").uid();
-                assert_eq!(owner.to_string(), status("Uid").split_whitespace().next().expect("a user"));
+                let user = status("Uid").split_whitespace().next().expect("a user").to_owned();
+                assert_eq!(owner.to_string(), if is_program { user } else { "0".to_owned() });
             }
             Step::OomScore(score) => {
                 let shown = fs::read_to_string(format!("/proc/{}/oom_score_adj", self.pid)).expect("a score");
@@ -749,6 +751,12 @@ impl Seen {
             }
             Step::Umask(mask) => assert_eq!(status("Umask"), format!("{mask:04o}")),
             Step::NoNewPrivileges => assert_eq!(status("NoNewPrivs"), "1"),
+            Step::Filter(_) => {
+                // Where privileges are locked it is the last step, and init waits before it.
+                let is_loaded = is_program || !plan.steps.contains(&Step::NoNewPrivileges);
+                assert_eq!(status("Seccomp"), if is_loaded { "2" } else { "0" });
+                assert_eq!(status("Seccomp_filters"), if is_loaded { "1" } else { "0" });
+            }
             Step::Bound(dropped) => {
                 let ours = fs::read_to_string("/proc/self/status").expect("proc is there");
                 // Whoever comes into a user namespace begins with all of them.

@@ -154,6 +154,11 @@ pub enum Command {
         /// Which.
         id: String,
     },
+    /// Wait until a container has ended, and print its exit status.
+    Wait {
+        /// Which.
+        id: String,
+    },
     /// Print the state of a container.
     State {
         /// Which.
@@ -180,6 +185,8 @@ pub struct Create {
     pub pidfd_socket: Option<PathBuf>,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// Keep the exit status for those who ask when it is over.
+    pub keep_status: bool,
     /// Move the root mount instead of `pivot_root`.
     pub no_pivot: bool,
     /// Where the process id is written.
@@ -280,7 +287,10 @@ impl Command {
         Ok(match verb.name {
             "check" => Self::Check { format: format(given)? },
             "completion" => completion(&word()?, words)?,
-            "create" => Self::Create(Create::of(given, word()?)?),
+            "create" => Self::Create(Create {
+                keep_status: given.is_on("keep-status"),
+                ..Create::of(given, word()?)?
+            }),
             "delete" => Self::Delete { force: given.is_on("force"), id: word()? },
             "events" => Self::Events(Events::of(given, word()?)?),
             "exec" => Self::Exec(Exec::of(given, word()?, words)?),
@@ -318,6 +328,7 @@ impl Command {
             }),
             "spec" => Self::Spec { bundle: given.path("bundle"), rootless: given.is_on("rootless") },
             "start" => Self::Start { id: word()? },
+            "wait" => Self::Wait { id: word()? },
             "state" => Self::State { id: word()? },
             "try" => Self::Try(Try::of(given, words)?),
             "update" => Self::Update(Update::of(given, word()?)?),
@@ -334,6 +345,7 @@ impl Create {
             console_socket: given.path("console-socket"),
             pidfd_socket: given.path("pidfd-socket"),
             no_new_keyring: given.is_on("no-new-keyring"),
+            keep_status: false,
             no_pivot: given.is_on("no-pivot"),
             pid_file: given.path("pid-file"),
             preserve_fds: preserved(given)?,

@@ -6,6 +6,7 @@
 //!
 //! A library beside its program, so that what writes man pages and completions reads the table that parses.
 
+pub mod activation;
 pub mod check;
 pub mod command;
 pub mod complete;

@@ -18,6 +18,7 @@ use sys::{
 use crate::birth::{Birthplace, Born};
 use crate::console::{Console, Front, Introduced};
 use crate::hooks::{Aftermath, Blocked, state_of};
+use crate::keeper::Keeper;
 use crate::life::start_time;
 use crate::terminal::Terminal;
 use crate::undo::Undo;
@@ -115,6 +116,7 @@ impl Making<'_> {
                 Act::Map(maps) => self.map(maps)?,
                 Act::Meet => self.meet(record.as_mut())?,
                 Act::Hook(hook) => self.hook(hook, record.as_ref())?,
+                Act::Keep => self.keep()?,
                 Act::Part => self.born()?.release()?,
                 Act::Complete => self.complete(record.as_mut())?,
                 Act::Introduce(path) => self.introduce(path)?,
@@ -168,6 +170,8 @@ impl Making<'_> {
             annotations: plan.annotations.clone(),
             init: None,
             own_pids: plan.own_pids,
+            keeper: None,
+            filter: plan.filter().cloned(),
             manner: plan.manner.clone(),
             hooks: plan.later.clone(),
             hooks_begun: false,
@@ -213,11 +217,19 @@ impl Making<'_> {
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
         if self.plan.has_hooks() {
             self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);
-            // Hooks of ours are born where we were.
-            if self.plan.acts.iter().any(|act| matches!(act, Act::Enter(_))) {
-                init::enter_pids("/proc/self/ns/pid")?;
-            }
         }
+        let acts = &self.plan.acts;
+        let bears_more = self.plan.has_hooks() || acts.contains(&Act::Keep);
+        if bears_more && acts.iter().any(|act| matches!(act, Act::Enter(_))) {
+            // Who is born from here on is ours, and not the container's.
+            init::enter_pids("/proc/self/ns/pid")?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self) -> Result<(), Error> {
+        let keeper = Keeper::fork(self.entry()?, self.born()?, &self.mask)?;
+        self.undo.keeper = Some(keeper);
         Ok(())
     }
 
@@ -244,14 +256,15 @@ impl Making<'_> {
         };
         record.warnings.extend(born.ready(self.signals(), || self.died())?);
         if record.init.is_none() {
-            record.init = Some(written(born)?);
+            record.init = Some(written(born.pid, &born.process)?);
         }
         self.terminal = self.front.take().map(Front::take).transpose()?;
+        record.keeper = self.undo.keeper.as_ref().map(|keeper| keeper.id);
         record.phase = Phase::Complete;
         record.created = Moment::now().rfc3339_nano();
         self.entry()?.write(record)?;
         self.undo.aftermath = Aftermath::of(record);
-        Ok(())
+        self.undo.keeper.as_ref().map_or(Ok(()), |keeper| Ok(keeper.release()?))
     }
 
     /// The child said nothing and is gone: somebody killed it, and the kernel tells if it was for memory.
@@ -281,11 +294,11 @@ impl Making<'_> {
     }
 }
 
-/// Init, as it is written down.
-fn written(born: &Born) -> Result<Init, Failed> {
-    let birthmark = born.process.birthmark()?;
-    let start_time = if birthmark.is_none() { start_time(born.pid)? } else { None };
-    Ok(Init { pid: born.pid, birthmark, start_time })
+/// A process, as it is written down.
+pub(crate) fn written(pid: i32, process: &Pidfd) -> Result<Init, Failed> {
+    let birthmark = process.birthmark()?;
+    let start_time = if birthmark.is_none() { start_time(pid)? } else { None };
+    Ok(Init { pid, birthmark, start_time })
 }
 
 /// The number alone, without a line's end, put in place by rename: whoever sees the file sees the number.

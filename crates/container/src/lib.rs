@@ -5,7 +5,7 @@
 //! Begin with [`Containers::create`].
 //!
 //! Who waits for whom: `create`, `start`, `delete`, `pause`, `resume` and `update` hold the container's lock, and the first to
-//! come goes first; the next one sees what it left. `state`, `list`, `ps` and `kill` never wait.
+//! come goes first; the next one sees what it left. `state`, `list`, `ps`, `kill` and `wait` never wait for it.
 
 mod birth;
 mod bundle;
@@ -18,6 +18,7 @@ mod exec;
 mod guard;
 mod hooks;
 mod join;
+mod keeper;
 mod life;
 mod map;
 mod start;
@@ -25,6 +26,7 @@ mod supervise;
 mod terminal;
 mod undo;
 mod update;
+mod wait;
 
 use state::{Entry, Record, Store};
 
@@ -38,6 +40,7 @@ pub use exec::{ExecOrder, Executed};
 pub use life::Known;
 pub use plan::Plan;
 pub use spec::Status;
+pub use state::Ended;
 
 /// All containers under one state root.
 #[derive(Debug)]

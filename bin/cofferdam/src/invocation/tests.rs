@@ -163,6 +163,7 @@ fn create_takes_all_that_runc_gives() {
         "console",
         "--pidfd-socket=pidfd",
         "--no-new-keyring",
+        "--keep-status",
         "--preserve-fds=0x10",
         "web1",
     ];
@@ -184,6 +185,7 @@ fn create_takes_all_that_runc_gives() {
         console_socket: Some("console".into()),
         pidfd_socket: Some("pidfd".into()),
         no_new_keyring: true,
+        keep_status: true,
         no_pivot: true,
         pid_file: Some("/p=q".into()),
         preserve_fds: 16,
@@ -199,6 +201,7 @@ fn run_takes_what_create_takes_and_more() {
         console_socket: None,
         pidfd_socket: None,
         no_new_keyring: false,
+        keep_status: false,
         no_pivot: false,
         pid_file: None,
         preserve_fds: 0,
