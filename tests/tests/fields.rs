@@ -527,7 +527,41 @@ fn ids() -> Vec<Entry> {
         Look::Inside("tr -s ' ' < /proc/self/timens_offsets"),
         "monotonic 7200 5\nboottime -3 0",
     );
-    vec![map("users"), map("groups"), clocks]
+    let mapped = |which: &'static str| {
+        let fields: [&'static [&'static str]; 2] = [
+            &[
+                "mounts.uidMappings",
+                "mounts.uidMappings.containerID",
+                "mounts.uidMappings.hostID",
+                "mounts.uidMappings.size",
+            ],
+            &[
+                "mounts.gidMappings",
+                "mounts.gidMappings.containerID",
+                "mounts.gidMappings.hostID",
+                "mounts.gidMappings.size",
+            ],
+        ];
+        let bind = |config: &mut Value, bundle: &Bundle| {
+            let source = bundle.dir().join("mapped");
+            fs::create_dir_all(&source).expect("a directory");
+            push(
+                &mut config["mounts"],
+                json!({"destination": "/tmp", "source": source, "options": ["bind"]}),
+            );
+            std::os::unix::fs::chown(&source, Some(5), Some(6)).expect("give it away");
+        };
+        let edit: fn(&mut Value, &Bundle) = |config, _| {
+            let mount = config["mounts"].as_array_mut().and_then(|list| list.last_mut()).expect("a mount");
+            mount["uidMappings"] = json!([{"containerID": 0, "hostID": 300, "size": 10}]);
+            mount["gidMappings"] = json!([{"containerID": 6, "hostID": 400, "size": 1}]);
+        };
+        match which {
+            "users" => entry(fields[0], edit, Look::Inside("stat -c %u /tmp"), "305").on(bind),
+            _ => entry(fields[1], edit, Look::Inside("stat -c %g /tmp"), "400").on(bind),
+        }
+    };
+    vec![map("users"), map("groups"), mapped("users"), mapped("groups"), clocks]
 }
 
 fn scheduling() -> Vec<Entry> {

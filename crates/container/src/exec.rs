@@ -311,13 +311,14 @@ impl Prepared {
             gate: None,
             console,
             proc,
+            namespaces: Vec::new(),
             cgroup_namespace: others.cgroup,
             state: None,
             mask,
             arguments,
             environment,
         };
-        let place = Birthplace { namespaces: 0, groups: &groups, unified, init: refuge };
+        let place = Birthplace { namespaces: 0, forerunner: None, groups: &groups, unified, init: refuge };
         let born = place.bear(&plan.walk(), inherited, line)?;
         Ok(Joined { born, pid_file, has_written: false, introduced, front, terminal: None })
     }

@@ -31,7 +31,7 @@ pub use hook::{Hook, Later};
 pub use host::{Host, Request};
 pub use label::{Label, Modules, has_labels};
 pub use manner::Manner;
-pub use map::Maps;
+pub use map::{Handle, Idmap, Maps};
 pub use mount::{Links, Mount, Propagation, PropagationKind, Remount, Source};
 pub use refuse::Refused;
 pub use seccomp::Filter;

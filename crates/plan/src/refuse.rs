@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use spec::{NamespaceKind, Spec};
+use spec::Spec;
 
 /// A field that cannot be done, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,28 +60,5 @@ fn first_unbuilt(spec: &Spec) -> Option<String> {
         ]
     });
     let field = linux.find(|(asked, _)| *asked);
-    field.map(|(_, path)| path.to_owned()).or_else(|| unbuilt_namespace(spec)).or_else(|| unbuilt_mount(spec))
-}
-
-fn unbuilt_namespace(spec: &Spec) -> Option<String> {
-    let namespaces = spec.linux.iter().flat_map(|linux| linux.namespaces.iter());
-    namespaces.enumerate().find_map(|(at, namespace)| match namespace.kind {
-        NamespaceKind::User | NamespaceKind::Mount if namespace.path.is_some() => {
-            Some(format!("linux.namespaces[{at}].path"))
-        }
-        _ => None,
-    })
-}
-
-fn unbuilt_mount(spec: &Spec) -> Option<String> {
-    let mut mounts = spec.mounts.iter().enumerate();
-    mounts.find_map(|(at, mount)| {
-        if !mount.uid_mappings.is_empty() {
-            Some(format!("mounts[{at}].uidMappings"))
-        } else if !mount.gid_mappings.is_empty() {
-            Some(format!("mounts[{at}].gidMappings"))
-        } else {
-            None
-        }
-    })
+    field.map(|(_, path)| path.to_owned())
 }

@@ -6,7 +6,7 @@ use spec::{NamespaceKind, RlimitKind};
 use crate::Filter;
 use crate::hook::Hook;
 use crate::label::Label;
-use crate::map::Maps;
+use crate::map::{Handle, Maps};
 use crate::mount::{Mount, Propagation, Remount};
 
 /// What the parent does, in order. Each act that leaves something behind knows its undoing.
@@ -22,11 +22,20 @@ pub enum Act {
     Listen,
     /// Confines itself to these CPUs, with the child that is to be born.
     StayOn(Numbers),
-    /// Enters a pid namespace: children are born in it.
-    Enter(String),
+    /// Opens a namespace that is joined, before any is.
+    Open {
+        /// Of this kind.
+        kind: NamespaceKind,
+        /// As the document writes it, a path on the host.
+        path: String,
+        /// The field that names it.
+        field: String,
+    },
+    /// Has init born in the pid namespace that was opened.
+    Enter,
     /// Makes the line that the master end of the program's terminal goes over.
     Console(Master),
-    /// Clones init into new namespaces.
+    /// Clones init into new namespaces; by a forerunner, if the plan has steps for one.
     Clone(Vec<NamespaceKind>),
     /// Makes sure that its own hard limit is no lower: who is born in a user namespace cannot raise it any more.
     Ceiling {
@@ -37,8 +46,7 @@ pub enum Act {
     },
     /// Writes the child's `oom_score_adj`, which it could not lower itself.
     Score(i32),
-    /// Waits until the child asks, writes the maps of its user namespace, and hands it the descriptors of the plan's
-    /// table, opened in its mount namespace with our rights.
+    /// Writes the maps of the child's user namespace.
     Map(Maps),
     /// Moves network devices of the host's into init's network namespace, and lets it go on. Undone, they are as they were.
     Devices {
@@ -47,6 +55,11 @@ pub enum Act {
         /// The namespace, where it is one that is there already.
         namespace: Option<String>,
     },
+    /// Makes sure that the user namespace that was joined has the maps that the document tells.
+    Compare(Maps),
+    /// Waits until the child asks, and hands it the descriptors of the plan's table, opened in its mount namespace with
+    /// our rights.
+    Hand,
     /// Waits until init has its mounts, and writes down that it lives and that hooks begin.
     Meet,
     /// Runs a hook, in the parent's own namespaces and cgroup.
@@ -81,13 +94,8 @@ pub enum Step {
     AllCpus,
     /// May run on these CPUs only.
     Cpus(Numbers),
-    /// Joins an existing namespace.
-    Join {
-        /// Of this kind; another one is refused by the kernel.
-        kind: NamespaceKind,
-        /// As the document writes it, a path on the host.
-        path: String,
-    },
+    /// Joins a namespace that the parent opened. What only its own user namespace permits is tried again after that one.
+    Join(NamespaceKind),
     /// Is not to be traced or looked into by others, until it is the program (`PR_SET_DUMPABLE`).
     Conceal,
     /// Writes its `oom_score_adj`.
@@ -242,8 +250,8 @@ pub enum Step {
 pub struct Walk<'a> {
     /// The steps, in order.
     pub steps: &'a [Step],
-    /// Paths of the host whose handles the parent hands over.
-    pub handles: &'a [String],
+    /// What of the host the parent hands over.
+    pub handles: &'a [Handle],
     /// Where the program starts.
     pub cwd: &'a str,
     /// Descriptors from 3 on that the program keeps.

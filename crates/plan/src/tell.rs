@@ -30,6 +30,12 @@ impl fmt::Display for Plan {
         for act in &self.acts {
             line(to, &self.told(act), act.undoing())?;
         }
+        if !self.forerunner.is_empty() {
+            writeln!(to, "\na forerunner, of which init is born")?;
+            for step in &self.forerunner {
+                line(to, &step.to_string(), "")?;
+            }
+        }
         writeln!(to, "\nthe child (what it did in its namespaces goes with them)")?;
         for step in &self.steps {
             line(to, &step.to_string(), "")?;
@@ -77,7 +83,8 @@ impl Plan {
                 format!("move    network devices in: {}", told.collect::<Vec<_>>().join(", "))
             }
             Act::StayOn(cpus) => format!("stay    on CPUs {cpus}"),
-            Act::Enter(path) => format!("enter   pid namespace {path}"),
+            Act::Open { kind, path, .. } => format!("open    {} namespace {path}", kind.name()),
+            Act::Enter => "enter   the pid namespace, to bear init there".to_owned(),
             Act::Clone(kinds) => {
                 let kinds: Vec<String> =
                     kinds.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
@@ -90,21 +97,9 @@ impl Plan {
                 )
             }
             Act::Score(score) => format!("write   its oom_score_adj {score}"),
-            Act::Map(Maps { users, groups }) => {
-                let told = |map: &[IdMapping]| {
-                    let ranges = map.iter().map(|line| {
-                        let IdMapping { container_id, host_id, size } = line;
-                        format!("{container_id}+{size} -> {host_id}")
-                    });
-                    ranges.collect::<Vec<_>>().join(", ")
-                };
-                format!(
-                    "map     users {}; groups {}; hand over {} paths",
-                    told(users),
-                    told(groups),
-                    self.handles.len()
-                )
-            }
+            Act::Map(maps) => format!("map     {}", ranges(maps)),
+            Act::Compare(maps) => format!("compare the maps with {}", ranges(maps)),
+            Act::Hand => format!("hand    {} handles of the host's to the child", self.handles.len()),
             Act::Meet => "meet    init with its mounts made, record it".to_owned(),
             Act::Hook(hook) => hook.to_string(),
             Act::Part => "part    from init".to_owned(),
@@ -116,6 +111,17 @@ impl Plan {
             Act::Tell(path) => format!("write   the pid to {path}"),
         }
     }
+}
+
+fn ranges(Maps { users, groups }: &Maps) -> String {
+    let told = |map: &[IdMapping]| {
+        let ranges = map.iter().map(|line| {
+            let IdMapping { container_id, host_id, size } = line;
+            format!("{container_id}+{size} -> {host_id}")
+        });
+        ranges.collect::<Vec<_>>().join(", ")
+    };
+    format!("users {}; groups {}", told(users), told(groups))
 }
 
 impl Act {
@@ -132,10 +138,13 @@ impl Act {
             Self::Console(Master::Us) => "set it as it was",
             Self::Intend
             | Self::Listen
-            | Self::Enter(_)
+            | Self::Open { .. }
+            | Self::Enter
             | Self::Ceiling { .. }
             | Self::Score(_)
             | Self::Map(_)
+            | Self::Compare(_)
+            | Self::Hand
             | Self::Hook(_)
             | Self::Part
             | Self::Console(_)
@@ -152,16 +161,16 @@ impl fmt::Display for Step {
             Self::JoinGroups => write!(to, "join    its cgroups, by tasks"),
             Self::AllCpus => write!(to, "allow   all CPUs of its cpuset"),
             Self::Cpus(cpus) => write!(to, "allow   CPUs {cpus}"),
-            Self::Join { kind, path } => {
-                write!(to, "join    {} namespace {path}", format!("{kind:?}").to_lowercase())
-            }
+            Self::Join(kind) => write!(to, "join    {} namespace", kind.name()),
             Self::Conceal => write!(to, "hide    from its neighbours"),
             Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
             Self::Session => write!(to, "lead    a session"),
             Self::Procfs => write!(to, "keep    the host's /proc, for labels"),
             Self::Label(label) => label.fmt(to),
             Self::LabelMasks(label) => write!(to, "label   masks {label}"),
-            Self::Await => write!(to, "await   the maps of its user namespace, and paths of the host"),
+            Self::Await => {
+                write!(to, "await   what its parent alone can do: maps of ids, handles of the host's")
+            }
             Self::Rule => write!(to, "become  root of the user namespace"),
             Self::Keyring { name, others } => {
                 let whose = if *others { ", which others may search" } else { "" };
@@ -381,6 +390,15 @@ impl fmt::Display for Mount {
             Source::New { kind, data, flags, .. } => {
                 write!(to, "mount   {kind} on {}", self.target)?;
                 of_superblock(to, flags, data)?;
+            }
+            Source::Mapped(idmap) => {
+                let verb = if idmap.recursive { "rbind" } else { "bind" };
+                write!(to, "{verb:<7} {} on {}", idmap.path, self.target)?;
+                match &idmap.maps {
+                    Some(maps) => write!(to, ", {}", ranges(maps))?,
+                    None => write!(to, ", ids as the user namespace has them")?,
+                }
+                write!(to, "{}", if idmap.deep { ", also below" } else { "" })?;
             }
             Source::Bind { path, recursive } => {
                 write!(to, "{:<7} {path} on {}", if *recursive { "rbind" } else { "bind" }, self.target)?;
