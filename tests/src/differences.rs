@@ -312,7 +312,10 @@ fn without_wish(message: &str) -> String {
     {
         return rest.to_owned();
     }
-    for verb in ["create", "delete", "kill", "pause", "ps", "resume", "run", "start", "state"] {
+    if let Some(rest) = message.strip_prefix("exec failed: ") {
+        return rest.strip_prefix("unable to start container process: ").unwrap_or(rest).to_owned();
+    }
+    for verb in ["create", "delete", "exec", "kill", "pause", "ps", "resume", "run", "start", "state"] {
         if let Some(rest) = message.strip_prefix(&format!("runc {verb} failed: ")) {
             return rest.strip_prefix("unable to start container process: ").unwrap_or(rest).to_owned();
         }

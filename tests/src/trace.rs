@@ -216,6 +216,7 @@ pub fn look_at_child(command: Invocation<'_>, mut look: impl FnMut(&Standing)) -
             }
         };
         ptrace::detach(pid, None).expect("let go of the runtime");
+        let _held = Held(child);
         let mut stops = Stops { is_runtime: true, ..Stops::default() };
         let mut call = None;
         while let Some(event) = stops.next(child, &process) {
@@ -231,6 +232,23 @@ pub fn look_at_child(command: Invocation<'_>, mut look: impl FnMut(&Standing)) -
         }
     });
     process.wait()
+}
+
+/// A traced child. A test that fails while it holds one ends it: it could not be reaped otherwise.
+#[cfg(target_arch = "x86_64")]
+struct Held(Pid);
+
+#[cfg(target_arch = "x86_64")]
+impl Drop for Held {
+    fn drop(&mut self) {
+        if thread::panicking() && kill(self.0, Signal::SIGKILL).is_ok() {
+            while let Ok(status) = waitpid(self.0, Some(WaitPidFlag::__WALL)) {
+                if matches!(status, WaitStatus::Signaled(..) | WaitStatus::Exited(..)) {
+                    break;
+                }
+            }
+        }
+    }
 }
 
 /// What a traced process came to.

@@ -10,8 +10,12 @@ use tests::{Bundle, Invocation, Runtime, needs};
 const GET_DUMPABLE: u64 = 3;
 const SET_DUMPABLE: u64 = 4;
 
+/// The calls that a change of ids is made of; whose death ends the child is said anew among them, and asked after.
+const CHANGING: [i64; 5] =
+    [libc::SYS_setgroups, libc::SYS_setresgid, libc::SYS_setresuid, libc::SYS_prctl, libc::SYS_recvfrom];
+
 /// Follows the child of a command. From the call on that is named, or its birth, it must not be dumpable: but for the few
-/// calls between a change of its ids and capset(2), in which it has all its rights and nobody inside as many.
+/// calls in which it changes its ids, while it has all its rights and nobody inside as many.
 ///
 /// A host with `fs.suid_dumpable` 1 is played: there each change of ids makes a process dumpable.
 fn assert_concealed(command: Invocation<'_>, from: Option<i64>) {
@@ -24,7 +28,7 @@ fn assert_concealed(command: Invocation<'_>, from: Option<i64>) {
             assert_eq!(child.make(libc::SYS_prctl, [SET_DUMPABLE, 1]), 0);
             changing = true;
         }
-        changing &= call != libc::SYS_capset;
+        changing &= CHANGING.contains(&call);
         if begun && !changing {
             assert_eq!(
                 child.make(libc::SYS_prctl, [GET_DUMPABLE, 0]),
@@ -49,6 +53,24 @@ fn root_who_joins_a_container_is_concealed_until_it_is_the_program() {
     container.create().success();
     container.start().success();
     for user in ["0", "1000:1000", "0:1000", "1000:0"] {
+        assert_concealed(container.command(&["exec", "--user", user, "ID", "/bin/true"]), None);
+    }
+}
+
+#[test]
+fn root_who_joins_a_user_namespace_is_concealed_until_it_is_the_program() {
+    needs!(Root, Busybox);
+    let bundle = Bundle::new("mapped").shell("exec sleep 1000").edit(|config| {
+        let map = json!([{"containerID": 0, "hostID": 300_000, "size": 65536}]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+        let list = config["linux"]["namespaces"].as_array_mut().expect("the default has namespaces");
+        list.push(json!({"type": "user"}));
+    });
+    let container = bundle.container(&Runtime::under_test());
+    container.create().success();
+    container.start().success();
+    for user in ["0", "1000:1000"] {
         assert_concealed(container.command(&["exec", "--user", user, "ID", "/bin/true"]), None);
     }
 }

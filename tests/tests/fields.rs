@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -238,11 +239,113 @@ fn entries() -> Vec<Entry> {
         memory(),
         block(),
         other_resources(),
+        filters(),
     ]
     .into_iter()
     .flatten()
     .collect()
 }
+
+/// Names that Docker's default profile allows, but those that make directories.
+fn all_but_mkdir() -> Vec<String> {
+    let published = include_str!("../../crates/plan/tests/plans/docker-seccomp.json");
+    let published: Value = serde_json::from_str(published).expect("a document");
+    let rules = published["linux"]["seccomp"]["syscalls"].as_array().expect("rules").iter();
+    let names = rules.flat_map(|rule| rule["names"].as_array().expect("names"));
+    let names = names.map(|name| name.as_str().expect("a name").to_owned());
+    names.filter(|name| !name.starts_with("mkdir")).collect()
+}
+
+fn filters() -> Vec<Entry> {
+    vec![
+        entry(
+            &[
+                "linux.seccomp",
+                "linux.seccomp.defaultAction",
+                "linux.seccomp.syscalls",
+                "linux.seccomp.syscalls.names",
+                "linux.seccomp.syscalls.action",
+            ],
+            |config, _| {
+                config["linux"]["seccomp"] = json!({
+                    "defaultAction": "SCMP_ACT_ERRNO",
+                    "syscalls": [{"names": all_but_mkdir(), "action": "SCMP_ACT_ALLOW"}],
+                });
+            },
+            Look::Inside("mkdir /dev/made 2>&1; echo $?"),
+            "mkdir: can't create directory '/dev/made': Operation not permitted\n1",
+        ),
+        entry(
+            &["linux.seccomp.defaultErrnoRet"],
+            |config, _| {
+                config["linux"]["seccomp"] = json!({
+                    "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 95,
+                    "syscalls": [{"names": all_but_mkdir(), "action": "SCMP_ACT_ALLOW"}],
+                });
+            },
+            Look::Inside("mkdir /dev/made 2>&1; echo $?"),
+            "mkdir: can't create directory '/dev/made': Operation not supported\n1",
+        ),
+        entry(
+            &["linux.seccomp.syscalls.errnoRet"],
+            |config, _| {
+                config["linux"]["seccomp"] = json!({
+                    "defaultAction": "SCMP_ACT_ALLOW",
+                    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}],
+                });
+            },
+            Look::Inside("mkdir /dev/made 2>&1; echo $?"),
+            "mkdir: can't create directory '/dev/made': Operation not supported\n1",
+        ),
+        entry(
+            &[
+                "linux.seccomp.syscalls.args",
+                "linux.seccomp.syscalls.args.index",
+                "linux.seccomp.syscalls.args.op",
+                "linux.seccomp.syscalls.args.value",
+                "linux.seccomp.syscalls.args.valueTwo",
+            ],
+            |config, _| {
+                // No file becomes set-user-ID; other modes pass.
+                let rule = |name: &str, index: u32| {
+                    let bit = json!({"index": index, "value": 0o4000, "valueTwo": 0o4000, "op": "SCMP_CMP_MASKED_EQ"});
+                    json!({"names": [name], "action": "SCMP_ACT_ERRNO", "args": [bit]})
+                };
+                config["linux"]["seccomp"] = json!({
+                    "defaultAction": "SCMP_ACT_ALLOW",
+                    "syscalls": [rule("chmod", 1), rule("fchmod", 1), rule("fchmodat", 2)],
+                });
+            },
+            Look::Inside("touch /dev/made; chmod 755 /dev/made && chmod 4755 /dev/made 2>&1; echo $?"),
+            "chmod: /dev/made: Operation not permitted\n1",
+        ),
+        entry(
+            &["linux.seccomp.architectures"],
+            |config, _| config["linux"]["seccomp"]["architectures"] = json!(["SCMP_ARCH_X86"]),
+            if cfg!(target_arch = "x86_64") {
+                Look::Printed
+            } else {
+                Look::Nowhere("this machine runs no programs of x86".into())
+            },
+            "of 32 bits",
+        )
+        .on(|config, bundle| {
+            fs::write(bundle.rootfs().join("narrow"), NARROW).expect("the root is ours");
+            let all = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(bundle.rootfs().join("narrow"), all).expect("the root is ours");
+            config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+            config["process"]["args"] = json!(["/bin/sh", "-c", "/narrow || echo killed"]);
+        }),
+    ]
+}
+
+/// A program for x86 that writes `of 32 bits` and ends: an ELF header, one segment, and the code.
+const NARROW: &[u8] =
+    b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0\x01\0\0\0\x54\x80\x04\x08\x34\0\0\0\
+    \0\0\0\0\0\0\0\0\x34\0\x20\0\x01\0\0\0\0\0\0\0\
+    \x01\0\0\0\0\0\0\0\0\x80\x04\x08\0\x80\x04\x08\x81\0\0\0\x81\0\0\0\x05\0\0\0\0\x10\0\0\
+    \xb8\x04\0\0\0\xbb\x01\0\0\0\xb9\x76\x80\x04\x08\xba\x0b\0\0\0\xcd\x80\
+    \xb8\x01\0\0\0\x31\xdb\xcd\x80\x90\x90\x90of 32 bits\n";
 
 /// What each kind of hook is given, and how long.
 macro_rules! of_each_kind {

@@ -188,3 +188,32 @@ fn root_preserved_descriptors_reach_the_program_and_no_others() {
     output.code(1);
     assert!(output.stderr.contains("--preserve-fds 3: descriptor 5 is not open"), "{}", output.stderr);
 }
+
+/// Sockets that a service manager opened are the program's if we are the one it meant; others follow them.
+#[test]
+fn root_listening_descriptors_come_first() {
+    needs!(Root, Busybox);
+    let show = "ls /proc/self/fd | tr '\\n' ' '; echo \"$LISTEN_FDS,$LISTEN_PID,$LISTEN_FDNAMES\"";
+    let bundle = Bundle::new("listen").env("LISTEN_PID=7").shell(show);
+    let runtime = Runtime::under_test();
+    let run = |manager: &str, count: &str| {
+        let line = format!("exec 3</dev/null 4</dev/zero 5</dev/null 6<&-; {manager} exec \"$@\"");
+        let words = ["run", "--preserve-fds", count, "--bundle", "BUNDLE", "ID"];
+        bundle.another(&runtime).command(&words).launched_by(&["/bin/sh", "-c", line.as_str(), "sh"]).run()
+    };
+    let manager = "LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=a:b";
+    // ls itself opens the directory as the next number.
+    assert_eq!(run(manager, "1").success().stdout.trim(), "0 1 2 3 4 5 6 2,1,");
+    assert_eq!(run(manager, "0").success().stdout.trim(), "0 1 2 3 4 5 2,1,");
+    for others in ["LISTEN_PID=1 LISTEN_FDS=2", "LISTEN_FDS=2", "LISTEN_PID=$$ LISTEN_FDS=x", ""] {
+        assert_eq!(run(others, "0").success().stdout.trim(), "0 1 2 3 ,7,", "{others}");
+    }
+    for (manager, count, why) in [
+        ("LISTEN_PID=$$ LISTEN_FDS=4", "0", "LISTEN_FDS=4: descriptor 6 is not open"),
+        ("LISTEN_PID=$$ LISTEN_FDS=2", "2", "--preserve-fds 2: descriptor 6 is not open"),
+    ] {
+        let output = run(manager, count);
+        output.code(1);
+        assert!(output.stderr.contains(why), "{}", output.stderr);
+    }
+}

@@ -417,6 +417,7 @@ impl Seen {
             Act::Meet
             | Act::Hook(_)
             | Act::Part
+            | Act::Keep
             | Act::Claim
             | Act::Intend
             | Act::Listen
@@ -762,6 +763,12 @@ impl Seen {
             }
             Step::Umask(mask) => assert_eq!(status("Umask"), format!("{mask:04o}")),
             Step::NoNewPrivileges => assert_eq!(status("NoNewPrivs"), "1"),
+            Step::Filter(_) => {
+                // Where privileges are locked it is the last step, and init waits before it.
+                let is_loaded = is_program || !plan.steps.contains(&Step::NoNewPrivileges);
+                assert_eq!(status("Seccomp"), if is_loaded { "2" } else { "0" });
+                assert_eq!(status("Seccomp_filters"), if is_loaded { "1" } else { "0" });
+            }
             Step::Bound(dropped) => {
                 let ours = fs::read_to_string("/proc/self/status").expect("proc is there");
                 // Whoever comes into a user namespace begins with all of them.

@@ -45,12 +45,14 @@ fn examples(page: &Path) -> String {
 
 /// What a reader of these pages has at hand: web1 in the state that the command is for.
 fn prepare(command: &str, web: &Container) {
-    if ["start", "exec", "state", "list", "ps", "kill", "delete", "pause", "resume", "update"]
+    if ["start", "exec", "state", "list", "ps", "kill", "delete", "pause", "resume", "update", "events"]
         .contains(&command)
     {
         web.create().success();
     }
-    if ["exec", "state", "list", "ps", "kill", "delete", "pause", "resume", "update"].contains(&command) {
+    if ["exec", "state", "list", "ps", "kill", "delete", "pause", "resume", "update", "events"]
+        .contains(&command)
+    {
         web.start().success();
     }
     if command == "resume" {

@@ -11,6 +11,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod session;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
@@ -23,6 +25,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use session::{SESSIONS, Session};
 use tests::differences::{Difference, Table, hunks, lines, normal, tell};
 use tests::{
     Bundle, Container, LIMIT, Lines, Output, Runtime, Snapshot, channel, figure, gone_within, needs,
@@ -91,8 +94,10 @@ enum Where {
     Everywhere,
     /// Without a container: what it says depends on no state.
     Alone,
+    /// In a container that runs: what it says depends on what the process does there.
+    Inside,
 }
-use Where::{Alone, Everywhere};
+use Where::{Alone, Everywhere, Inside};
 
 /// The commands as typed. `ID` and `BUNDLE` are put in; words before the command are global flags.
 const COMMANDS: &[(Where, &[&str])] = &[
@@ -133,6 +138,14 @@ const COMMANDS: &[(Where, &[&str])] = &[
     (Alone, &["create", "--bundle", "BUNDLE", ""]),
     (Alone, &["create", "--bundle", "BUNDLE", ".."]),
     (Alone, &["create", "--bundle", "BUNDLE", "--console-socket", "/nonexistent", "ID"]),
+    (Alone, &["run", "--bundle", "BUNDLE", "--console-socket", "/nonexistent", "ID"]),
+    (Alone, &["run", "--detach", "--bundle", "BUNDLE", "--console-socket", "/nonexistent", "ID"]),
+    (Alone, &["create", "--bundle", "TERMINAL", "ID"]),
+    (Alone, &["create", "--bundle", "TERMINAL", "--console-socket", "/nonexistent/socket", "ID"]),
+    (Alone, &["create", "--bundle", "TERMINAL", "--console-socket", "TERMINAL/config.json", "ID"]),
+    (Alone, &["run", "--detach", "--bundle", "TERMINAL", "ID"]),
+    (Alone, &["run", "--bundle", "TERMINAL", "--console-socket", "/nonexistent", "ID"]),
+    (Everywhere, &["exec", "--tty", "--detach", "ID", "true"]),
     (Alone, &["create", "--bundle", "BUNDLE", "--pid-file", "/nonexistent/pid", "ID"]),
     (Alone, &["create", "--bundle", "BUNDLE", "--preserve-fds", "x", "ID"]),
     (Alone, &["create", "--bundle", "BUNDLE", "--preserve-fds", "5", "ID"]),
@@ -183,6 +196,45 @@ const COMMANDS: &[(Where, &[&str])] = &[
     (Alone, &["--root", "", "list"]),
     (Alone, &["--root", "BUNDLE/nowhere", "list"]),
     (Alone, &["--rootless", "perhaps", "list"]),
+    // One more process: in each state, then how it ends, then what its flags say.
+    (Everywhere, &["exec", "ID", "/bin/echo", "in"]),
+    (Everywhere, &["exec", "--detach", "ID", "/bin/true"]),
+    (Inside, &["exec", "ID", "/bin/sh", "-c", "exit 3"]),
+    (Inside, &["exec", "ID", "/bin/sh", "-c", "kill -KILL $$"]),
+    (Inside, &["exec", "ID", "/bin/sh", "-c", "trap 'exit 7' TERM; kill -TERM $$; exit 1"]),
+    (Inside, &["exec", "ID", "/bin/sh", "-c", "echo out; echo err >&2; exit 255"]),
+    (Inside, &["exec", "ID", "no-such-program"]),
+    (Inside, &["exec", "ID", "/no/such/program"]),
+    (Inside, &["exec", "ID", "/etc/passwd"]),
+    (Inside, &["exec", "ID", "/etc"]),
+    (Inside, &["exec", "ID", ""]),
+    (Inside, &["exec", "ID"]),
+    (Inside, &["exec", "--detach", "ID", "no-such-program"]),
+    (Inside, &["exec", "--ignore-paused", "ID", "/bin/echo", "in"]),
+    (Inside, &["exec", "--cwd", "/tmp", "ID", "/bin/pwd"]),
+    (Inside, &["exec", "--cwd", "tmp", "ID", "/bin/pwd"]),
+    (Inside, &["exec", "--cwd", "/no/where", "ID", "/bin/pwd"]),
+    (Inside, &["exec", "--env", "A=b", "--env", "A=c", "ID", "/bin/sh", "-c", "echo $A $TERM"]),
+    (Inside, &["exec", "--user", "1000:1001", "ID", "/bin/sh", "-c", "id -u; id -G; echo $HOME"]),
+    (Inside, &["exec", "--user", "65534", "ID", "/bin/sh", "-c", "id -u; id -G; echo $HOME"]),
+    (Inside, &["exec", "--user", "nobody", "ID", "/bin/true"]),
+    (Inside, &["exec", "--user", "1x", "ID", "/bin/true"]),
+    (Inside, &["exec", "--additional-gids", "5", "-g", "6", "ID", "/bin/sh", "-c", "id -G"]),
+    (Inside, &["exec", "--additional-gids", "-1", "ID", "/bin/true"]),
+    (Inside, &["exec", "--cap", "CAP_NET_ADMIN", "ID", "/bin/grep", "Cap", "/proc/self/status"]),
+    (Inside, &["exec", "--user", "1000", "--cap", "CAP_KILL", "ID", "/bin/grep", "Cap", "/proc/self/status"]),
+    (Inside, &["exec", "--cap", "CAP_MOON", "ID", "/bin/true"]),
+    (Inside, &["exec", "--no-new-privs", "ID", "/bin/grep", "NoNewPrivs", "/proc/self/status"]),
+    (Inside, &["exec", "--preserve-fds", "5", "ID", "/bin/true"]),
+    (Inside, &["exec", "--pid-file", "/no/where/pid", "ID", "/bin/true"]),
+    (Inside, &["exec", "--process", "/no/where/process.json", "ID"]),
+    (Inside, &["exec", "--process", "BUNDLE/config.json", "ID"]),
+    (Inside, &["exec", "--cgroup", "/", "ID", "/bin/echo", "in"]),
+    (Inside, &["exec", "--cgroup", "..", "ID", "/bin/true"]),
+    (Inside, &["exec", "--cgroup", "moon:/", "ID", "/bin/true"]),
+    (Inside, &["exec", "--cgroup", "a", "--cgroup", "b", "ID", "/bin/true"]),
+    (Alone, &["exec"]),
+    (Alone, &["exec", "--no-such-flag", "ID", "/bin/true"]),
 ];
 
 /// Commands whose container runs something of its own: what the command is called, and what is run.
@@ -198,6 +250,31 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("run: no arguments", &[]),
 ];
 
+/// The same in a user namespace, with the root file system given to its root.
+const MAPPED: &[(&str, &[&str])] = &[
+    (
+        "run, mapped: who it is",
+        &["/bin/sh", "-c", "id; id -G; cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups"],
+    ),
+    (
+        "run, mapped: whose files",
+        &["/bin/sh", "-c", "stat -c '%n %u:%g %a %F' / /tmp /proc /sys /dev /dev/*"],
+    ),
+    (
+        "run, mapped: its rights",
+        &["/bin/sh", "-c", "grep -E 'Cap|Groups|NoNew|Seccomp' /proc/self/status; umask; ulimit -n"],
+    ),
+    (
+        "run, mapped: its mounts",
+        &["/bin/sh", "-c", "cut -d' ' -f 4,5 /proc/self/mountinfo | grep -v cdt | sort -u"],
+    ),
+    (
+        "run, mapped: what it may not",
+        &["/bin/sh", "-c", "mknod /tmp/m c 1 3; chown 70000 /tmp; mount -t tmpfs t /tmp; exit 4"],
+    ),
+    ("run, mapped: no such program", &["no-such-program"]),
+];
+
 /// One thing to try.
 #[derive(Clone, Copy)]
 enum Try {
@@ -209,6 +286,13 @@ enum Try {
         told: &'static str,
         args: &'static [&'static str],
     },
+    /// In a user namespace.
+    Mapped {
+        told: &'static str,
+        args: &'static [&'static str],
+    },
+    /// Somebody at a terminal.
+    Sat(Session),
     /// `spec`, into an empty directory, and what it wrote.
     Spec {
         words: &'static [&'static str],
@@ -218,12 +302,18 @@ enum Try {
 impl Try {
     fn all() -> Vec<Self> {
         let commands = COMMANDS.iter().flat_map(|(place, words)| {
-            let states = if *place == Alone { &State::ALL[..1] } else { &State::ALL[..] };
+            let states = match place {
+                Everywhere => &State::ALL[..],
+                Alone => &[State::None],
+                Inside => &[State::Running],
+            };
             states.iter().map(|state| Self::Command { words, state: *state })
         });
         let programs = PROGRAMS.iter().map(|(told, args)| Self::Program { told, args });
+        let mapped = MAPPED.iter().map(|(told, args)| Self::Mapped { told, args });
         let specs = [&["spec"] as &[_], &["spec", "--rootless"]].map(|words| Self::Spec { words });
-        commands.chain(programs).chain(specs).collect()
+        let sessions = SESSIONS.iter().map(|session| Self::Sat(*session));
+        commands.chain(programs).chain(mapped).chain(sessions).chain(specs).collect()
     }
 
     fn told(self) -> String {
@@ -234,14 +324,16 @@ impl Try {
                 .collect::<Vec<_>>()
                 .join(" "),
             Self::Command { words, .. } | Self::Spec { words } => words.join(" "),
-            Self::Program { told, .. } => told.to_owned(),
+            Self::Program { told, .. } | Self::Mapped { told, .. } | Self::Sat(Session { told, .. }) => {
+                told.to_owned()
+            }
         }
     }
 
     fn state(self) -> State {
         match self {
             Self::Command { state, .. } => state,
-            Self::Program { .. } | Self::Spec { .. } => State::None,
+            Self::Program { .. } | Self::Mapped { .. } | Self::Sat(_) | Self::Spec { .. } => State::None,
         }
     }
 
@@ -255,6 +347,22 @@ impl Try {
                 let output = Ok(container.run());
                 Ok(Seen::of(&output, None, container, &bundle, runtime, None))
             }
+            Self::Mapped { args, .. } => {
+                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+                let bundle = bundle.args(args).namespace("user").given_to(100_000).edit(|config| {
+                    config["linux"]["uidMappings"] = map.clone();
+                    config["linux"]["gidMappings"] = map;
+                });
+                let container = bundle.container(runtime);
+                let output = Ok(container.run());
+                Ok(Seen::of(&output, None, container, &bundle, runtime, None))
+            }
+            Self::Sat(session) => {
+                let bundle = session.bundle(bundle);
+                let container = bundle.container(runtime);
+                let output = session.hold(&bundle, &container);
+                Ok(Seen::of(&output, None, container, &bundle, runtime, None))
+            }
             Self::Spec { words } => {
                 let dir = bundle.dir().join("empty");
                 fs::create_dir(&dir).expect("make an empty directory");
@@ -264,7 +372,9 @@ impl Try {
                 Ok(Seen::of(&output, file, container, &bundle, runtime, None))
             }
             Self::Command { words, state } => {
+                let terminal = words.iter().any(|word| word.contains("TERMINAL"));
                 let (bundle, _up) = stage(bundle, state, runtime)?;
+                let bundle = bundle.edit(|config| config["process"]["terminal"] = json!(terminal));
                 let container = bundle.container(runtime);
                 let pid = container.pid();
                 let log = bundle.dir().join("log");
@@ -275,7 +385,7 @@ impl Try {
                     .map(|word| match word.strip_prefix("ID") {
                         Some(rest) => format!("{}{rest}", bundle.id()),
                         None if *word == ".ID" => format!(".{}", bundle.id()),
-                        None => word.replace("LOG", &log).replace("BUNDLE", &dir),
+                        None => word.replace("LOG", &log).replace("BUNDLE", &dir).replace("TERMINAL", &dir),
                     })
                     .collect();
                 let words: Vec<&str> = words.iter().map(String::as_str).collect();

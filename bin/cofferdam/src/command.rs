@@ -3,6 +3,7 @@
 mod attempt;
 mod create;
 mod documents;
+mod events;
 mod exec;
 mod look;
 mod update;
@@ -13,6 +14,7 @@ use std::path::Path;
 use container::{Containers, Error};
 use sys::Failed;
 
+use crate::activation;
 use crate::flags::{self, Misuse};
 use crate::invocation::{Command, Global};
 use crate::log::Log;
@@ -72,9 +74,11 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
         Command::Plan { bundle, id, json } => documents::plan(&bundle, id, json),
         Command::Create(order) => create::create(&containers(global)?, order, log),
         Command::Run(order) => create::run(&containers(global)?, order, log),
+        Command::Events(events) => events::events(&containers(global)?, &events),
         Command::Exec(exec) => exec::exec(&containers(global)?, exec, log),
         Command::Try(attempt) => attempt::run(global, &attempt, log),
         Command::Start { id } => told("start", &id, containers(global)?.start(&id)),
+        Command::Wait { id } => look::wait(&containers(global)?, &id),
         Command::Kill { all, id, signal } => kill(&containers(global)?, all, &id, &signal),
         Command::Delete { force, id } => look::delete(&containers(global)?, &id, force, log),
         Command::Pause { id } => told("pause", &id, containers(global)?.pause(&id)),
@@ -89,19 +93,22 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
 /// Checks that the descriptors of `--preserve-fds` are there: to be called before anything is opened, or what is ours
 /// would be handed on in their place.
 pub fn check_descriptors(command: &Command) -> Result<(), Complaint> {
-    let (verb, id, count, status) = match command {
-        Command::Create(create) => ("create", &create.id, create.preserve_fds, 1),
-        Command::Run(run) => ("run", &run.create.id, run.create.preserve_fds, 1),
-        Command::Exec(exec) => ("exec", &exec.id, exec.preserve_fds, exec::FAILURE),
+    let listening = activation::listen_fds();
+    let (verb, id, listening, count, status) = match command {
+        Command::Create(create) => ("create", &create.id, listening, create.preserve_fds, 1),
+        Command::Run(run) => ("run", &run.create.id, listening, run.create.preserve_fds, 1),
+        Command::Exec(exec) => ("exec", &exec.id, 0, exec.preserve_fds, exec::FAILURE),
         _ => return Ok(()),
     };
-    match sys::first_closed(3, count) {
+    let closed = |first: u32, count: u32, asked: &str| match sys::first_closed(first, count) {
         None => Ok(()),
         Some(number) => {
-            let told = format!("{verb} {id}: --preserve-fds {count}: descriptor {number} is not open");
+            let told = format!("{verb} {id}: {asked}{count}: descriptor {number} is not open");
             Err(Complaint { status, ..Complaint::new(told) })
         }
-    }
+    };
+    closed(3, listening, "LISTEN_FDS=")?;
+    closed(3_u32.saturating_add(listening), count, "--preserve-fds ")
 }
 
 /// What makes namespaces needs root so far; said before the kernel says it in the name of some call.

@@ -1,6 +1,7 @@
 //! The command line as values: what was asked, with nothing left to parse.
 
 mod attempt;
+mod events;
 mod exec;
 mod update;
 
@@ -8,6 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use attempt::{Try, User, Volume};
+pub use events::Events;
 pub use exec::Exec;
 pub use update::{Limits, Update};
 
@@ -86,6 +88,8 @@ pub enum Command {
         /// Which.
         id: String,
     },
+    /// Print what a container uses, and what happens to it.
+    Events(Events),
     /// Run another process in a container.
     Exec(Exec),
     /// Print what this runtime can do.
@@ -150,6 +154,11 @@ pub enum Command {
         /// Which.
         id: String,
     },
+    /// Wait until a container has ended, and print its exit status.
+    Wait {
+        /// Which.
+        id: String,
+    },
     /// Print the state of a container.
     State {
         /// Which.
@@ -176,6 +185,8 @@ pub struct Create {
     pub pidfd_socket: Option<PathBuf>,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// Keep the exit status for those who ask when it is over.
+    pub keep_status: bool,
     /// Move the root mount instead of `pivot_root`.
     pub no_pivot: bool,
     /// Where the process id is written.
@@ -276,8 +287,12 @@ impl Command {
         Ok(match verb.name {
             "check" => Self::Check { format: format(given)? },
             "completion" => completion(&word()?, words)?,
-            "create" => Self::Create(Create::of(given, word()?)?),
+            "create" => Self::Create(Create {
+                keep_status: given.is_on("keep-status"),
+                ..Create::of(given, word()?)?
+            }),
             "delete" => Self::Delete { force: given.is_on("force"), id: word()? },
+            "events" => Self::Events(Events::of(given, word()?)?),
             "exec" => Self::Exec(Exec::of(given, word()?, words)?),
             "features" => Self::Features,
             "help" => match words.next() {
@@ -313,6 +328,7 @@ impl Command {
             }),
             "spec" => Self::Spec { bundle: given.path("bundle"), rootless: given.is_on("rootless") },
             "start" => Self::Start { id: word()? },
+            "wait" => Self::Wait { id: word()? },
             "state" => Self::State { id: word()? },
             "try" => Self::Try(Try::of(given, words)?),
             "update" => Self::Update(Update::of(given, word()?)?),
@@ -329,6 +345,7 @@ impl Create {
             console_socket: given.path("console-socket"),
             pidfd_socket: given.path("pidfd-socket"),
             no_new_keyring: given.is_on("no-new-keyring"),
+            keep_status: false,
             no_pivot: given.is_on("no-pivot"),
             pid_file: given.path("pid-file"),
             preserve_fds: preserved(given)?,

@@ -6,9 +6,11 @@
 //!
 //! A library beside its program, so that what writes man pages and completions reads the table that parses.
 
+pub mod activation;
 pub mod check;
 pub mod command;
 pub mod complete;
+pub mod figures;
 pub mod flags;
 pub mod invocation;
 pub mod list;

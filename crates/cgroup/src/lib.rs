@@ -14,11 +14,15 @@ mod join;
 mod place;
 mod read;
 mod record;
+pub mod statistics;
 mod wait;
+mod watch;
 
 pub use change::Change;
 pub use join::{Join, join_self};
 pub use record::{Paths, Record};
+pub use statistics::Statistics;
+pub use watch::{Event, Watch};
 
 use plan::cgroup::Version;
 

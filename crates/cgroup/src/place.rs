@@ -179,6 +179,21 @@ impl Place {
         rustix::io::write(&fd, value.as_bytes()).called(call).map(drop)
     }
 
+    /// The names of the directory's files.
+    pub(crate) fn files(&self) -> Result<Vec<String>, Failed> {
+        let call = || format!("getdents({:?})", self.name(&self.path));
+        let directory = self.open_below(&self.path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut files = Vec::new();
+        for entry in Dir::new(directory).called(call)? {
+            let entry = entry.called(call)?;
+            if entry.file_type() == FileType::RegularFile {
+                files.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        files.sort_unstable();
+        Ok(files)
+    }
+
     /// This directory and all below it, each before its children. What vanishes meanwhile is left out.
     pub(crate) fn tree(&self) -> Result<Vec<String>, Failed> {
         let mut all = vec![self.path.clone()];

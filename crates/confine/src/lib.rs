@@ -1,5 +1,5 @@
-//! What a process gives up before it is the container's program: capabilities, identity, limits, privileges to come;
-//! and how it is scheduled and placed.
+//! What a process gives up before it is the container's program: capabilities, identity, limits, privileges to come, system
+//! calls; and how it is scheduled and placed.
 //!
 //! Touches: the calling thread, which must be the only one.
 //! Never:   gives anything back; goes on when something could not be given up.
@@ -83,6 +83,12 @@ pub fn keep(kept: &Capabilities) -> Result<(), Failed> {
 /// Gives up gaining privileges by execve(2), for ever.
 pub fn lock() -> Result<(), Failed> {
     set_no_new_privs(true).called(|| "prctl(PR_SET_NO_NEW_PRIVS)")
+}
+
+/// Has this thread's system calls filtered, for ever: instructions as the plan packs them. Without no_new_privs it takes
+/// CAP_SYS_ADMIN in the thread's user namespace.
+pub fn filter(filter: &plan::Filter) -> Result<(), Failed> {
+    sys::load_filter(&filter.program, filter.flags)
 }
 
 /// Lets nobody trace this process, or look into its memory and at what it has open, who has no power over the host

@@ -19,12 +19,16 @@ pub struct Order {
     pub keep_keyring: bool,
     /// Move the root instead of pivoting into it.
     pub no_pivot: bool,
-    /// Descriptors from 3 on that the program keeps.
+    /// Sockets from descriptor 3 on that somebody listens at for the program.
+    pub listen_fds: u32,
+    /// Descriptors after those that the program keeps.
     pub preserve_fds: u32,
     /// Where init's number is written, absolute.
     pub pid_file: Option<String>,
     /// Whether the program waits for `start`.
     pub gated: bool,
+    /// Whether how init ended is kept, by a process that outlives us.
+    pub keep_status: bool,
     /// Whether nobody of ours stays with the program.
     pub detached: bool,
     /// Who gets the master end of the program's terminal.
@@ -49,7 +53,9 @@ pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
         bundle,
         keep_keyring: order.keep_keyring,
         no_pivot: order.no_pivot,
+        listen_fds: order.listen_fds,
         preserve_fds: order.preserve_fds,
+        keep_status: order.keep_status,
         gated: order.gated,
         detached: order.detached,
         console_socket: order.console_socket.clone(),

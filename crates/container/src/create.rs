@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use cgroup::{Cgroup, Paths};
 use init::{Inherited, Opened, Report};
-use plan::{Act, Plan, Step};
+use plan::{Act, Handle, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -17,6 +17,7 @@ use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_si
 use crate::birth::{Birthplace, Born};
 use crate::console::{Console, Front, Introduced};
 use crate::hooks::{Aftermath, Blocked, state_of};
+use crate::keeper::Keeper;
 use crate::life::start_time;
 use crate::terminal::Terminal;
 use crate::undo::Undo;
@@ -120,6 +121,7 @@ impl Making<'_> {
                 Act::Hand => self.hand()?,
                 Act::Meet => self.meet(record.as_mut())?,
                 Act::Hook(hook) => self.hook(hook, record.as_ref())?,
+                Act::Keep => self.keep()?,
                 Act::Part => self.born()?.release()?,
                 Act::Complete => self.complete(record.as_mut())?,
                 Act::Introduce(path) => self.introduce(path)?,
@@ -173,6 +175,8 @@ impl Making<'_> {
             annotations: plan.annotations.clone(),
             init: None,
             own_pids: plan.own_pids,
+            keeper: None,
+            filter: plan.filter().cloned(),
             manner: plan.manner.clone(),
             hooks: plan.later.clone(),
             hooks_begun: false,
@@ -224,11 +228,20 @@ impl Making<'_> {
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
         if self.plan.has_hooks() {
             self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);
-            // Hooks of ours are born where we were.
-            if self.plan.acts.contains(&Act::Enter) {
-                Opened::open(NamespaceKind::Pid, "/proc/self/ns/pid", "linux.namespaces")?.join()?;
-            }
         }
+        let acts = &self.plan.acts;
+        let maps = self.plan.handles.iter().any(|handle| matches!(handle, Handle::Mapped(_)));
+        let bears_more = self.plan.has_hooks() || acts.contains(&Act::Keep) || maps;
+        if bears_more && acts.contains(&Act::Enter) {
+            // Who is born from here on is ours, and not the container's.
+            Opened::open(NamespaceKind::Pid, "/proc/self/ns/pid", "linux.namespaces")?.join()?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self) -> Result<(), Error> {
+        let keeper = Keeper::fork(self.entry()?, self.born()?, &self.mask)?;
+        self.undo.keeper = Some(keeper);
         Ok(())
     }
 
@@ -261,14 +274,15 @@ impl Making<'_> {
         };
         record.warnings.extend(born.ready(self.signals(), || self.died())?);
         if record.init.is_none() {
-            record.init = Some(written(born)?);
+            record.init = Some(written(born.pid, &born.process)?);
         }
         self.terminal = self.front.take().map(Front::take).transpose()?;
+        record.keeper = self.undo.keeper.as_ref().map(|keeper| keeper.id);
         record.phase = Phase::Complete;
         record.created = Moment::now().rfc3339_nano();
         self.entry()?.write(record)?;
         self.undo.aftermath = Aftermath::of(record);
-        Ok(())
+        self.undo.keeper.as_ref().map_or(Ok(()), |keeper| Ok(keeper.release()?))
     }
 
     /// The child said nothing and is gone: somebody killed it, and the kernel tells if it was for memory.
@@ -298,11 +312,11 @@ impl Making<'_> {
     }
 }
 
-/// Init, as it is written down.
-fn written(born: &Born) -> Result<Init, Failed> {
-    let birthmark = born.process.birthmark()?;
-    let start_time = if birthmark.is_none() { start_time(born.pid)? } else { None };
-    Ok(Init { pid: born.pid, birthmark, start_time })
+/// A process, as it is written down.
+pub(crate) fn written(pid: i32, process: &Pidfd) -> Result<Init, Failed> {
+    let birthmark = process.birthmark()?;
+    let start_time = if birthmark.is_none() { start_time(pid)? } else { None };
+    Ok(Init { pid, birthmark, start_time })
 }
 
 /// The number alone, without a line's end, put in place by rename: whoever sees the file sees the number.

@@ -5,6 +5,7 @@ use init::Manner;
 use sys::Doing;
 
 use crate::hooks::Aftermath;
+use crate::life::same;
 use crate::undo::SIGKILL;
 use crate::{Containers, Error, Kind, Known, Status};
 
@@ -23,6 +24,9 @@ pub enum Removed {
 
 /// What a process may take to die once it was killed, in milliseconds: the kernel may be writing its core or its pages.
 const DEATH: u32 = 10_000;
+
+/// What a keeper may take to write a file, in milliseconds; somebody may have stopped it.
+const WRITING: u32 = 1_000;
 
 impl Containers {
     /// Removes a stopped or created container; with `force`, whatever state it is in.
@@ -48,6 +52,7 @@ impl Containers {
             return Err(Error::state(format!("cannot delete container {id} that is not stopped: {status}")));
         }
         end(&known)?;
+        let_keeper_go(&known)?;
         // The record goes last: if we are killed in the middle of a hook, the next `delete` runs them again.
         let warnings = Aftermath::of(&known.record).map(|hooks| hooks.run(Manner::default()));
         entry.remove()?;
@@ -72,6 +77,16 @@ pub(crate) fn kill(groups: &Cgroup, known: &Known) -> Result<(), Error> {
         if !init.wait_exit(Some(DEATH))? {
             return Err(Error::state(format!("init is still alive {} s after SIGKILL", DEATH / 1000)));
         }
+    }
+    Ok(())
+}
+
+/// Init is no more, and whoever waited for its end has heard it: it has one file to write.
+fn let_keeper_go(known: &Known) -> Result<(), Error> {
+    let Some(keeper) = known.record.keeper.as_ref().map(same).transpose()?.flatten() else { return Ok(()) };
+    if !keeper.wait_exit(Some(WRITING))? {
+        keeper.signal(SIGKILL).doing(|| "kill the keeper of the exit status")?;
+        keeper.wait_exit(Some(DEATH))?;
     }
     Ok(())
 }

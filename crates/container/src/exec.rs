@@ -199,13 +199,16 @@ fn prepare(
         keep_keyring: known.record.keeps_keyring,
         other_user_namespace: others.has_users(),
         other_cgroup_namespace: others.cgroup.is_some(),
+        filter: known.record.filter.clone(),
         preserve_fds: order.preserve_fds,
         manner: known.record.manner.clone(),
         detached: order.detached,
         console_socket: order.console_socket.clone(),
     };
-    let plan = compile_exec(&process, &host, &request)
-        .map_err(|refused| told(origin, &refused.path, &refused.reason))?;
+    let plan = compile_exec(&process, &host, &request).map_err(|refused| match refused.path.as_str() {
+        "" => Error::from(refused),
+        path => told(origin, path, &refused.reason),
+    })?;
     Ok((plan, others))
 }
 

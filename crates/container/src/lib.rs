@@ -5,7 +5,7 @@
 //! Begin with [`Containers::create`].
 //!
 //! Who waits for whom: `create`, `start`, `delete`, `pause`, `resume` and `update` hold the container's lock, and the first to
-//! come goes first; the next one sees what it left. `state`, `list`, `ps` and `kill` never wait.
+//! come goes first; the next one sees what it left. `state`, `list`, `ps`, `kill` and `wait` never wait for it.
 
 mod birth;
 mod bundle;
@@ -13,10 +13,12 @@ mod console;
 mod create;
 mod delete;
 mod error;
+mod events;
 mod exec;
 mod guard;
 mod hooks;
 mod join;
+mod keeper;
 mod life;
 mod map;
 mod start;
@@ -24,17 +26,21 @@ mod supervise;
 mod terminal;
 mod undo;
 mod update;
+mod wait;
 
 use state::{Entry, Record, Store};
 
 pub use bundle::{Order, plan_bundle, read_resources};
+pub use cgroup::{Event, Statistics, statistics};
 pub use create::Created;
 pub use delete::Removed;
 pub use error::{Error, Kind};
+pub use events::{Events, Watched};
 pub use exec::{ExecOrder, Executed};
 pub use life::Known;
 pub use plan::Plan;
 pub use spec::Status;
+pub use state::Ended;
 
 /// All containers under one state root.
 #[derive(Debug)]

@@ -17,6 +17,8 @@ pub struct Known {
     pub record: Written,
     /// Its first process, while it lives.
     pub(crate) init: Option<Pidfd>,
+    /// How it ended, where that was kept.
+    pub ended: Option<state::Ended>,
 }
 
 impl Known {
@@ -30,6 +32,19 @@ impl Known {
 
     pub(crate) fn groups(&self) -> Result<Cgroup, Failed> {
         Cgroup::open(&self.record.cgroup)
+    }
+
+    /// The same, for those who tell of it: also how it ended.
+    fn with_end(entry: &Entry) -> Result<Self, Error> {
+        let mut known = Self::of(entry)?.ok_or_else(Error::not_found)?;
+        if known.status == Status::Stopped {
+            // What cannot be read of its end does not hide the rest.
+            match entry.ended() {
+                Ok(ended) => known.ended = ended,
+                Err(unreadable) => known.record.warnings.push(unreadable.to_string()),
+            }
+        }
+        Ok(known)
     }
 
     /// What the record and the kernel say now; none where there is no record.
@@ -46,12 +61,20 @@ impl Known {
             (Some(_), _) if entry.has_gate()? => Status::Created,
             (Some(_), _) => Status::Running,
         };
-        Ok(Some(Self { status, record, init }))
+        Ok(Some(Self { status, record, init, ended: None }))
     }
 }
 
 /// The process that the record means, if it still lives: not another one that was given its number.
 fn living(init: &Init) -> Result<Option<Pidfd>, Failed> {
+    match same(init)? {
+        Some(process) if !process.has_exited()? => Ok(Some(process)),
+        _ => Ok(None),
+    }
+}
+
+/// The same, also as a zombie.
+pub(crate) fn same(init: &Init) -> Result<Option<Pidfd>, Failed> {
     let process = match Pidfd::open(init.pid) {
         Ok(process) => process,
         Err(failed) if failed.errno() == Some(Errno::SRCH) => return Ok(None),
@@ -61,7 +84,7 @@ fn living(init: &Init) -> Result<Option<Pidfd>, Failed> {
         Some(birthmark) => process.birthmark()? == Some(birthmark),
         None => start_time(init.pid)? == init.start_time,
     };
-    Ok(if is_it && !process.has_exited()? { Some(process) } else { None })
+    Ok(if is_it { Some(process) } else { None })
 }
 
 /// When a process was born, in clock ticks since boot; none if there is no such process.
@@ -84,7 +107,7 @@ pub(crate) fn stat_field(pid: i32, number: usize) -> Result<Option<u64>, Failed>
 impl Containers {
     /// One container.
     pub fn find(&self, id: &str) -> Result<Known, Error> {
-        Known::of(&self.look(id)?)?.ok_or_else(Error::not_found)
+        Known::with_end(&self.look(id)?)
     }
 
     /// All containers with the user ids that own them, in the order of their ids, each with what went wrong if it
@@ -92,7 +115,7 @@ impl Containers {
     #[allow(clippy::type_complexity, reason = "a name would not tell more")]
     pub fn all(&self) -> Result<Vec<(String, u32, Result<Known, Error>)>, Error> {
         let Some(store) = self.store()? else { return Ok(Vec::new()) };
-        let known = |id: &str| Known::of(&store.again()?.look(id)?)?.ok_or_else(Error::not_found);
+        let known = |id: &str| Known::with_end(&store.again()?.look(id)?);
         let ids = store.ids()?;
         Ok(ids
             .into_iter()

@@ -7,6 +7,7 @@ use sys::{Called, Failed, Pidfd};
 
 use crate::birth::Born;
 use crate::hooks::{Aftermath, Blocked};
+use crate::keeper::Keeper;
 
 /// What was made so far. Undone backwards, all of it, whatever fails on the way.
 #[derive(Debug, Default)]
@@ -14,6 +15,7 @@ pub(crate) struct Undo {
     pub(crate) entry: Option<Entry>,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) init: Option<Born>,
+    pub(crate) keeper: Option<Keeper>,
     pub(crate) pid_file: Option<String>,
     /// The hooks that are owed once all is gone, and how hooks are run.
     pub(crate) aftermath: Option<Aftermath>,
@@ -26,6 +28,9 @@ impl Undo {
         let mut left = Vec::new();
         if let Some(path) = self.pid_file.take() {
             left.extend(unlink(path.as_str()).called(|| format!("unlink({path:?})")).err());
+        }
+        if let Some(keeper) = self.keeper.take() {
+            left.extend(keeper.end().err());
         }
         if let Some(init) = self.init.take() {
             left.extend(end(&init.process).err());

@@ -15,7 +15,7 @@ mod terminal;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use path::{Procfs, Root};
-use plan::{Console, Hook, Propagation, PropagationKind, Step, Walk};
+use plan::{Console, Filter, Hook, Propagation, PropagationKind, Step, Walk};
 use rootfs::{Handles, Rootfs};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Signal, getpid, set_parent_process_death_signal, setsid, umask};
@@ -119,6 +119,8 @@ struct Child<'a> {
     shared: bool,
     /// Whether the working directory was entered as root.
     has_arrived: bool,
+    /// Whether the signal mask is the program's.
+    is_unmasked: bool,
     /// The line to `start`, once it has knocked.
     line: Option<OwnedFd>,
 }
@@ -135,6 +137,7 @@ impl<'a> Child<'a> {
             inside: None,
             shared: false,
             has_arrived: false,
+            is_unmasked: false,
             line: None,
         }
     }
@@ -204,6 +207,7 @@ impl Child<'_> {
                 Ok(())
             }
             Step::NoNewPrivileges => confine::lock(),
+            Step::Filter(filter) => self.filter(filter),
             Step::Scheduler(how) => confine::schedule(how),
             Step::IoPriority { class, level } => confine::serve(*class, *level),
             Step::Personality(domain) => confine::behave(*domain),
@@ -408,10 +412,24 @@ impl Child<'_> {
     }
 
     fn execute(&mut self) -> Result<(), Failed> {
-        sys::restore_mask(&self.inherited.mask.without(self.plan.unblocked_signals))?;
+        self.unmask()?;
         let Inherited { arguments, environment, .. } = &self.inherited;
         let errno = arguments.execute(environment);
         Err(program::not_executed(arguments, errno))
+    }
+
+    /// Sets the signal mask before the filter may forbid it.
+    fn filter(&mut self, filter: &Filter) -> Result<(), Failed> {
+        self.unmask()?;
+        confine::filter(filter).doing(|| "load the seccomp filter")
+    }
+
+    fn unmask(&mut self) -> Result<(), Failed> {
+        if !self.is_unmasked {
+            sys::restore_mask(&self.inherited.mask.without(self.plan.unblocked_signals))?;
+            self.is_unmasked = true;
+        }
+        Ok(())
     }
 
     /// Says why over whichever line is open; nobody may be left to hear it.

@@ -11,7 +11,7 @@ use crate::map::{self, Handle, Maps};
 use crate::mount::{self, Mount, Propagation, PropagationKind, Source};
 use crate::refuse;
 use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
-use crate::{Host, Manner, Refused, Request, clean, console, device};
+use crate::{Filter, Host, Manner, Refused, Request, clean, console, device, seccomp};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -90,6 +90,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         format!("{}/{}", request.bundle, root.path)
     };
     let moments = Moments::of(spec);
+    let filter = seccomp::compile(linux.seccomp.as_ref())?;
     let mut plan = Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -101,7 +102,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         handles: Vec::new(),
         own_pids: namespaces.fresh(NamespaceKind::Pid),
         program: program(process),
-        preserve_fds: request.preserve_fds,
+        preserve_fds: request.listen_fds.saturating_add(request.preserve_fds),
         default_signals: host.ignored_signals,
         unblocked_signals: UNBLOCKED,
         manner: Manner::of(spec),
@@ -110,6 +111,11 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         warnings: cgroup.warnings.clone(),
         cgroup,
     };
+    if request.listen_fds > 0 {
+        // The program is process 1 of its pid namespace; where it is not, it is told the same, as runc tells it.
+        plan.program.set("LISTEN_FDS", &request.listen_fds.to_string());
+        plan.program.set("LISTEN_PID", "1");
+    }
     plan.enter_namespaces(process, linux, &namespaces, request)?;
     plan.build_root(spec, host, request, &namespaces, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
@@ -119,9 +125,10 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     plan.steps.extend(steps);
     plan.warnings.extend(warnings);
     if namespaces.has_neighbours() {
-        conceal(&mut plan.steps);
+        let maps_are_ours = !(namespaces.users && host.cgroups.rootless);
+        conceal(&mut plan.steps, maps_are_ours);
         if !plan.forerunner.is_empty() {
-            conceal(&mut plan.forerunner);
+            conceal(&mut plan.forerunner, true);
         }
     }
     plan.steps.push(Step::Ready);
@@ -130,6 +137,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     }
     plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.push(Step::Execute);
+    seccomp::place(filter, process, &mut plan.steps);
     plan.handles = handles(&plan, namespaces.users);
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
     plan.acts = acts(&plan, &namespaces, process, maps, &moments, master, request);
@@ -258,18 +266,22 @@ fn acts(
         acts.extend(moments.outside.iter().cloned());
         acts.push(Act::Part);
     }
+    if request.keep_status {
+        acts.push(Act::Keep);
+    }
     acts.push(Act::Complete);
     acts.extend(request.pidfd_socket.clone().map(Act::Introduce));
     acts.extend(request.pid_file.clone().map(Act::Tell));
     acts
 }
 
-/// From before it joins anything on, nobody beside it looks into the child, which is ours still: its memory, and what it
-/// has open (CVE-2016-9962). Its `oom_score_adj` is written before that, since its files in /proc are the host's then.
-fn conceal(steps: &mut Vec<Step>) {
-    let join = steps.iter().position(|step| matches!(step, Step::Join(_)));
-    let score = steps.iter().position(|step| matches!(step, Step::OomScore(_))).map(|at| at + 1);
-    steps.insert(join.or(score).unwrap_or(0), Step::Conceal);
+/// From its first step on, nobody beside it looks into the child, which is ours still: its memory, and what it has open
+/// (CVE-2016-9962). The maps of an ordinary user's child are written by that user, who may not write into the files in
+/// /proc of one that hides: it hides once it rules.
+fn conceal(steps: &mut Vec<Step>, maps_are_ours: bool) {
+    if maps_are_ours {
+        steps.insert(0, Step::Conceal);
+    }
     conceal_again(steps);
 }
 
@@ -301,6 +313,18 @@ pub(crate) fn program(process: &Process) -> Program {
     Program { args: process.args.clone(), env, cwd: clean::absolute(&process.cwd) }
 }
 
+impl Program {
+    /// Sets a variable, in the place of one of this name.
+    fn set(&mut self, name: &str, value: &str) {
+        let pair = format!("{name}={value}");
+        let is_it = |known: &&mut String| known.split_once('=').is_some_and(|(known, _)| known == name);
+        match self.env.iter_mut().find(is_it) {
+            Some(known) => *known = pair,
+            None => self.env.push(pair),
+        }
+    }
+}
+
 fn has_home(env: &[String]) -> bool {
     env.iter().any(|pair| pair.strip_prefix("HOME=").is_some_and(|home| !home.is_empty()))
 }
@@ -316,6 +340,14 @@ impl Plan {
             default_signals: self.default_signals,
             unblocked_signals: self.unblocked_signals,
         }
+    }
+
+    /// The system call filter, if there is one.
+    pub fn filter(&self) -> Option<&Filter> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Filter(filter) => Some(filter),
+            _ => None,
+        })
     }
 
     /// Whether any hook is to be run, now or later.

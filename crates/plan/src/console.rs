@@ -14,10 +14,10 @@ pub(crate) fn master(
     socket: Option<&String>,
 ) -> Result<Option<Master>, Refused> {
     match (process.terminal, is_detached, socket) {
-        (true, true, None) => Err(Refused::new(
-            "process.terminal",
-            "cannot allocate tty if cofferdam will detach without setting console socket",
-        )),
+        (true, true, None) => {
+            let why = "cannot allocate tty if cofferdam will detach without setting console socket";
+            Err(Refused::asked(why))
+        }
         (true, true, Some(path)) => Ok(Some(Master::Socket(path.clone()))),
         (_, _, Some(_)) => {
             Err(Refused::asked("cannot use console socket if cofferdam will not detach or allocate tty"))

@@ -5,7 +5,7 @@ use spec::Process;
 
 use crate::compile::{Confined, EVERY, UNBLOCKED, conceal_again, program};
 use crate::step::{Act, Master, Numbers, Program, Step, Walk};
-use crate::{Host, Manner, Refused, console, refuse};
+use crate::{Filter, Host, Manner, Refused, console, refuse, seccomp};
 
 /// What is asked beside the process itself.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,8 @@ pub struct ExecRequest {
     pub other_user_namespace: bool,
     /// Whether the container has a cgroup namespace that is not ours.
     pub other_cgroup_namespace: bool,
+    /// The container's system call filter.
+    pub filter: Option<Filter>,
     /// Descriptors from 3 on that the program keeps.
     pub preserve_fds: u32,
     /// How the container's processes run, where this one's document is silent.
@@ -86,6 +88,7 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     steps.extend(confining);
     conceal_again(&mut steps);
     steps.extend([Step::Ready, Step::Execute]);
+    seccomp::place(request.filter.clone(), process, &mut steps);
     Ok(ExecPlan {
         before,
         cpus,

@@ -28,7 +28,9 @@ pub struct Request {
     pub keep_keyring: bool,
     /// `--no-pivot`: move the root instead of pivoting into it.
     pub no_pivot: bool,
-    /// `--preserve-fds`: descriptors 3 and on that the program keeps.
+    /// `LISTEN_FDS`: sockets from descriptor 3 on that were opened for the program.
+    pub listen_fds: u32,
+    /// `--preserve-fds`: descriptors after those that the program keeps.
     pub preserve_fds: u32,
     /// Whether the program waits for `start`.
     pub gated: bool,
@@ -38,6 +40,8 @@ pub struct Request {
     pub console_socket: Option<String>,
     /// `--pidfd-socket`: who gets a pidfd of init.
     pub pidfd_socket: Option<String>,
+    /// Whether a process of ours is to write down how init ended.
+    pub keep_status: bool,
     /// Where the number of init is written, absolute.
     pub pid_file: Option<String>,
 }

@@ -24,7 +24,8 @@ impl Refused {
         Self::new("", reason)
     }
 
-    fn unbuilt(path: impl Into<String>) -> Self {
+    /// A field that is not done yet.
+    pub(crate) fn unbuilt(path: impl Into<String>) -> Self {
         Self::new(path, "not built yet, see docs/roadmap.md")
     }
 }
@@ -68,7 +69,10 @@ fn first_unbuilt(spec: &Spec) -> Option<String> {
     let linux = spec.linux.iter().flat_map(|linux| {
         [
             (!linux.net_devices.is_empty(), "linux.netDevices"),
-            (linux.seccomp.is_some(), "linux.seccomp"),
+            (
+                linux.seccomp.as_ref().is_some_and(|filter| filter.listener_path.is_some()),
+                "linux.seccomp.listenerPath",
+            ),
             (linux.mount_label.as_deref().is_some_and(|s| !s.is_empty()), "linux.mountLabel"),
             (linux.intel_rdt.is_some(), "linux.intelRdt"),
         ]

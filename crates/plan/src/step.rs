@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, RlimitKind};
 
+use crate::Filter;
 use crate::hook::Hook;
 use crate::map::{Handle, Maps};
 use crate::mount::{Mount, Propagation, Remount};
@@ -55,6 +56,8 @@ pub enum Act {
     Hook(Hook),
     /// Lets init go on from where it met its parent.
     Part,
+    /// Forks a process that will write down how init ended.
+    Keep,
     /// Completes the record with what the child's birth told, before the child may run.
     Complete,
     /// Sends a pidfd of init to whoever listens at a socket.
@@ -177,6 +180,8 @@ pub enum Step {
     Umask(u32),
     /// Gives up gaining privileges by execve(2), for ever.
     NoNewPrivileges,
+    /// Has its system calls filtered from here on, for ever.
+    Filter(Filter),
     /// Is scheduled in this way.
     Scheduler(Scheduling),
     /// Has its disk operations served in this order.

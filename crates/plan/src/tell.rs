@@ -97,6 +97,7 @@ impl Plan {
             Act::Meet => "meet    init with its mounts made, record it".to_owned(),
             Act::Hook(hook) => hook.to_string(),
             Act::Part => "part    from init".to_owned(),
+            Act::Keep => "fork    a keeper of the exit status".to_owned(),
             Act::Complete => "record  init".to_owned(),
             Act::Console(Master::Socket(path)) => format!("connect the console socket {path}"),
             Act::Console(Master::Us) => "take    the caller's terminal".to_owned(),
@@ -125,6 +126,7 @@ impl Act {
             Self::Group(_) => "kill what is in it, remove it",
             Self::Clone(_) => "kill and reap init",
             Self::Tell(_) => "remove the file",
+            Self::Keep => "kill and reap it",
             Self::Meet => "run the hooks of poststop",
             Self::Console(Master::Us) => "set it as it was",
             Self::Intend
@@ -194,6 +196,7 @@ impl fmt::Display for Step {
             }
             Self::Umask(mask) => write!(to, "umask   {mask:04o}"),
             Self::NoNewPrivileges => write!(to, "lock    no new privileges"),
+            Self::Filter(filter) => filter.fmt(to),
             Self::Scheduler(how) => write!(to, "run     {how}"),
             Self::IoPriority { class, level } => {
                 let class = class.checked_sub(1).and_then(|at| IO_CLASSES.get(usize::from(at)));

@@ -87,7 +87,7 @@ fn table() -> BTreeMap<String, (String, String)> {
 /// tests that run containers; `room::file` for a whole file of tests.
 fn tests() -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = ["src", "tests", "../plan/tests", "../../tests/tests"];
+    let folders = ["src", "tests", "../plan/src", "../plan/tests", "../../tests/tests"];
     let mut names = BTreeSet::from(["plan::refuse".to_owned()]);
     assert!(root.join("../plan/tests/refuse.rs").exists());
     for file in folders.iter().flat_map(|folder| files(&root.join(folder))) {

@@ -4,11 +4,13 @@
 //! Never:   trusts a record of a newer version; leaves a half-written one; waits for a lock without being asked to.
 //! Begin with [`Store::provide`].
 
+mod exit;
 mod gate;
 mod record;
 mod store;
 mod time;
 
+pub use exit::{Ended, Shelf};
 pub use gate::{Gate, Knock};
 pub use record::{Init, Phase, Record};
 pub use store::{Entry, Error, Store};

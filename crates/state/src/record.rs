@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plan::{Later, Manner};
+use plan::{Filter, Later, Manner};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use spec::Resources;
@@ -36,6 +36,9 @@ pub struct Record<Groups> {
     /// Whether it kept its caller's session keyring.
     #[serde(default)]
     pub keeps_keyring: bool,
+    /// The system call filter, which every process that joins gets too.
+    #[serde(default)]
+    pub filter: Option<Filter>,
     /// How init runs, and each later process that does not say otherwise.
     #[serde(default)]
     pub manner: Manner,
@@ -45,6 +48,9 @@ pub struct Record<Groups> {
     /// Whether any hook has been or is about to be run: those of poststop are owed from then on.
     #[serde(default)]
     pub hooks_begun: bool,
+    /// The process that writes down how init ends; none where nobody was asked to.
+    #[serde(default)]
+    pub keeper: Option<Init>,
     /// The cgroups that were or will be made.
     pub cgroup: Groups,
     /// The limits in force, devices left out: what config.json asked for, and every update since.
@@ -77,7 +83,7 @@ impl<Groups: DeserializeOwned> Record<Groups> {
 }
 
 /// A list of a record's values, in order, would do for serde.
-fn is_object(text: &[u8]) -> bool {
+pub(crate) fn is_object(text: &[u8]) -> bool {
     text.trim_ascii_start().starts_with(b"{")
 }
 
@@ -103,7 +109,7 @@ pub enum Phase {
     Complete,
 }
 
-/// The first process, so that another one with its number cannot be taken for it.
+/// A process, the first one or its keeper, so that another one with its number cannot be taken for it.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Init {
     /// Its number in our pid namespace.

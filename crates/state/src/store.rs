@@ -10,6 +10,7 @@ use rustix::io::write;
 use serde::{Serialize, de::DeserializeOwned};
 use sys::{Called, Doing, Errno, Failed, read_whole};
 
+use crate::exit::{EXIT, EXIT_DRAFT};
 use crate::record::{Record, VERSION, Versioned};
 
 /// What can go wrong with a container's state.
@@ -22,6 +23,8 @@ pub enum Error {
     NotFound,
     /// Its record cannot be read: why.
     Unreadable(String),
+    /// What was kept of its end cannot be read: why.
+    Ended(String),
     /// A call failed.
     Failed(Failed),
 }
@@ -38,6 +41,7 @@ impl std::fmt::Display for Error {
             Self::Exists => to.write_str("container with given ID already exists"),
             Self::NotFound => to.write_str("container does not exist"),
             Self::Unreadable(why) => write!(to, "state.json: {why}"),
+            Self::Ended(why) => write!(to, "{EXIT}: {why}"),
             Self::Failed(failed) => failed.fmt(to),
         }
     }
@@ -188,14 +192,20 @@ impl Entry {
 
     /// Reads the record; none where `create` was killed before it wrote one.
     pub fn read<G: DeserializeOwned>(&self) -> Result<Option<Record<G>>, Error> {
+        match self.text(RECORD)? {
+            Some(text) => Record::parse(&text).map(Some).map_err(Error::Unreadable),
+            None => Ok(None),
+        }
+    }
+
+    /// A file's text; none where there is no such file.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<Vec<u8>>, Failed> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = match openat(&self.directory, RECORD, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(Failed::call(format!("openat({RECORD:?})"), errno).into()),
-        };
-        let text = read_whole(&file, RECORD, 4096, usize::MAX)?;
-        Record::parse(&text).map(Some).map_err(Error::Unreadable)
+        match openat(&self.directory, name, flags, Mode::empty()) {
+            Ok(file) => Ok(Some(read_whole(&file, name, 4096, usize::MAX)?)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Failed::call(format!("openat({name:?})"), errno)),
+        }
     }
 
     /// Lets the next command have the container, whoever else still holds a copy of this handle: a child that was born
@@ -244,9 +254,18 @@ impl Entry {
         for name in [GATE, DRAFT, RECORD] {
             self.unlink(name)?;
         }
-        match unlinkat(&self.root, self.id.as_str(), AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(Failed::call(format!("rmdir({:?})", self.id), errno)),
+        // How it ended is seldom kept, so that is looked for only when something is left. A keeper whom nobody could wait
+        // for may be writing it just now: each of its two names once.
+        let mut tries = 3;
+        loop {
+            match unlinkat(&self.root, self.id.as_str(), AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                Err(Errno::NOTEMPTY) if tries > 0 => tries -= 1,
+                Err(errno) => return Err(Failed::call(format!("rmdir({:?})", self.id), errno)),
+            }
+            for name in [EXIT_DRAFT, EXIT] {
+                self.unlink(name)?;
+            }
         }
     }
 

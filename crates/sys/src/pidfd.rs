@@ -1,6 +1,6 @@
 //! Processes as descriptors.
 
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -33,6 +33,15 @@ impl Exit {
 }
 
 impl Exit {
+    /// From a status as wait(2) has it; none if that is of a process that lives.
+    pub fn of_wait(status: i32) -> Option<Self> {
+        match status & 0x7f {
+            0 => Some(Self::Status((status >> 8) & 0xff)),
+            0x7f => None,
+            signal => Some(Self::Signal(signal)),
+        }
+    }
+
     /// # Safety
     /// The siginfo must be one that waitid(2) filled as for SIGCHLD.
     unsafe fn told(info: &libc::siginfo_t) -> Self {
@@ -53,6 +62,22 @@ impl AsFd for Pidfd {
         self.0.as_fd()
     }
 }
+
+/// struct pidfd_info of linux/pidfd.h, as of Linux 6.13; later ones are longer, and the kernel fills what fits.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// `PIDFD_INFO_EXIT`, since Linux 6.15.
+const INFO_EXIT: u64 = 1 << 3;
+
+/// `PIDFD_GET_INFO`: _IOWR(0xFF, 11, struct pidfd_info), which is 64 bytes long.
+const GET_INFO: u64 = 3 << 30 | (size_of::<Info>() as u64) << 16 | 0xff << 8 | 0xb;
 
 /// `PID_FS_MAGIC` of linux/magic.h, since Linux 6.9.
 const PIDFS: i64 = 0x5049_4446;
@@ -110,6 +135,31 @@ impl Pidfd {
                 Err(Errno::INTR) => {}
                 ready => return ready.map(|n| n > 0).called(|| "poll(pidfd)"),
             }
+        }
+    }
+
+    /// How the process ended, whoever its parent is. The kernel tells once it was reaped, to those who had a descriptor
+    /// before that, since Linux 6.15; none while it was not, or before that version.
+    pub fn exit(&self) -> Result<Option<Exit>, Failed> {
+        let mut info = Info { mask: INFO_EXIT, ..Info::default() };
+        // SAFETY: PIDFD_GET_INFO reads and writes one pidfd_info of the size that its number tells, which lives on this
+        // frame.
+        if unsafe { libc::ioctl(self.0.as_raw_fd(), GET_INFO as libc::Ioctl, &raw mut info) } == -1 {
+            return match last_errno() {
+                // No such request; no such flag of it, and the process is gone; a process of another pid namespace.
+                Errno::NOTTY | Errno::INVAL | Errno::SRCH | Errno::PERM | Errno::NOSYS => Ok(None),
+                errno => Err(Failed::call("ioctl(PIDFD_GET_INFO)", errno)),
+            };
+        }
+        Ok(if info.mask & INFO_EXIT == 0 { None } else { Exit::of_wait(info.exit_code) })
+    }
+
+    /// Whether the process was reaped: its number may be another's by now.
+    pub fn is_reaped(&self) -> Result<bool, Failed> {
+        match self.signal(0) {
+            Err(failed) if failed.errno() == Some(Errno::SRCH) => Ok(true),
+            Err(failed) if failed.errno() == Some(Errno::PERM) => Ok(false),
+            sent => sent.map(|()| false),
         }
     }
 

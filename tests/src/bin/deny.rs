@@ -1,5 +1,6 @@
 //! `deny ERRNO CALL[,CALL…] -- COMMAND…`: executes the command with a filter that answers these system calls with this
-//! error, as an older kernel does (`ENOSYS`, or `EINVAL` for a use that it does not know), or a sandbox around us (`EPERM`).
+//! error, as an older kernel does (`ENOSYS`, or `EINVAL` for a use and `ENOTTY` for a request that it does not know), or a
+//! sandbox around us (`EPERM`).
 //! So every second way is walked in a test. `setns-many` is setns(2) into several namespaces at once, as of Linux 5.8.
 #![allow(clippy::print_stderr, reason = "it tells its caller what is wrong")]
 
@@ -42,6 +43,7 @@ fn filter(errno: &str, calls: &str) -> Result<BpfProgram, String> {
     let errno = match errno {
         "EINVAL" => libc::EINVAL,
         "ENOSYS" => libc::ENOSYS,
+        "ENOTTY" => libc::ENOTTY,
         "EPERM" => libc::EPERM,
         other => return Err(format!("{other}: not an error that kernels or sandboxes answer with")),
     };
@@ -84,6 +86,7 @@ fn number(call: &str) -> Option<i64> {
         "faccessat2" => libc::SYS_faccessat2,
         "fsmount" => libc::SYS_fsmount,
         "fsopen" => libc::SYS_fsopen,
+        "ioctl" => libc::SYS_ioctl,
         "fspick" => libc::SYS_fspick,
         "keyctl" => libc::SYS_keyctl,
         "memfd_create" => libc::SYS_memfd_create,

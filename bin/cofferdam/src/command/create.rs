@@ -3,6 +3,7 @@
 use container::{Containers, Order, Removed, plan_bundle};
 
 use super::{Complaint, Outcome, absolute, text};
+use crate::activation;
 use crate::invocation::{Create, Run};
 use crate::log::Log;
 
@@ -12,6 +13,7 @@ fn order(create: Create, gated: bool, detached: bool) -> Result<Order, Complaint
         keep_keyring: create.no_new_keyring,
         no_pivot: create.no_pivot,
         preserve_fds: create.preserve_fds,
+        listen_fds: activation::listen_fds(),
         pid_file: create.pid_file.as_deref().map(|path| absolute(path, "--pid-file")).transpose()?,
         console_socket: create
             .console_socket
@@ -20,6 +22,8 @@ fn order(create: Create, gated: bool, detached: bool) -> Result<Order, Complaint
             .transpose()?,
         pidfd_socket: create.pidfd_socket.as_deref().map(|path| text(path, "--pidfd-socket")).transpose()?,
         id: create.id,
+        // Who creates is init's parent, or knows who is; who runs it detached leaves, and nobody is.
+        keep_status: create.keep_status || (detached && !gated),
         gated,
         detached,
     })
@@ -68,7 +72,9 @@ pub(super) fn supervise(
         return Ok(0);
     }
     let exit = containers.supervise(&mut created)?;
-    if !keep && let Removed::Whole(warnings) = containers.delete(&order.id, true)? {
+    if keep {
+        containers.keep(&order.id, exit)?;
+    } else if let Removed::Whole(warnings) = containers.delete(&order.id, true)? {
         for warning in warnings {
             log.warning(&warning);
         }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use container::{Containers, Known, Removed};
+use container::{Containers, Ended, Known, Removed};
 use spec::{Report as State, VERSION};
 
 use super::{Complaint, Outcome, containers, print, told};
@@ -36,7 +36,17 @@ fn annotations(known: &Known) -> BTreeMap<String, String> {
     if !known.record.warnings.is_empty() {
         annotations.insert("io.cofferdam.warnings".to_owned(), known.record.warnings.join("; "));
     }
+    // For a stopped container whose exit status was kept: as `wait` prints it.
+    if let Some(exit) = known.ended.as_ref().and_then(Ended::exit) {
+        annotations.insert("io.cofferdam.exit".to_owned(), exit.code().to_string());
+    }
     annotations
+}
+
+/// The exit status alone on its line, as those print it who wait for Docker's containers.
+pub(super) fn wait(containers: &Containers, id: &str) -> Outcome {
+    let exit = containers.wait(id).map_err(|error| error.while_doing(&format!("wait {id}")))?;
+    print(&format!("{}\n", exit.code()))
 }
 
 pub(super) fn state(containers: &Containers, id: &str) -> Outcome {

@@ -27,7 +27,16 @@ pub static VERBS: &[Verb] = &[
         long: "\
 Everything is made ready: namespaces, root file system, control groups, limits. The program
 itself waits until \"cofferdam start ID\". The bundle is a directory with a config.json.",
-        flags: &[BUNDLE, CONSOLE_SOCKET, PIDFD_SOCKET, PID_FILE, NO_PIVOT, NO_NEW_KEYRING, PRESERVE_FDS],
+        flags: &[
+            BUNDLE,
+            CONSOLE_SOCKET,
+            PIDFD_SOCKET,
+            PID_FILE,
+            NO_PIVOT,
+            NO_NEW_KEYRING,
+            PRESERVE_FDS,
+            Flag::switch("keep-status", "let a process stay that keeps the exit status for \"wait\""),
+        ],
         ..Verb::new("create", "ID", 1, "create a container")
     },
     Verb::new("start", "ID", 1, "start the program of a created container"),
@@ -76,6 +85,13 @@ same. Without one it is SIGTERM.",
             .hidden()],
         most: Some(2),
         ..Verb::new("kill", "ID [SIGNAL]", 1, "send a signal to the first process of a container")
+    },
+    Verb {
+        long: "\
+Prints the exit status: that of the program, or 128 and the signal's number where a signal ended
+it. For a container that has ended already it must have been kept: \"run --detach\" and \"run --keep\"
+do that, and \"create --keep-status\". What nobody can tell is an error, and never a guess.",
+        ..Verb::new("wait", "ID", 1, "wait until a container has ended, print its exit status")
     },
     Verb {
         flags: &[Flag::switch("force", "kill it first if it runs; no error if there is none").short('f')],
@@ -152,11 +168,13 @@ a signal ended it), and 255 where there was none.",
         ..Verb::new("exec", "ID COMMAND [ARGUMENTS]", 1, "run another process in a container")
     },
     Verb {
+        long: "\
+Prints a JSON object on each line: figures after each interval, which is written as 5s, 500ms or 1h30m,
+and a line at once when the container lacks memory. Ends when its last process has ended.",
         flags: &[
             Flag::text("interval", "DURATION", "how often").default("5s"),
             Flag::switch("stats", "print the figures once"),
         ],
-        unbuilt: true,
         ..Verb::new("events", "ID", 1, "print what a container uses, and when it lacks memory")
     },
     Verb {

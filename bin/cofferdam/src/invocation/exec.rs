@@ -76,7 +76,7 @@ impl Exec {
             pidfd_socket: given.path("pidfd-socket"),
         };
         if exec.process.is_none() && exec.command.is_empty() {
-            return Err(Misuse::new("exec: process args cannot be empty"));
+            return Err(Misuse::new("process args cannot be empty"));
         }
         Ok(exec)
     }

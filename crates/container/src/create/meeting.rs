@@ -14,7 +14,7 @@ impl Making<'_> {
         let record = record.ok_or_else(|| Failed::refused("the plan has hooks before a record"))?;
         let born = self.born()?;
         born.meet(self.signals(), || self.died())?;
-        record.init = Some(written(born)?);
+        record.init = Some(written(born.pid, &born.process)?);
         record.hooks_begun = true;
         self.entry()?.write(record)?;
         self.undo.aftermath = Aftermath::of(record);

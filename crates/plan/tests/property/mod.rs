@@ -152,10 +152,23 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     assert!(kept.is_some_and(|keep| user < keep), "capabilities are always decided, by the user");
     let end: &[Step] =
         if request.gated { &[Step::Ready, Step::Gate, Step::Execute] } else { &[Step::Ready, Step::Execute] };
-    // The hooks of startContainer apart, which come last of all.
-    let bare: Vec<Step> = steps.iter().filter(|step| !matches!(step, Step::StartHook(_))).cloned().collect();
+    // The hooks of startContainer and the filter apart, which come last of all.
+    let apart = |step: &Step| matches!(step, Step::StartHook(_) | Step::Filter(_));
+    let bare: Vec<Step> = steps.iter().filter(|step| !apart(step)).cloned().collect();
     assert!(bare.ends_with(end), "{steps:#?}");
     keeps_hooks(spec, plan);
+    if let Some(filter) = at(|step| matches!(step, Step::Filter(_))) {
+        if steps.contains(&Step::NoNewPrivileges) {
+            assert_eq!(
+                filter + 2,
+                steps.len(),
+                "the filter is the last thing before the program: {steps:#?}"
+            );
+        } else {
+            let drop = at(|step| matches!(step, Step::Bound(_))).unwrap_or(user);
+            assert!(filter < drop, "the filter needs a capability that is gone: {steps:#?}");
+        }
+    }
 
     let acts = &plan.acts;
     assert!(matches!(acts.first(), Some(Act::Claim)) && matches!(acts.get(1), Some(Act::Intend)), "{acts:?}");
@@ -299,6 +312,7 @@ fn place(step: &Step) -> Place {
         | Step::NoNewPrivileges
         | Step::Bound(_)
         | Step::Become { .. }
-        | Step::Capabilities(_) => Place::Anywhere,
+        | Step::Capabilities(_)
+        | Step::Filter(_) => Place::Anywhere,
     }
 }

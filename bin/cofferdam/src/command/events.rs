@@ -1,0 +1,43 @@
+//! `events`.
+
+use std::time::Instant;
+
+use container::{Containers, Event, Watched};
+
+use super::{Complaint, Outcome, print};
+use crate::figures::Line;
+use crate::invocation::Events;
+
+pub(super) fn events(containers: &Containers, events: &Events) -> Outcome {
+    let told = |error: container::Error| Complaint::from(error.while_doing(&format!("events {}", events.id)));
+    let watched = containers.watched(&events.id).map_err(told)?;
+    if events.once {
+        return figures(&events.id, &watched);
+    }
+    let mut coming = watched.events().map_err(told)?;
+    let mut next = Instant::now() + events.interval;
+    loop {
+        match coming.wait_until(next).map_err(told)? {
+            Some(Event::Ended) => return Ok(0),
+            Some(Event::OutOfMemory) => {
+                tell(&Line::out_of_memory(&events.id))?;
+            }
+            None => {
+                figures(&events.id, &watched)?;
+                // As a clock ticks; what could not be told in time is left out.
+                next = (next + events.interval).max(Instant::now());
+            }
+        }
+    }
+}
+
+fn figures(id: &str, watched: &Watched) -> Outcome {
+    let told = |error: container::Error| Complaint::from(error.while_doing(&format!("events {id}")));
+    let all = watched.statistics().map_err(told)?;
+    tell(&Line::figures(id, &all))
+}
+
+fn tell(line: &Line<'_>) -> Outcome {
+    let text = line.to_text().map_err(|error| Complaint::new(error.to_string()))?;
+    print(&(text + "\n"))
+}

@@ -1,0 +1,87 @@
+//! What a container uses, and what happens to it.
+
+use std::time::Instant;
+
+use cgroup::{Cgroup, Event, Statistics, Watch};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use spec::Status;
+use sys::{Called, Doing, Errno, Failed, Pidfd};
+
+use crate::{Containers, Error};
+
+/// A container that may be watched: as long as this is there, its first process and its groups are held.
+#[derive(Debug)]
+pub struct Watched {
+    groups: Cgroup,
+    init: Pidfd,
+}
+
+/// Its events, from when this was asked for.
+#[derive(Debug)]
+pub struct Events<'a> {
+    watched: &'a Watched,
+    watch: Watch<'a>,
+}
+
+impl Containers {
+    /// A container to be watched; one that has stopped is none.
+    pub fn watched(&self, id: &str) -> Result<Watched, Error> {
+        let known = self.find(id)?;
+        let groups = known.groups()?;
+        match (known.status, known.init) {
+            (Status::Created | Status::Running | Status::Paused, Some(init)) => Ok(Watched { groups, init }),
+            _ => Err(Error::state(format!("container with id {id} is not running"))),
+        }
+    }
+}
+
+impl Watched {
+    /// What the container has used, and uses now.
+    pub fn statistics(&self) -> Result<Statistics, Error> {
+        Ok(self.groups.statistics().doing(|| "read the statistics")?)
+    }
+
+    /// Begins to watch.
+    pub fn events(&self) -> Result<Events<'_>, Error> {
+        Ok(Events { watched: self, watch: self.groups.watch()? })
+    }
+}
+
+impl Events<'_> {
+    /// Waits for the next event; none when the deadline came first.
+    pub fn wait_until(&mut self, deadline: Instant) -> Result<Option<Event>, Error> {
+        loop {
+            if let Some(event) = self.watch.take()? {
+                return Ok(Some(event));
+            }
+            // v1 alone has no event for "nobody is left": there, the first process is waited for, and whoever outlives
+            // it until the next deadline.
+            let watches_init = !self.watch.tells_the_end() && !self.watched.init.has_exited()?;
+            let is_v1_orphan = !self.watch.tells_the_end() && !watches_init;
+            if is_v1_orphan && self.watched.groups.processes()?.is_empty() {
+                return Ok(Some(Event::Ended));
+            }
+            if !self.wait(deadline, watches_init)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Whether something happened before the deadline.
+    fn wait(&self, deadline: Instant, watches_init: bool) -> Result<bool, Failed> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let mut sources = self.watch.sources();
+        if watches_init {
+            sources.push(PollFd::new(&self.watched.init, PollFlags::IN));
+        }
+        let left = Timespec::try_from(left).map_err(|_| Errno::INVAL).called(|| "poll(events)")?;
+        match poll(&mut sources, Some(&left)) {
+            Ok(count) => Ok(count > 0),
+            Err(Errno::INTR) => Ok(true),
+            Err(errno) => Err(Failed::call("poll(events)", errno)),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The system call filter: from the document's words to the program that is loaded.
+
+use std::fmt;
+
+use filter::seccomp::{Action, Arch, Condition, Operator, Profile, Rule, compile as compile_profile};
+use serde::{Deserialize, Serialize};
+use spec::{Process, Seccomp, SeccompRule};
+
+use crate::Refused;
+use crate::step::Step;
+
+/// A filter, ready to be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Filter {
+    /// Its instructions, each in one number: code in the lowest 16 bits, then jt, jf, and the operand in the upper half.
+    pub program: Vec<u64>,
+    /// `SECCOMP_FILTER_FLAG_*`, as seccomp(2) takes them.
+    pub flags: u32,
+}
+
+impl Filter {
+    /// What the filter decides is logged (`SECCOMP_FILTER_FLAG_LOG`).
+    const LOG: u32 = 1 << 1;
+    /// Speculation is not held up on its account (`SECCOMP_FILTER_FLAG_SPEC_ALLOW`).
+    const SPEC_ALLOW: u32 = 1 << 2;
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "filter  system calls, by {} instructions", self.program.len())?;
+        for (flag, name) in [(Self::LOG, "logged"), (Self::SPEC_ALLOW, "speculation allowed")] {
+            if self.flags & flag != 0 {
+                write!(to, ", {name}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts the filter where it belongs among the child's steps. With no new privileges anybody may load it, so it comes last
+/// of all before the program, whose profile need not allow what we do on the way. Otherwise it takes a capability that is
+/// about to be dropped.
+pub(crate) fn place(filter: Option<Filter>, process: &Process, steps: &mut Vec<Step>) {
+    let goes = |step: &Step| matches!(step, Step::Bound(_) | Step::Become { .. });
+    let at = if process.no_new_privileges { None } else { steps.iter().position(goes) };
+    let at = at.unwrap_or(steps.len().saturating_sub(1));
+    steps.splice(at..at, filter.map(Step::Filter));
+}
+
+/// Compiles what the document asks for; nothing where it asks for no filter.
+pub(crate) fn compile(seccomp: Option<&Seccomp>) -> Result<Option<Filter>, Refused> {
+    // runc's way of saying "no filter".
+    let Some(seccomp) =
+        seccomp.filter(|asked| !asked.default_action.is_empty() || !asked.syscalls.is_empty())
+    else {
+        return Ok(None);
+    };
+    let native = Arch::NATIVE.ok_or_else(|| {
+        Refused::new("linux.seccomp", "this build does not know its own architecture's calls")
+    })?;
+    let program = compile_profile(&profile(seccomp)?, native)
+        .map_err(|refused| Refused::new(format!("linux.seccomp.{}", refused.field), refused.reason))?;
+    let packed = program.iter().map(|one| {
+        u64::from(one.code) | u64::from(one.jt) << 16 | u64::from(one.jf) << 24 | u64::from(one.k) << 32
+    });
+    Ok(Some(Filter { program: packed.collect(), flags: flags(seccomp) }))
+}
+
+/// TSYNC means nothing for a process of one thread, and WAIT_KILLABLE_RECV nothing without an agent. A document that does
+/// not speak of flags at all gets SPEC_ALLOW, as with runc; every kernel that we run on has it.
+fn flags(seccomp: &Seccomp) -> u32 {
+    let Some(asked) = &seccomp.flags else { return Filter::SPEC_ALLOW };
+    asked.iter().fold(0, |flags, name| match name.as_str() {
+        "SECCOMP_FILTER_FLAG_LOG" => flags | Filter::LOG,
+        "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => flags | Filter::SPEC_ALLOW,
+        _ => flags,
+    })
+}
+
+fn profile(seccomp: &Seccomp) -> Result<Profile<'_>, Refused> {
+    let below = |field: &str| format!("linux.seccomp.{field}");
+    let default = action(&seccomp.default_action, seccomp.default_errno_ret, || {
+        (below("defaultAction"), below("defaultErrnoRet"))
+    })?;
+    let arches = seccomp.architectures.iter().enumerate().map(|(at, name)| {
+        Arch::parse(name)
+            .ok_or_else(|| Refused::new(below(&format!("architectures[{at}]")), "is no known architecture"))
+    });
+    let rules = seccomp.syscalls.iter().enumerate().map(|(at, asked)| rule(at, asked));
+    Ok(Profile {
+        default,
+        arches: arches.collect::<Result<_, _>>()?,
+        rules: rules.collect::<Result<_, _>>()?,
+    })
+}
+
+fn rule(at: usize, asked: &SeccompRule) -> Result<Rule<'_>, Refused> {
+    let at = format!("linux.seccomp.syscalls[{at}]");
+    let action =
+        action(&asked.action, asked.errno_ret, || (format!("{at}.action"), format!("{at}.errnoRet")))?;
+    if action == Action::Notify {
+        return Err(Refused::unbuilt(format!("{at}.action")));
+    }
+    let conditions = asked.args.iter().enumerate().map(|(argument, condition)| {
+        let field = |name: &str| format!("{at}.args[{argument}].{name}");
+        let operator = Operator::parse(&condition.op)
+            .ok_or_else(|| Refused::new(field("op"), "is no known operator"))?;
+        let index = u8::try_from(condition.index).ok().filter(|index| *index < 6);
+        let index = index.ok_or_else(|| Refused::new(field("index"), "is not from 0 to 5"))?;
+        Ok(Condition { index, operator, value: condition.value, second: condition.value_two })
+    });
+    let names = asked.names.iter().map(String::as_str).collect();
+    Ok(Rule { names, action, conditions: conditions.collect::<Result<_, Refused>>()? })
+}
+
+/// An action by its word; `fields` names where the word and its number stand.
+fn action(name: &str, number: Option<u32>, fields: impl Fn() -> (String, String)) -> Result<Action, Refused> {
+    // The number of an action that carries none is skipped, as runc does: see docs/leniency.md.
+    let carries = matches!(name, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE");
+    let number = match number.filter(|_| carries).map(u16::try_from) {
+        None => None,
+        Some(Ok(number)) => Some(number),
+        Some(Err(_)) => return Err(Refused::new(fields().1, "a filter's answer holds no more than 65535")),
+    };
+    Action::parse(name, number).ok_or_else(|| Refused::new(fields().0, "is no known action"))
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test states what it expects")]
+mod tests {
+    use super::*;
+
+    fn filter(flags: Option<&[&str]>) -> Filter {
+        let flags = flags.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        let asked = Seccomp { default_action: "SCMP_ACT_ALLOW".into(), flags, ..Seccomp::default() };
+        compile(Some(&asked)).expect("a filter").expect("one is asked for")
+    }
+
+    #[test]
+    fn flags_are_those_of_the_document() {
+        assert_eq!(filter(None).flags, Filter::SPEC_ALLOW);
+        assert_eq!(filter(Some(&[])).flags, 0);
+        assert_eq!(filter(Some(&["SECCOMP_FILTER_FLAG_LOG"])).flags, Filter::LOG);
+        let all = ["TSYNC", "LOG", "SPEC_ALLOW", "WAIT_KILLABLE_RECV"];
+        let all = all.map(|name| format!("SECCOMP_FILTER_FLAG_{name}"));
+        let all: Vec<_> = all.iter().map(String::as_str).collect();
+        assert_eq!(filter(Some(&all)).flags, Filter::LOG | Filter::SPEC_ALLOW);
+    }
+
+    #[test]
+    fn an_instruction_is_packed_as_the_kernel_has_it() {
+        // It loads the architecture first, and ends with the end of the thread.
+        let program = filter(None).program;
+        assert_eq!(program.first(), Some(&0x0000_0004_0000_0020));
+        assert_eq!(program.last(), Some(&0x0000_0000_0000_0006));
+    }
+
+    #[test]
+    fn a_section_that_asks_for_nothing_is_none() {
+        assert_eq!(compile(Some(&Seccomp::default())), Ok(None));
+        assert_eq!(compile(None), Ok(None));
+    }
+}

@@ -1,0 +1,34 @@
+//! seccomp(2): filters of system calls.
+
+use crate::{Errno, Failed, last_errno};
+
+/// Loads a filter for this thread, for ever. Each instruction is a `struct sock_filter`: code in the lowest 16 bits, then
+/// 8 of `jt`, 8 of `jf`, 32 of `k`. `flags` are `SECCOMP_FILTER_FLAG_*`, none that has the kernel answer with a descriptor.
+///
+/// `EACCES` without no_new_privs and without CAP_SYS_ADMIN in the thread's user namespace; `EINVAL` for an instruction or
+/// a flag that this kernel does not know.
+pub fn load_filter(program: &[u64], flags: u32) -> Result<(), Failed> {
+    let call = || format!("seccomp(SECCOMP_SET_MODE_FILTER, {flags:#x}, {} instructions)", program.len());
+    let Ok(len) = u16::try_from(program.len()) else {
+        return Err(Failed::call(call(), Errno::INVAL));
+    };
+    let mut code: Vec<libc::sock_filter> = program.iter().map(|packed| unpack(*packed)).collect();
+    let program = libc::sock_fprog { len, filter: code.as_mut_ptr() };
+    // SAFETY: the kernel reads `len` instructions from `code`, which lives until the call has returned, and writes nothing.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    if result == -1 { Err(Failed::call(call(), last_errno())) } else { Ok(()) }
+}
+
+/// Whether this kernel knows a flag of seccomp(2): `SECCOMP_FILTER_FLAG_*`, one bit. Nothing is loaded.
+pub fn has_filter_flag(flag: u32) -> bool {
+    let nothing = std::ptr::null::<libc::sock_fprog>();
+    // SAFETY: the kernel looks at the flags first, and answers EFAULT for the program that is not there.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flag, nothing) };
+    result == -1 && last_errno() == Errno::FAULT
+}
+
+fn unpack(packed: u64) -> libc::sock_filter {
+    let [code_low, code_high, jt, jf, k @ ..] = packed.to_le_bytes();
+    libc::sock_filter { code: u16::from_le_bytes([code_low, code_high]), jt, jf, k: u32::from_le_bytes(k) }
+}
