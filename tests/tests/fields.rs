@@ -43,6 +43,8 @@ enum Look {
     Joined(&'static str),
     /// A line of /proc/PID/status of an `exec` whose process runs.
     Joiner(&'static str),
+    /// What a line for the shell prints, on a host of the test's own with a network device `left`.
+    OnHost(&'static str),
     /// Nothing on this host, because of this.
     Nowhere(String),
 }
@@ -198,6 +200,21 @@ fn look(look: &Look, bundle: Bundle, runtime: &Runtime) -> Result<String, String
             let status = fs::read_to_string(format!("/proc/{}/status", exec.pid())).expect("its status");
             let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             Ok(line.expect("such a line").trim().to_owned())
+        }
+        Look::OnHost(line) => {
+            let script = "ip link add left type veth peer name right && exec \"$@\"";
+            let launcher = ["unshare", "--net", "sh", "-c", script, "sh"];
+            let lacks =
+                ["unshare", "--net", "ip", "link", "add", "left", "type", "veth", "peer", "name", "right"];
+            let made = std::process::Command::new(lacks[0]).args(&lacks[1..]).status();
+            if !made.is_ok_and(|status| status.success()) {
+                return Err("no pairs of virtual network devices".into());
+            }
+            let bundle = bundle.shell(line);
+            let container = bundle.container(runtime);
+            let run = container.command(&["run", "--bundle", "BUNDLE", "ID"]).launched_by(&launcher).run();
+            assert!(run.stderr.is_empty() || run.code == 0, "{run}");
+            Ok(run.stdout.trim().to_owned())
         }
         Look::Nowhere(why) => Err(why.clone()),
     }
@@ -510,7 +527,41 @@ fn ids() -> Vec<Entry> {
         Look::Inside("tr -s ' ' < /proc/self/timens_offsets"),
         "monotonic 7200 5\nboottime -3 0",
     );
-    vec![map("users"), map("groups"), clocks]
+    let mapped = |which: &'static str| {
+        let fields: [&'static [&'static str]; 2] = [
+            &[
+                "mounts.uidMappings",
+                "mounts.uidMappings.containerID",
+                "mounts.uidMappings.hostID",
+                "mounts.uidMappings.size",
+            ],
+            &[
+                "mounts.gidMappings",
+                "mounts.gidMappings.containerID",
+                "mounts.gidMappings.hostID",
+                "mounts.gidMappings.size",
+            ],
+        ];
+        let bind = |config: &mut Value, bundle: &Bundle| {
+            let source = bundle.dir().join("mapped");
+            fs::create_dir_all(&source).expect("a directory");
+            push(
+                &mut config["mounts"],
+                json!({"destination": "/tmp", "source": source, "options": ["bind"]}),
+            );
+            std::os::unix::fs::chown(&source, Some(5), Some(6)).expect("give it away");
+        };
+        let edit: fn(&mut Value, &Bundle) = |config, _| {
+            let mount = config["mounts"].as_array_mut().and_then(|list| list.last_mut()).expect("a mount");
+            mount["uidMappings"] = json!([{"containerID": 0, "hostID": 300, "size": 10}]);
+            mount["gidMappings"] = json!([{"containerID": 6, "hostID": 400, "size": 1}]);
+        };
+        match which {
+            "users" => entry(fields[0], edit, Look::Inside("stat -c %u /tmp"), "305").on(bind),
+            _ => entry(fields[1], edit, Look::Inside("stat -c %g /tmp"), "400").on(bind),
+        }
+    };
+    vec![map("users"), map("groups"), mapped("users"), mapped("groups"), clocks]
 }
 
 fn scheduling() -> Vec<Entry> {
@@ -733,6 +784,12 @@ fn isolation() -> Vec<Entry> {
             |config, _| config["hostname"] = json!("shown.example"),
             Look::Inside("hostname"),
             "shown.example",
+        ),
+        entry(
+            &["linux.netDevices", "linux.netDevices.name"],
+            |config, _| config["linux"]["netDevices"] = json!({"left": {"name": "shown0"}}),
+            Look::OnHost("ip -o link | grep -o 'shown0'"),
+            "shown0",
         ),
         entry(
             &["domainname"],

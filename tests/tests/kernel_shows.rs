@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plan::{Act, Mount, Program, Propagation, PropagationKind, Source, Step};
+use plan::{Act, Idmap, Mount, Program, Propagation, PropagationKind, Source, Step};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use spec::{MountOption, NamespaceKind, RlimitKind};
@@ -75,6 +75,16 @@ fn root_a_pod_is_as_planned() {
     let pid = container.pid();
     shown("k8s-pause", pid);
     shown("k8s-app", pid);
+}
+
+#[test]
+fn root_a_pod_with_user_namespaces_is_as_planned() {
+    needs!(Root, Busybox);
+    let runtime = Runtime::under_test();
+    let holder = bundle_of("docker-userns", None);
+    let container = holder.container(&runtime);
+    container.create().success();
+    shown("k8s-userns", container.pid());
 }
 
 #[test]
@@ -202,6 +212,10 @@ fn provide(source: &Path) {
         fs::create_dir_all(source.join("deeper")).expect("make the host's directory");
         fs::write(source.join("here"), name).expect("make a file in it");
     }
+}
+
+fn is_open(act: &Act, kind: NamespaceKind) -> bool {
+    matches!(act, Act::Open { kind: of, .. } if *of == kind)
 }
 
 fn file_of(kind: NamespaceKind) -> &'static str {
@@ -378,10 +392,10 @@ impl Seen {
         match act {
             Act::Group(index) => self.compare_group(&plan.cgroup.groups[*index]),
             Act::Clone(kinds) => assert_eq!(kinds, &plan.namespaces),
-            Act::Enter(path) => {
-                let joined = fs::read_link(path).expect("a namespace");
-                assert_eq!(self.namespace(NamespaceKind::Pid), joined);
+            Act::Open { kind, path, .. } => {
+                assert_eq!(self.namespace(*kind), fs::read_link(path).expect("a namespace"), "{act:?}");
             }
+            Act::Enter => assert!(plan.acts.iter().any(|act| is_open(act, NamespaceKind::Pid))),
             Act::Ceiling { kind, hard } => {
                 let is_lower = |step: &Step| matches!(step, Step::Limit { kind: of, hard: most, .. } if of == kind && most <= hard);
                 assert!(plan.steps.iter().any(is_lower), "{act:?}");
@@ -390,7 +404,8 @@ impl Seen {
                 let shown = fs::read_to_string(format!("/proc/{}/oom_score_adj", self.pid)).expect("a score");
                 assert_eq!(shown.trim(), score.to_string());
             }
-            Act::Map(maps) => {
+            Act::Hand => assert!(plan.steps.contains(&Step::Await)),
+            Act::Map(maps) | Act::Compare(maps) => {
                 for (file, map) in [("uid_map", &maps.users), ("gid_map", &maps.groups)] {
                     let shown = fs::read_to_string(format!("/proc/{}/{file}", self.pid)).expect("a map");
                     let shown: Vec<&str> = shown.split_whitespace().collect();
@@ -409,6 +424,8 @@ impl Seen {
             | Act::Complete
             | Act::Tell(_) => {}
             Act::Console(_) | Act::Introduce(_) => unreachable!("the documents here ask for no terminal"),
+            Act::Devices { .. } => unreachable!("the documents here name no network device"),
+            Act::StayOn(_) => unreachable!("an act of exec: no plan of create has it"),
         }
     }
 
@@ -453,9 +470,7 @@ impl Seen {
                 || kind == NamespaceKind::Cgroup && plan.steps.contains(&Step::CgroupNamespace)
                 || kind == NamespaceKind::Time
                     && plan.steps.iter().any(|step| matches!(step, Step::Clocks(_)));
-            let is_joined =
-                plan.steps.iter().any(|step| matches!(step, Step::Join { kind: of, .. } if *of == kind))
-                    || kind == NamespaceKind::Pid && plan.acts.iter().any(|act| matches!(act, Act::Enter(_)));
+            let is_joined = plan.acts.iter().any(|act| is_open(act, kind));
             let is_ours = self.namespace(kind) == Self::own_namespace(kind);
             assert_eq!(is_ours, !is_new && !is_joined, "{kind:?}: new {is_new}, joined {is_joined}");
         }
@@ -499,7 +514,7 @@ impl Seen {
                 }
                 Vec::new()
             }
-            Source::Bind { path, .. } => {
+            Source::Bind { path, .. } | Source::Mapped(Idmap { path, .. }) => {
                 let source = fs::metadata(path).expect("the source is there");
                 let is_covered = later.iter().any(|step| match step {
                     Step::Mount(other) => other.target == mount.target,
@@ -582,7 +597,7 @@ impl Seen {
                 let is_read_only = line.options.contains(&"ro".to_owned());
                 assert_eq!(is_read_only, remount.set & spec::MOUNT_ATTR_RDONLY != 0, "{line:?}");
             }
-            Step::JoinCgroupNamespace | Step::Inside | Step::Cpus(_) => {
+            Step::JoinCgroupNamespace | Step::Inside | Step::Cpus(_) | Step::Procfs => {
                 unreachable!("steps of exec: no plan of create has them")
             }
             // What hooks do shows elsewhere: tests/tests/hooks.rs.
@@ -604,9 +619,8 @@ impl Seen {
                 });
                 assert_eq!(shown, set.expect("some cpuset is in force").trim());
             }
-            Step::Join { kind, path } => {
-                assert_eq!(self.namespace(*kind), fs::read_link(path).expect("a namespace"), "{step:?}");
-            }
+            // Compared where it was opened.
+            Step::Join(kind) => assert!(plan.acts.iter().any(|act| is_open(act, *kind)), "{step:?}"),
             Step::Conceal => {
                 // Who hides has files in /proc that are the host's root's; the program's are its user's.
                 let owner = fs::metadata(format!("/proc/{}/status", self.pid)).expect("a process").uid();
@@ -624,8 +638,8 @@ impl Seen {
                 let pid = self.pid.to_string();
                 assert_eq!(words[2..4], [pid.as_str(), pid.as_str()], "{stat}");
             }
-            // The maps were compared with the act that wrote them.
-            Step::Await => assert!(plan.acts.iter().any(|act| matches!(act, Act::Map(_)))),
+            // What was handed over is compared where it is used.
+            Step::Await => assert!(plan.acts.contains(&Act::Hand)),
             Step::Rule => {
                 assert_ne!(self.namespace(NamespaceKind::User), Self::own_namespace(NamespaceKind::User));
             }
@@ -721,6 +735,10 @@ impl Seen {
             }
             Step::Mask(path) => self.compare_mask(path),
             Step::Hostname(name) => assert_eq!(self.entered(&["uname", "-n"]), *name),
+            Step::AwaitDevices => unreachable!("the documents here name no network device"),
+            Step::Label(_) | Step::LabelMasks(_) => {
+                unreachable!("no document of these names a label: this host may run no security module")
+            }
             Step::Domainname(name) => {
                 assert_eq!(self.entered(&["cat", "/proc/sys/kernel/domainname"]), *name);
             }

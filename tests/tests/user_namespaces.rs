@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::{Bundle, Runtime, needs};
+use tests::{Bundle, Container, Runtime, needs};
 
 /// What docker, with its user namespaces switched on, maps.
 const FIRST: u32 = 100_000;
@@ -218,4 +218,268 @@ fn root_clocks_are_the_containers_own() {
         let uptime: u64 = output.success().stdout.trim().parse().expect("a number");
         assert!(uptime > 1_000_000_000, "{output}");
     }
+}
+
+/// Starts a container whose namespaces others join.
+fn hold(container: &Container<'_>) -> i32 {
+    container.call(&["run", "--detach", "--bundle", "BUNDLE", "ID"]).success();
+    container.pid().expect("it runs")
+}
+
+const HOLD: [&str; 2] = ["/bin/sleep", "1000"];
+
+fn join(config: &mut Value, kinds: &[&str], pid: i32) {
+    let list = config["linux"]["namespaces"].as_array_mut().expect("a list");
+    list.retain(|one| !kinds.contains(&one["type"].as_str().expect("a type")));
+    for kind in kinds {
+        let file = match *kind {
+            "mount" => "mnt",
+            "network" => "net",
+            other => other,
+        };
+        list.push(json!({"type": kind, "path": format!("/proc/{pid}/ns/{file}")}));
+    }
+}
+
+fn of(pid: &str, file: &str) -> String {
+    let link = fs::read_link(format!("/proc/{pid}/ns/{file}")).expect("a namespace");
+    link.into_os_string().into_string().expect("ASCII")
+}
+
+/// All kinds that a container may take from another, which has a user namespace or none; with a new user namespace of
+/// one's own, with the other's, and with none.
+#[test]
+fn root_namespaces_of_every_kind_are_joined() {
+    needs!(Root, Busybox);
+    let kinds = ["ipc", "uts", "network", "pid", "time", "cgroup"];
+    let files = ["ipc", "uts", "net", "pid", "time", "cgroup"];
+    for (name, has_users, takes, maps) in [
+        ("plain", false, &kinds[..], false),
+        // Who does not own a pid or ipc namespace cannot mount its /proc or queues.
+        ("own-users", false, &["uts", "network", "time", "cgroup"][..], true),
+        ("their-users", true, &["ipc", "uts", "network", "pid", "time", "cgroup", "user"][..], false),
+        ("their-users-alone", true, &["user"][..], false),
+        ("their-users-told", true, &["user", "network"][..], true),
+    ] {
+        let other = if has_users { mapped("holder") } else { Bundle::new("holder") };
+        let other = other.namespace("time").namespace("cgroup").args(&HOLD);
+        let held = other.container(&Runtime::under_test());
+        let pid = hold(&held);
+        let line = "for f in ipc uts net pid time cgroup user; do readlink /proc/self/ns/$f; done; id -u; cat /proc/self/uid_map; hostname";
+        let mut bundle =
+            if has_users || maps { Bundle::new(name).given_to(FIRST) } else { Bundle::new(name) };
+        if maps {
+            bundle = if has_users { bundle.edit(map) } else { bundle.namespace("user").edit(map) };
+        }
+        let bundle = bundle.namespace("time").namespace("cgroup").shell(line).edit(|config| {
+            join(config, takes, pid);
+            if takes.contains(&"uts") {
+                config.as_object_mut().expect("a document").remove("hostname");
+            }
+        });
+        let container = bundle.container(&Runtime::under_test());
+        let output = container.run();
+        let shown = lines(&output.success().stdout);
+        for (index, (kind, file)) in kinds.iter().zip(files).enumerate() {
+            let is_joined = shown[index] == of(&pid.to_string(), file);
+            assert_eq!(is_joined, takes.contains(kind), "{name}: {kind}: {output}");
+            assert_ne!(shown[index], of("self", file), "{name}: {kind}: {output}");
+        }
+        let users = &shown[6];
+        assert_eq!(*users == of(&pid.to_string(), "user"), has_users || !maps, "{name}: {output}");
+        assert_eq!(*users == of("self", "user"), !has_users && !maps, "{name}: {output}");
+        assert_eq!(shown[7], "0", "{name}: {output}");
+        let map = if has_users || maps { format!("0 {FIRST} {SIZE}") } else { "0 0 4294967295".into() };
+        assert_eq!(shown[8], map, "{name}: {output}");
+    }
+}
+
+/// A container of a pod with a user namespace lives as any other.
+#[test]
+fn root_a_life_beside_another() {
+    needs!(Root, Busybox);
+    let other = mapped("holder").args(&HOLD);
+    let held = other.container(&Runtime::under_test());
+    let pid = hold(&held);
+    let bundle = Bundle::new("beside").given_to(FIRST).args(&["/bin/sleep", "1000"]).edit(|config| {
+        join(config, &["user", "network", "ipc", "pid"], pid);
+        config["process"]["oomScoreAdj"] = json!(55);
+    });
+    let container = bundle.container(&Runtime::under_test());
+    container.create().success();
+    container.start().success();
+    let init = container.pid().expect("it runs").to_string();
+    assert_eq!(of(&init, "pid"), of(&pid.to_string(), "pid"));
+    let score = fs::read_to_string(format!("/proc/{init}/oom_score_adj")).expect("it runs");
+    assert_eq!(score.trim(), "55");
+    let output = container.call(&[
+        "exec",
+        "ID",
+        "/bin/sh",
+        "-c",
+        "id -u; ls /sys/class/net; readlink /proc/self/ns/user",
+    ]);
+    assert_eq!(lines(&output.success().stdout), ["0", "lo", &of(&init, "user")], "{output}");
+    container.kill("KILL").success();
+    assert!(container.ended());
+    container.delete().success();
+}
+
+/// A mount namespace by path: what the container mounts is there, for everybody who lives there; never in our own.
+#[test]
+fn root_a_mount_namespace_is_joined() {
+    needs!(Root, Busybox);
+    let bundle = Bundle::new("mounts").shell("readlink /proc/self/ns/mnt; ls /");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut apart = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "cat"])
+        .stdin(reader)
+        .spawn()
+        .expect("unshare runs");
+    let pid = i32::try_from(apart.id()).expect("a number");
+    while of(&pid.to_string(), "mnt") == of("self", "mnt") {
+        std::thread::yield_now();
+    }
+    let mounts = of(&pid.to_string(), "mnt");
+    let bundle = bundle.edit(|config| join(config, &["mount"], pid));
+    let output = bundle.container(&Runtime::under_test()).run();
+    let shown = lines(&output.success().stdout);
+    assert_eq!(shown[0], mounts, "{output}");
+    assert!(shown.contains(&"bin".to_owned()) && !shown.contains(&"home".to_owned()), "{output}");
+    drop(writer);
+    apart.wait().expect("our own child");
+    let ours = Bundle::new("our-mounts").edit(|config| {
+        let list = config["linux"]["namespaces"].as_array_mut().expect("a list");
+        list.retain(|one| one["type"] != "mount");
+        list.push(json!({"type": "mount", "path": "/proc/self/ns/mnt"}));
+    });
+    let output = ours.container(&Runtime::under_test()).run();
+    assert_eq!(output.code, 1, "{output}");
+    assert!(
+        output
+            .stderr
+            .contains("config.json: linux.namespaces[4].path: is our own: every mount would be the host's"),
+        "{output}"
+    );
+}
+
+/// One clear error with the field, and nothing left: wrong kind, no namespace, gone; other maps than told.
+#[test]
+fn root_namespaces_that_cannot_be_joined_are_told_by_field() {
+    needs!(Root, Busybox);
+    let runtime = Runtime::under_test();
+    let other = mapped("holder").args(&HOLD);
+    let held = other.container(&Runtime::under_test());
+    let pid = hold(&held);
+    for with_users in [false, true] {
+        for (path, why) in [
+            (
+                "/proc/self/ns/uts",
+                "join network namespace /proc/self/ns/uts: is a namespace of another kind: uts",
+            ),
+            ("/dev/null", "join network namespace /dev/null: is no namespace"),
+            ("/proc/self/ns/gone", "open(\"/proc/self/ns/gone\"): no such file or directory"),
+        ] {
+            let bundle = if with_users { mapped("wrong") } else { Bundle::new("wrong") };
+            let bundle = bundle.edit(|config| {
+                let list = config["linux"]["namespaces"].as_array_mut().expect("a list");
+                list.retain(|one| one["type"] != "network");
+                list.insert(0, json!({"type": "network", "path": path}));
+            });
+            let output = bundle.container(&runtime).create();
+            assert_eq!(output.code, 1, "{output}");
+            assert_eq!(output.stderr.lines().count(), 1, "{output}");
+            assert!(
+                output.stderr.contains(&format!("config.json: linux.namespaces[0].path: {why}")),
+                "{output}"
+            );
+            bundle.assert_nothing_left();
+        }
+    }
+    let bundle = Bundle::new("told").given_to(FIRST).edit(|config| {
+        map(config);
+        config["linux"]["gidMappings"][0]["size"] = json!(9);
+        join(config, &["user"], pid);
+    });
+    let output = bundle.container(&runtime).create();
+    assert_eq!(output.code, 1, "{output}");
+    let why = format!("config.json: linux.gidMappings: the namespace that is joined has 0 {FIRST} {SIZE}");
+    assert!(output.stderr.contains(&why), "{output}");
+    bundle.assert_nothing_left();
+}
+
+/// Owners of the same files through mounts with maps of their own, of the container, and none; and what is written there
+/// belongs outside to whom the map says.
+#[test]
+fn root_mounts_have_maps_of_their_own() {
+    needs!(Root, Busybox);
+    for is_mapped in [false, true] {
+        let bundle = if is_mapped { mapped("idmap") } else { Bundle::new("idmap") };
+        let source = bundle.dir().join("source");
+        let below = source.join("below");
+        fs::create_dir_all(&below).expect("a directory");
+        for (name, id) in [("zero", 0), ("five", 5), ("far", 200_000)] {
+            fs::write(source.join(name), "").expect("a file");
+            chown(source.join(name), Some(id), Some(id)).expect("give it away");
+        }
+        fs::set_permissions(&source, fs::Permissions::from_mode(0o777)).expect("open it");
+        let path = source.to_str().expect("ASCII").to_owned();
+        // Inside, the ids of the host that a container without maps has are its own.
+        let first = if is_mapped { FIRST } else { 0 };
+        let own = json!([{"containerID": 0, "hostID": first, "size": SIZE}]);
+        let odd = json!([{"containerID": 5, "hostID": first + 50, "size": 1}, {"containerID": 0, "hostID": first + 7, "size": 1}]);
+        let line = "for m in /tmp /run /var; do stat -c %u:%g $m/zero $m/five $m/far; done; touch /run/made; stat -c %u:%g /var/below";
+        let bundle = bundle
+            .edit(|config| {
+                let list = config["mounts"].as_array_mut().expect("a list");
+                let bind = |target: &str, options: &[&str], map: &Value| {
+                    let mut mount = json!({"destination": target, "source": path, "options": options});
+                    if !map.is_null() {
+                        mount["uidMappings"] = map.clone();
+                        mount["gidMappings"] = map.clone();
+                    }
+                    mount
+                };
+                list.push(bind("/tmp", &["rbind"], &Value::Null));
+                // Without a user namespace there are no maps of the container to take.
+                let (options, map): (&[&str], _) =
+                    if is_mapped { (&["rbind", "idmap"], Value::Null) } else { (&["bind"], own) };
+                list.push(bind("/run", options, &map));
+                list.push(bind("/var", &["rbind", "ridmap"], &odd));
+            })
+            .shell(line);
+        let script = format!("mount -t tmpfs -o mode=755 none {path}/below && exec \"$@\"");
+        let container = bundle.container(&Runtime::under_test());
+        let output = container
+            .command(&["run", "--bundle", "BUNDLE", "ID"])
+            .launched_by(&["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"])
+            .run();
+        let nobody = "65534:65534";
+        let plain = if is_mapped { [nobody, nobody, nobody] } else { ["0:0", "5:5", "200000:200000"] };
+        let wanted: Vec<&str> =
+            plain.into_iter().chain(["0:0", "5:5", nobody, "7:7", "50:50", nobody, "7:7"]).collect();
+        let shown = lines(&output.success().stdout);
+        // 200000 lies in the container's maps, but not where the mount leads.
+        assert_eq!(shown, wanted, "{is_mapped}: {output}");
+        let made = fs::metadata(source.join("made")).expect("it was made");
+        assert_eq!((made.uid(), made.gid()), (0, 0), "the file system has it as the container's root has it");
+    }
+}
+
+#[test]
+fn root_a_file_system_without_maps_is_told() {
+    needs!(Root, Busybox);
+    let map = json!([{"containerID": 0, "hostID": 5, "size": 1}]);
+    let mount = json!({
+        "destination": "/tmp", "source": "/proc/sys", "options": ["bind", "idmap"],
+        "uidMappings": map, "gidMappings": map,
+    });
+    let bundle =
+        Bundle::new("no-idmap").edit(|config| config["mounts"].as_array_mut().expect("a list").push(mount));
+    let output = bundle.container(&Runtime::under_test()).create();
+    assert_eq!(output.code, 1, "{output}");
+    let why = "map the ids of /proc/sys: mount_setattr(MOUNT_ATTR_IDMAP): invalid argument (os error 22): \
+               its file system, or one mounted below it, does not support mapped ids";
+    assert!(output.stderr.contains(why), "{output}");
+    bundle.assert_nothing_left();
 }

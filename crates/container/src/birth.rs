@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use cgroup::Cgroup;
-use init::{Inherited, Parent, Word};
+use init::{Inherited, Parent, Report, Word};
 use plan::Walk;
 use rustix::event::{PollFd, PollFlags, poll};
 use sys::{Birth, Called, Errno, Failed, Pidfd, Side, SignalFd, Spent, fork_into};
@@ -25,6 +25,8 @@ pub(crate) struct Born {
 /// is one.
 pub(crate) struct Birthplace<'a> {
     pub(crate) namespaces: u64,
+    /// What a forerunner walks, if init is born of one.
+    pub(crate) forerunner: Option<Walk<'a>>,
     pub(crate) groups: &'a Cgroup,
     pub(crate) unified: Option<OwnedFd>,
     /// Init of a container that is there already, to be joined in its own cgroup where the container's takes nobody.
@@ -36,6 +38,7 @@ impl Birthplace<'_> {
     ///
     /// Where the kernel or a filter around us does not know birth into a cgroup, the parent moves the child.
     pub(crate) fn bear(self, walk: &Walk<'_>, inherited: Inherited, line: Parent) -> Result<Born, Failed> {
+        let telling = if self.forerunner.is_some() { Some(Report::pair()?) } else { None };
         let (side, moves) = match self.fork(self.unified.as_ref()) {
             Err(failed) if self.unified.is_some() && Birth::cgroup_unknown(&failed) => {
                 (self.fork(None)?, true)
@@ -44,8 +47,19 @@ impl Birthplace<'_> {
             side => (side?, false),
         };
         let (pid, process) = match side {
-            Side::Child(newborn) => sys::leave(init::run(walk, newborn, inherited)),
-            Side::Parent(pid, process) => (pid, process),
+            Side::Child(newborn) => sys::leave(match (&self.forerunner, &telling) {
+                (Some(before), Some((birth, _))) => {
+                    init::forerun(before, walk, self.namespaces, newborn, inherited, birth)
+                }
+                _ => init::run(walk, newborn, inherited),
+            }),
+            Side::Parent(pid, process) => match telling {
+                Some((birth, line)) => {
+                    drop(birth);
+                    borne_by(&process, &line)?
+                }
+                None => (pid, process),
+            },
         };
         Spent::default().extend(inherited.into_handles().chain(self.unified));
         if moves && let Err(failed) = join(self.groups, self.init, pid) {
@@ -59,7 +73,9 @@ impl Birthplace<'_> {
     }
 
     fn fork(&self, cgroup: Option<&OwnedFd>) -> Result<Side, Failed> {
-        fork_into(&Birth { namespaces: self.namespaces, cgroup: cgroup.map(AsFd::as_fd), sibling: false })
+        // A forerunner goes into what is there, and makes the rest for init.
+        let namespaces = if self.forerunner.is_some() { 0 } else { self.namespaces };
+        fork_into(&Birth { namespaces, cgroup: cgroup.map(AsFd::as_fd), sibling: false })
     }
 
     /// The first failure is the one to tell: it is about the group that was asked for.
@@ -91,6 +107,19 @@ fn join(groups: &Cgroup, init: Option<i32>, pid: i32) -> Result<(), Failed> {
     }
 }
 
+/// Whom a forerunner has borne, once it is gone itself.
+fn borne_by(forerunner: &Pidfd, line: &Parent) -> Result<(i32, Pidfd), Failed> {
+    let borne = match line.listen_for_birth()? {
+        Word::Bore(pid, process) => Ok((pid, process)),
+        Word::Failed(why) => Err(Failed::refused(why)),
+        _ => Err(Failed::refused("what should bear init was killed before it had")),
+    };
+    match forerunner.reap() {
+        Ok(_) => borne,
+        Err(second) => borne.and(Err(second)),
+    }
+}
+
 impl Born {
     /// Waits until its mounts are made and it waits for us.
     pub(crate) fn meet(&self, signals: Option<&SignalFd>, died: impl FnOnce() -> Error) -> Result<(), Error> {
@@ -98,12 +127,12 @@ impl Born {
             Word::Met => Ok(()),
             Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
             Word::Closed => Err(died()),
-            Word::Ready(_) | Word::Waits => Err(Failed::refused("the process met nobody").into()),
+            word => Err(unplanned(&word)),
         }
     }
 
-    /// Waits until it asks for what we alone can do, and hands over what that was.
-    pub(crate) fn provide(
+    /// Waits until it asks for what we alone can do, and hands it over.
+    pub(crate) fn hand(
         &self,
         provide: impl FnOnce() -> Result<Vec<OwnedFd>, Failed>,
         died: impl FnOnce() -> Error,
@@ -112,7 +141,7 @@ impl Born {
             Word::Waits => Ok(self.line.hand(&provide()?)?),
             Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
             Word::Closed => Err(died()),
-            Word::Met | Word::Ready(_) => Err(Failed::refused("the process does not wait as planned").into()),
+            word => Err(unplanned(&word)),
         }
     }
 
@@ -145,9 +174,7 @@ impl Born {
             Word::Ready(ways) => Ok(ways.into_iter().map(|way| format!("done by {way}")).collect()),
             Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
             Word::Closed => Err(died()),
-            Word::Met | Word::Waits => {
-                Err(Failed::refused("the process waits for what was not planned").into())
-            }
+            word => Err(unplanned(&word)),
         }
     }
 
@@ -162,9 +189,12 @@ impl Born {
         match self.listen(signals)? {
             Word::Closed => Ok(()),
             Word::Failed(why) => Err(Error::new(Kind::Program, why)),
-            Word::Met | Word::Ready(_) | Word::Waits => {
-                Err(Failed::refused("the process was ready twice").into())
-            }
+            word => Err(unplanned(&word)),
         }
     }
+}
+
+/// It says what its plan does not have at this place.
+fn unplanned(word: &Word) -> Error {
+    Failed::refused(format!("the process goes another way than planned: {word:?}")).into()
 }

@@ -47,7 +47,10 @@ pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
     let text = read_document("config.json", "config.json: the bundle has none")?;
     let spec = Spec::parse(&text)?;
     spec.check()?;
-    let host: Host = probe::host()?;
+    let mut host: Host = probe::host()?;
+    if plan::has_labels(&spec) {
+        host.modules = probe::modules();
+    }
     let request = Request {
         id: order.id.clone(),
         bundle,

@@ -5,18 +5,18 @@ mod meeting;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use cgroup::{Cgroup, Paths};
-use init::{Inherited, Report};
-use plan::{Act, Maps, Plan, Step};
+use init::{Inherited, Opened, Report};
+use plan::{Act, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use spec::{NamespaceKind, Status};
 use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
-use sys::{
-    Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, namespace, restore_mask,
-};
+use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, restore_mask};
 
 use crate::birth::{Birthplace, Born};
 use crate::console::{Console, Front, Introduced};
+use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked, state_of};
 use crate::keeper::Keeper;
 use crate::life::start_time;
@@ -60,6 +60,7 @@ impl Containers {
             mask,
             undo: Undo::default(),
             gate: None,
+            namespaces: Vec::new(),
             line: None,
             front: None,
             terminal: None,
@@ -87,6 +88,8 @@ struct Making<'a> {
     mask: Mask,
     undo: Undo,
     gate: Option<Gate>,
+    /// Namespaces of others, opened.
+    namespaces: Vec<Opened>,
     /// The child's end of the line that its terminal's master end goes over.
     line: Option<OwnedFd>,
     /// Ours, if it comes to us.
@@ -105,15 +108,20 @@ impl Making<'_> {
                 Act::Group(0) => self.make_groups(record.as_mut())?,
                 Act::Group(_) => {}
                 Act::Listen => self.gate = Some(Gate::bind(self.entry()?)?),
+                Act::Open { kind, path, field } => self.namespaces.push(Opened::open(*kind, path, field)?),
                 Act::Console(master) => {
                     let Console { line, front } = Console::reach(master)?;
                     (self.line, self.front) = (Some(line), front);
                 }
-                Act::Enter(path) => init::enter_pids(path)?,
+                Act::StayOn(cpus) => confine::stay_on(cpus)?,
+                Act::Enter => self.enter()?,
                 Act::Clone(kinds) => self.clone(kinds, record.as_ref())?,
                 Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
                 Act::Score(score) => map::score(&self.born()?.pid.to_string(), *score)?,
-                Act::Map(maps) => self.map(maps)?,
+                Act::Devices { devices, namespace } => self.attach(devices, namespace.as_deref())?,
+                Act::Map(maps) => map::write(self.born()?.pid, maps)?,
+                Act::Compare(maps) => map::compare(self.born()?.pid, maps)?,
+                Act::Hand => self.hand()?,
                 Act::Meet => self.meet(record.as_mut())?,
                 Act::Hook(hook) => self.hook(hook, record.as_ref())?,
                 Act::Keep => self.keep()?,
@@ -204,6 +212,7 @@ impl Making<'_> {
             gate: self.gate.take(),
             console: self.line.take(),
             proc: None,
+            namespaces: std::mem::take(&mut self.namespaces),
             cgroup_namespace: None,
             state: record
                 .filter(|_| self.plan.has_hooks())
@@ -212,17 +221,22 @@ impl Making<'_> {
             arguments: Strings::new(&program.args).map_err(nul)?,
             environment: Strings::new(&program.env).map_err(nul)?,
         };
-        let place =
-            Birthplace { namespaces: bits(kinds), groups, unified: groups.unified_dir()?, init: None };
+        let place = Birthplace {
+            namespaces: kinds.iter().fold(0, |all, kind| all | init::bit(*kind)),
+            forerunner: self.plan.forerunner_walk(),
+            groups,
+            unified: groups.unified_dir()?,
+            init: None,
+        };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
         if self.plan.has_hooks() {
             self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);
         }
         let acts = &self.plan.acts;
         let bears_more = self.plan.has_hooks() || acts.contains(&Act::Keep);
-        if bears_more && acts.iter().any(|act| matches!(act, Act::Enter(_))) {
+        if bears_more && acts.contains(&Act::Enter) {
             // Who is born from here on is ours, and not the container's.
-            init::enter_pids("/proc/self/ns/pid")?;
+            Opened::open(NamespaceKind::Pid, "/proc/self/ns/pid", "linux.namespaces")?.join()?;
         }
         Ok(())
     }
@@ -233,21 +247,41 @@ impl Making<'_> {
         Ok(())
     }
 
+    /// Children are born in the pid namespace from here on.
+    fn enter(&mut self) -> Result<(), Error> {
+        let at = self.namespaces.iter().position(|opened| opened.kind() == NamespaceKind::Pid);
+        let Some(at) = at else {
+            return Err(Failed::refused("the plan enters a pid namespace that nobody opened").into());
+        };
+        hide()?;
+        Ok(self.namespaces.swap_remove(at).join()?)
+    }
+
     fn born(&self) -> Result<&Born, Failed> {
         self.undo.init.as_ref().ok_or_else(|| Failed::refused("the plan has no clone before this"))
+    }
+
+    fn hand(&self) -> Result<(), Error> {
+        let born = self.born()?;
+        born.hand(|| map::open_inside(born.pid, &self.plan.handles), || self.died())
     }
 
     fn signals(&self) -> Option<&SignalFd> {
         self.undo.blocked.as_ref().map(|blocked| &blocked.signals)
     }
 
-    fn map(&self, maps: &Maps) -> Result<(), Error> {
-        let born = self.born()?;
-        let provide = || {
-            map::write(born.pid, maps)?;
-            map::open_inside(born.pid, &self.plan.handles)
-        };
-        born.provide(provide, || self.died())
+    /// Moves network devices in. Init waits meanwhile, so that nobody sees half of them.
+    fn attach(&mut self, wanted: &[(String, String)], namespace: Option<&str>) -> Result<(), Error> {
+        let devices = Devices::reach(self.born()?.pid, namespace).doing(|| "linux.netDevices")?;
+        let devices = self.undo.devices.insert(devices);
+        for (host, inside) in wanted {
+            devices.attach(host, inside).doing(|| format!("linux.netDevices{}", spec::step(host)))?;
+        }
+        match self.born()?.release() {
+            // It has failed meanwhile, and says why when it is listened to.
+            Err(failed) if failed.errno() == Some(Errno::PIPE) => Ok(()),
+            released => Ok(released?),
+        }
     }
 
     fn complete(&mut self, record: Option<&mut Written>) -> Result<(), Error> {
@@ -318,17 +352,7 @@ pub(crate) fn write_pid(at: BorrowedFd<'_>, path: &str, pid: i32) -> Result<(), 
     put
 }
 
-fn bits(kinds: &[NamespaceKind]) -> u64 {
-    kinds.iter().fold(0, |all, kind| {
-        all | match kind {
-            NamespaceKind::Cgroup => namespace::CGROUP,
-            NamespaceKind::Ipc => namespace::IPC,
-            NamespaceKind::Mount => namespace::MOUNT,
-            NamespaceKind::Network => namespace::NETWORK,
-            NamespaceKind::Pid => namespace::PID,
-            NamespaceKind::Time => namespace::TIME,
-            NamespaceKind::User => namespace::USER,
-            NamespaceKind::Uts => namespace::UTS,
-        }
-    })
+/// Whoever lives where our child goes may not trace it, or reach what it has open (CVE-2016-9962).
+fn hide() -> Result<(), Failed> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).called(|| "prctl(PR_SET_DUMPABLE, 0)")
 }

@@ -39,6 +39,10 @@ pub struct ExecOrder {
     pub gid: Option<u32>,
     /// More groups.
     pub additional_gids: Vec<u32>,
+    /// The AppArmor profile in place of the document's.
+    pub apparmor: Option<String>,
+    /// The SELinux label in place of the document's.
+    pub process_label: Option<String>,
     /// More capabilities.
     pub capabilities: Vec<String>,
     /// Whether privileges can be gained, in place of the document's word.
@@ -191,8 +195,17 @@ fn prepare(
     if !order.capabilities.is_empty() {
         add_capabilities(process.capabilities.get_or_insert_default(), &order.capabilities);
     }
+    if order.apparmor.is_some() {
+        process.apparmor_profile.clone_from(&order.apparmor);
+    }
+    if order.process_label.is_some() {
+        process.selinux_label.clone_from(&order.process_label);
+    }
     let process = checked(process, origin)?;
-    let host = probe::host()?;
+    let mut host = probe::host()?;
+    if known.record.manner.with(&process).has_labels() {
+        host.modules = probe::modules();
+    }
     let others = Others::of(known.pid())?;
     let request = ExecRequest {
         id: known.record.id.clone(),
@@ -260,7 +273,7 @@ impl Prepared {
             Some(below) => Cgroup::open(&known.record.cgroup.below(below).map_err(wrong)?)?,
             None => known.groups()?,
         };
-        let scores = plan.steps.iter().any(|step| matches!(step, Step::OomScore(_)));
+        let scores = plan.steps.iter().any(|step| matches!(step, Step::OomScore(_) | Step::Label(_)));
         Ok(Self {
             unified: groups.unified_dir()?,
             doors: groups.join_handles()?,
@@ -285,11 +298,9 @@ impl Prepared {
                 Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
                 // Its own, which its child is born with.
                 Act::Score(score) => map::score("self", *score)?,
+                Act::StayOn(cpus) => confine::stay_on(cpus)?,
                 _ => return Err(Failed::refused("exec plans what is for create alone").into()),
             }
-        }
-        if let Some(cpus) = &plan.cpus {
-            confine::stay_on(cpus)?;
         }
         self.others.join(init)?;
         let Self { groups, refuge, unified, doors, others, proc, pid_file, introduced, console } = self;
@@ -300,13 +311,14 @@ impl Prepared {
             gate: None,
             console,
             proc,
+            namespaces: Vec::new(),
             cgroup_namespace: others.cgroup,
             state: None,
             mask,
             arguments,
             environment,
         };
-        let place = Birthplace { namespaces: 0, groups: &groups, unified, init: refuge };
+        let place = Birthplace { namespaces: 0, forerunner: None, groups: &groups, unified, init: refuge };
         let born = place.bear(&plan.walk(), inherited, line)?;
         Ok(Joined { born, pid_file, has_written: false, introduced, front, terminal: None })
     }

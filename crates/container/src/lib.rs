@@ -12,6 +12,7 @@ mod bundle;
 mod console;
 mod create;
 mod delete;
+mod devices;
 mod error;
 mod events;
 mod exec;

@@ -4,7 +4,9 @@
 //! Never:   decides anything, logs, panics, takes a lock, starts another thread; what fails is reported and it exits.
 //! Begin with [`run`].
 
+mod forerun;
 mod hook;
+mod join;
 mod program;
 mod report;
 mod stdio;
@@ -21,9 +23,11 @@ use rustix::system::{setdomainname, sethostname};
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
 use spec::{NamespaceKind, State, Status};
 use state::Gate;
-use sys::{Called, Doing, Failed, Mask, Newborn, Strings};
+use sys::{Called, Doing, Errno, Failed, Mask, Newborn, Strings};
 
+pub use forerun::forerun;
 pub use hook::{IMPATIENCE, Manner, run_hook, run_hooks};
+pub use join::{Opened, bit};
 pub use report::{Parent, Report, Word};
 use terminal::Terminal;
 
@@ -40,6 +44,8 @@ pub struct Inherited {
     pub console: Option<OwnedFd>,
     /// The host's /proc, for a child that is born where it cannot be opened any more.
     pub proc: Option<Procfs>,
+    /// Namespaces of others, to be joined.
+    pub namespaces: Vec<Opened>,
     /// The cgroup namespace to join.
     pub cgroup_namespace: Option<OwnedFd>,
     /// What hooks are told of the container, where the plan has some for the child.
@@ -56,7 +62,7 @@ impl Inherited {
     /// Closes everything that is not in here, but what the caller of `--preserve-fds` named. First what the child was
     /// born with: the parent's end of the line, by which its death is heard, the lock of the state directory, directories
     /// of the host. Later its own tools, when they are not needed any more.
-    fn keep_only(&self, newborn: &Newborn, preserve_fds: u32) -> Result<(), Failed> {
+    fn keep_only(&self, newborn: &Newborn, preserve_fds: u32, birth: Option<&Report>) -> Result<(), Failed> {
         let doors = self.doors.iter().map(|door| door.as_fd().as_raw_fd());
         let gate = self.gate.iter().map(|gate| gate.as_fd().as_raw_fd());
         let proc = self.proc.iter().map(|proc| proc.as_fd().as_raw_fd());
@@ -65,6 +71,8 @@ impl Inherited {
         let mut kept: Vec<u32> = doors
             .chain(gate)
             .chain(others)
+            .chain(self.namespaces.iter().map(AsRawFd::as_raw_fd))
+            .chain(birth.map(AsRawFd::as_raw_fd))
             .chain([self.report.as_raw_fd()])
             .map(i32::cast_unsigned)
             .collect();
@@ -77,26 +85,16 @@ impl Inherited {
     pub fn into_handles(self) -> impl Iterator<Item = OwnedFd> {
         let doors = self.doors.into_iter().map(OwnedFd::from);
         let others = self.gate.map(OwnedFd::from).into_iter().chain(self.proc.map(OwnedFd::from));
-        let others = others.chain(self.console).chain(self.cgroup_namespace);
+        let namespaces = self.namespaces.into_iter().map(OwnedFd::from);
+        let others = others.chain(self.console).chain(self.cgroup_namespace).chain(namespaces);
         doors.chain(others).chain([OwnedFd::from(self.report)])
     }
 }
 
 /// Walks the child's part of the plan. Comes back only if it could not become the program, with the exit status.
 pub fn run(plan: &Walk<'_>, newborn: Newborn, inherited: Inherited) -> u8 {
-    let kept = inherited.keep_only(&newborn, plan.preserve_fds);
-    let mut child = Child {
-        plan,
-        newborn,
-        inherited,
-        handles: Handles::default(),
-        rootfs: None,
-        inside: None,
-        shared: false,
-        has_arrived: false,
-        is_unmasked: false,
-        line: None,
-    };
+    let kept = inherited.keep_only(&newborn, plan.preserve_fds, None);
+    let mut child = Child::new(plan, newborn, inherited);
     match kept.and_then(|()| child.walk()) {
         Ok(()) => 0,
         Err(failed) => {
@@ -112,6 +110,8 @@ struct Child<'a> {
     inherited: Inherited,
     /// Paths of the host that the parent opened for us.
     handles: Handles,
+    /// Namespaces that only their own user namespace may permit to join.
+    denied: Vec<Opened>,
     rootfs: Option<Rootfs>,
     /// The root of a child that was born inside.
     inside: Option<Root>,
@@ -123,6 +123,24 @@ struct Child<'a> {
     is_unmasked: bool,
     /// The line to `start`, once it has knocked.
     line: Option<OwnedFd>,
+}
+
+impl<'a> Child<'a> {
+    fn new(plan: &'a Walk<'a>, newborn: Newborn, inherited: Inherited) -> Self {
+        Self {
+            plan,
+            newborn,
+            inherited,
+            handles: Handles::default(),
+            denied: Vec::new(),
+            rootfs: None,
+            inside: None,
+            shared: false,
+            has_arrived: false,
+            is_unmasked: false,
+            line: None,
+        }
+    }
 }
 
 impl Child<'_> {
@@ -139,10 +157,12 @@ impl Child<'_> {
             Step::JoinGroups => self.join_groups(),
             Step::AllCpus => allow_all(),
             Step::Cpus(cpus) => confine::stay_on(cpus),
-            Step::Join { kind, path } => join(*kind, path),
+            Step::Join(kind) => self.join(*kind),
             Step::Conceal => confine::conceal(),
             Step::OomScore(score) => confine::score(self.proc()?, *score).doing(|| "set oom_score_adj"),
             Step::Session => setsid().map(drop).called(|| "setsid()"),
+            Step::Procfs => self.proc().map(drop),
+            Step::Label(label) => confine::label(self.proc()?, label),
             Step::Await => self.wait_for_parent(),
             Step::Rule => self.rule(),
             Step::Keyring { name, others } => join_keyring(name, *others),
@@ -150,6 +170,7 @@ impl Child<'_> {
             Step::Inside => self.look_inside(),
             Step::CgroupNamespace => sys::unshare_cgroup(),
             Step::Clocks(offsets) => self.set_clocks(offsets).doing(|| "make a time namespace"),
+            Step::AwaitDevices => self.inherited.report.pause().doing(|| "wait for network devices"),
             Step::Loopback => sys::loopback_up().doing(|| "bring lo up"),
             Step::Sysctl { path, value } => {
                 confine::tune(self.proc()?, path, value).doing(|| format!("set sysctl {path}"))
@@ -164,6 +185,10 @@ impl Child<'_> {
             Step::Seal(path) => self.rootfs()?.seal(path),
             Step::SealRoot => self.rootfs()?.seal_root(),
             Step::ReadOnly(path) => self.rootfs()?.protect(path),
+            Step::LabelMasks(label) => {
+                self.rootfs()?.label_masks(label);
+                Ok(())
+            }
             Step::Mask(path) => self.rootfs()?.mask(path),
             Step::Meet => self.meet(),
             Step::CreateHook(hook) => self.hook(hook, Status::Creating),
@@ -203,6 +228,30 @@ impl Child<'_> {
             Step::Ready => self.ready(),
             Step::Gate => self.wait(),
             Step::Execute => self.execute(),
+        }
+    }
+
+    fn join(&mut self, kind: NamespaceKind) -> Result<(), Failed> {
+        let namespaces = &mut self.inherited.namespaces;
+        let at = namespaces.iter().position(|opened| opened.kind() == kind);
+        let Some(opened) = at.map(|at| namespaces.swap_remove(at)) else {
+            return Err(Failed::refused("the plan joins a namespace that nobody opened"));
+        };
+        if kind == NamespaceKind::Mount {
+            // The host's /proc is taken while it can be trusted.
+            self.proc()?;
+            opened.refuse_ours()?;
+        }
+        let waits = self.plan.steps.contains(&Step::Join(NamespaceKind::User));
+        match opened.join() {
+            Err(failed) if waits && kind != NamespaceKind::User && failed.errno() == Some(Errno::PERM) => {
+                self.denied.push(opened);
+                Ok(())
+            }
+            Ok(()) if kind == NamespaceKind::User => {
+                self.denied.drain(..).try_for_each(|opened| opened.join())
+            }
+            joined => joined,
         }
     }
 
@@ -323,8 +372,8 @@ impl Child<'_> {
         made.or(self.inside.as_ref()).ok_or_else(|| Failed::refused("the plan has no root before this step"))
     }
 
-    /// The host's /proc, taken before anything of the container's is mounted; nothing is read through it after the root
-    /// was entered.
+    /// The host's /proc, taken before anything of the container's is mounted; nothing but a label is written through it
+    /// after the root was entered.
     fn proc(&mut self) -> Result<&Procfs, Failed> {
         match &mut self.inherited.proc {
             Some(proc) => Ok(proc),
@@ -350,7 +399,7 @@ impl Child<'_> {
         let fallbacks = self.rootfs.as_ref().map_or_else(Vec::new, |rootfs| rootfs.fallbacks().to_vec());
         // Whatever of ours is open now, the gate and the lines apart, somebody inside might reach: init waits.
         std::mem::forget((self.rootfs.take(), self.inside.take(), self.inherited.proc.take()));
-        self.inherited.keep_only(&self.newborn, self.plan.preserve_fds)?;
+        self.inherited.keep_only(&self.newborn, self.plan.preserve_fds, None)?;
         // From here on our parent may end; until it has written us down, its end is ours all the same, by the line.
         set_parent_process_death_signal(None).called(|| "prctl(PR_SET_PDEATHSIG, 0)")?;
         self.inherited.report.ready(&fallbacks)
@@ -404,33 +453,6 @@ fn allow_all() -> Result<(), Failed> {
     let mut all = CpuSet::new();
     (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
     sched_setaffinity(None, &all).called(|| "sched_setaffinity(all)")
-}
-
-fn join(kind: NamespaceKind, path: &str) -> Result<(), Failed> {
-    let kind_of = match kind {
-        NamespaceKind::Cgroup => LinkNameSpaceType::ControlGroup,
-        NamespaceKind::Ipc => LinkNameSpaceType::InterProcessCommunication,
-        NamespaceKind::Mount => LinkNameSpaceType::Mount,
-        NamespaceKind::Network => LinkNameSpaceType::Network,
-        NamespaceKind::Pid => LinkNameSpaceType::ProcessID,
-        NamespaceKind::Time => LinkNameSpaceType::Time,
-        NamespaceKind::User => LinkNameSpaceType::User,
-        NamespaceKind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
-    };
-    let what = || format!("join {} namespace {path}", format!("{kind:?}").to_lowercase());
-    let open = || {
-        openat(rustix::fs::CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .called(|| format!("open({path:?})"))
-    };
-    let namespace = open().doing(what)?;
-    move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(kind_of))
-        .called(|| "setns()")
-        .doing(what)
-}
-
-/// Enters a pid namespace for the children of the calling process: for the parent, before it clones.
-pub fn enter_pids(path: &str) -> Result<(), Failed> {
-    join(NamespaceKind::Pid, path)
 }
 
 fn join_keyring(name: &str, others: bool) -> Result<(), Failed> {

@@ -9,7 +9,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
-use sys::{Called, Errno, Failed};
+use sys::{Called, Errno, Failed, Pidfd};
 
 /// The child's end.
 #[derive(Debug)]
@@ -40,8 +40,10 @@ impl From<Report> for OwnedFd {
 }
 
 /// What the child says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Word {
+    /// A forerunner says whom it has borne: its number, and itself.
+    Bore(i32, Pidfd),
     /// The mounts are made; it waits for what its parent has to do with them.
     Met,
     /// All is in place; what was done by a second way.
@@ -58,6 +60,7 @@ const MET: u8 = b'm';
 const READY: u8 = b'r';
 const FAILED: u8 = b'f';
 const WAITS: u8 = b'w';
+const BORE: u8 = b'b';
 const GO: &[u8] = b"g";
 const MORE: &[u8] = b"h";
 
@@ -100,6 +103,11 @@ impl Report {
 
     fn say_and_wait(&self, words: &[u8]) -> Result<(), Failed> {
         write(&self.0, words).called(|| "write(report)")?;
+        self.pause()
+    }
+
+    /// Waits for the parent's word without having said anything; fails if the parent is gone.
+    pub(crate) fn pause(&self) -> Result<(), Failed> {
         let mut word = [0u8; 1];
         loop {
             match read(&self.0, &mut word) {
@@ -116,25 +124,20 @@ impl Report {
         let mut handles = Vec::new();
         loop {
             let mut word = [0u8; 1];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
-            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-            let parts = &mut [IoSliceMut::new(&mut word)];
-            let length = match recvmsg(&self.0, parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-                Err(Errno::INTR) => continue,
-                Err(Errno::CONNRESET) => 0,
-                received => received.called(|| "recvmsg(report)")?.bytes,
-            };
-            for message in ancillary.drain() {
-                if let RecvAncillaryMessage::ScmRights(rights) = message {
-                    handles.extend(rights);
-                }
-            }
+            let length = receive(&self.0, &mut word, &mut handles)?;
             match word.get(..length) {
                 Some(MORE) => {}
                 Some(GO) => return Ok(handles),
                 _ => return Err(Failed::refused("the parent is gone")),
             }
         }
+    }
+
+    /// Says whom a forerunner has borne.
+    pub(crate) fn bore(&self, pid: i32, process: &Pidfd) -> Result<(), Failed> {
+        let mut words = vec![BORE];
+        words.extend_from_slice(pid.to_string().as_bytes());
+        send(&self.0, &words, &[process.as_fd()])
     }
 
     /// Says why there will be no program. Nobody may be left to hear it, and then there is nobody to tell that either.
@@ -162,28 +165,21 @@ impl Parent {
                 read => break read.called(|| "read(report)")?,
             }
         };
-        let text =
-            |from: usize| String::from_utf8_lossy(words.get(from..length).unwrap_or_default()).into_owned();
-        Ok(match words.first() {
-            _ if length == 0 => Word::Closed,
-            Some(&MET) => Word::Met,
-            Some(&WAITS) => Word::Waits,
-            Some(&READY) => Word::Ready(text(1).lines().map(str::to_owned).collect()),
-            _ => Word::Failed(text(1)),
-        })
+        Ok(understood(words.get(..length).unwrap_or_default(), Vec::new()))
+    }
+
+    /// The same from a forerunner, who hands over the process that it has borne.
+    pub fn listen_for_birth(&self) -> Result<Word, Failed> {
+        let (mut words, mut handles) = (vec![0u8; WORDS], Vec::new());
+        let length = receive(&self.line, &mut words, &mut handles)?;
+        Ok(understood(words.get(..length).unwrap_or_default(), handles))
     }
 
     /// Hands descriptors to a child that waits for them, in their order, and lets it go on.
     pub fn hand(&self, handles: &[OwnedFd]) -> Result<(), Failed> {
         for some in handles.chunks(AT_ONCE) {
             let some: Vec<BorrowedFd<'_>> = some.iter().map(AsFd::as_fd).collect();
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
-            let mut ancillary = SendAncillaryBuffer::new(&mut space);
-            if !ancillary.push(SendAncillaryMessage::ScmRights(&some)) {
-                return Err(Failed::refused("more descriptors than one message holds"));
-            }
-            sendmsg(&self.line, &[IoSlice::new(MORE)], &mut ancillary, SendFlags::NOSIGNAL)
-                .called(|| "sendmsg(report)")?;
+            send(&self.line, MORE, &some)?;
         }
         self.go()
     }
@@ -191,5 +187,51 @@ impl Parent {
     /// Lets the child go on.
     pub fn go(&self) -> Result<(), Failed> {
         write(&self.line, GO).map(drop).called(|| "write(report)")
+    }
+}
+
+fn understood(words: &[u8], handles: Vec<OwnedFd>) -> Word {
+    let Some((first, rest)) = words.split_first() else { return Word::Closed };
+    let text = String::from_utf8_lossy(rest).into_owned();
+    match (*first, handles.into_iter().next()) {
+        (MET, _) => Word::Met,
+        (WAITS, _) => Word::Waits,
+        (READY, _) => Word::Ready(text.lines().map(str::to_owned).collect()),
+        (BORE, Some(process)) => match text.parse() {
+            Ok(pid) => Word::Bore(pid, Pidfd::from(process)),
+            Err(_) => Word::Failed(format!("a forerunner bore {text:?}")),
+        },
+        _ => Word::Failed(text),
+    }
+}
+
+fn send(line: &OwnedFd, words: &[u8], handles: &[BorrowedFd<'_>]) -> Result<(), Failed> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(handles)) {
+        return Err(Failed::refused("more descriptors than one message holds"));
+    }
+    sendmsg(line, &[IoSlice::new(words)], &mut ancillary, SendFlags::NOSIGNAL)
+        .map(drop)
+        .called(|| "sendmsg(report)")
+}
+
+/// One message, and the descriptors that came with it; no bytes once the other end is gone.
+fn receive(line: &OwnedFd, words: &mut [u8], handles: &mut Vec<OwnedFd>) -> Result<usize, Failed> {
+    loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(line, &mut [IoSliceMut::new(words)], &mut ancillary, RecvFlags::CMSG_CLOEXEC);
+        let length = match received {
+            Err(Errno::INTR) => continue,
+            Err(Errno::CONNRESET) => 0,
+            received => received.called(|| "recvmsg(report)")?.bytes,
+        };
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                handles.extend(rights);
+            }
+        }
+        return Ok(length);
     }
 }

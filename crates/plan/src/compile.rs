@@ -7,11 +7,11 @@ use spec::{Linux, NamespaceKind, Process, Spec};
 
 use crate::cgroup::{self, CgroupPlan};
 use crate::hook::{Later, Moments};
-use crate::map::{self, Maps};
-use crate::mount::{self, Propagation, PropagationKind};
+use crate::map::{self, Handle, Maps};
+use crate::mount::{self, Mount, Propagation, PropagationKind, Source};
 use crate::refuse;
 use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
-use crate::{Filter, Host, Manner, Refused, Request, clean, console, device, seccomp};
+use crate::{Filter, Host, Manner, Refused, Request, clean, console, device, label, seccomp};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -24,14 +24,17 @@ pub struct Plan {
     pub rootfs: String,
     /// The parent's acts, in order.
     pub acts: Vec<Act>,
+    /// What a forerunner does, in order, before init is born of it in the new namespaces, as our child; empty where init
+    /// is born of us.
+    pub forerunner: Vec<Step>,
     /// The child's steps, in order.
     pub steps: Vec<Step>,
     /// The cgroups.
     pub cgroup: CgroupPlan,
     /// Namespaces that init is born into, new.
     pub namespaces: Vec<NamespaceKind>,
-    /// Paths of the host that the child needs and may not be able to reach: their handles are the parent's to open.
-    pub handles: Vec<String>,
+    /// What of the host the child needs and has no right to open: for the parent to hand over.
+    pub handles: Vec<Handle>,
     /// Whether init is the first process of a pid namespace: its death is then everybody's.
     pub own_pids: bool,
     /// What is executed at the end.
@@ -93,6 +96,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         bundle: request.bundle.clone(),
         rootfs,
         acts: Vec::new(),
+        forerunner: Vec::new(),
         steps: Vec::new(),
         namespaces: namespaces.born.clone(),
         handles: Vec::new(),
@@ -116,12 +120,17 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     plan.build_root(spec, host, request, &namespaces, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
     let bounding = if namespaces.users { host.bounding | EVERY } else { host.bounding };
+    plan.manner.check_labels(host)?;
     let Confined { steps, warnings } =
         Confined::compile(process, bounding, &plan.program, &plan.manner, Some(umask))?;
     plan.steps.extend(steps);
     plan.warnings.extend(warnings);
     if namespaces.has_neighbours() {
-        conceal(&mut plan.steps, !(namespaces.users && host.cgroups.rootless));
+        let maps_are_ours = !(namespaces.users && host.cgroups.rootless);
+        conceal(&mut plan.steps, maps_are_ours);
+        if !plan.forerunner.is_empty() {
+            conceal(&mut plan.forerunner, maps_are_ours);
+        }
     }
     plan.steps.push(Step::Ready);
     if request.gated {
@@ -130,11 +139,9 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.push(Step::Execute);
     seccomp::place(filter, process, &mut plan.steps);
-    if maps.is_some() {
-        plan.handles = handles(&plan);
-    }
+    plan.handles = handles(&plan, namespaces.users);
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
-    plan.acts = acts(&plan, &namespaces, process, maps, &moments, master, request);
+    plan.acts = acts(&plan, &namespaces, (process, linux), maps, &moments, master, request);
     Ok(plan)
 }
 
@@ -143,9 +150,16 @@ struct Namespaces<'a> {
     born: Vec<NamespaceKind>,
     cgroup: bool,
     time: bool,
-    joined: Vec<(NamespaceKind, &'a str)>,
+    joined: Vec<Joined<'a>>,
     /// Whether there is a user namespace among them.
     users: bool,
+}
+
+/// A namespace that is there already.
+struct Joined<'a> {
+    kind: NamespaceKind,
+    path: &'a str,
+    field: String,
 }
 
 impl<'a> Namespaces<'a> {
@@ -157,9 +171,12 @@ impl<'a> Namespaces<'a> {
             joined: Vec::new(),
             users: map::has_users(linux),
         };
-        for namespace in &linux.namespaces {
+        for (index, namespace) in linux.namespaces.iter().enumerate() {
             match (&namespace.path, namespace.kind) {
-                (Some(path), kind) if !path.is_empty() => sorted.joined.push((kind, path)),
+                (Some(path), kind) if !path.is_empty() => {
+                    let field = format!("linux.namespaces[{index}].path");
+                    sorted.joined.push(Joined { kind, path, field });
+                }
                 // Its roots are the cgroups that a process is in, so it comes after joining them.
                 (_, NamespaceKind::Cgroup) => sorted.cgroup = true,
                 // Its clocks are set by whoever makes it, before anybody lives in it: no clone(2) could.
@@ -167,7 +184,7 @@ impl<'a> Namespaces<'a> {
                 (_, kind) => sorted.born.push(kind),
             }
         }
-        if sorted.fresh(NamespaceKind::Mount) {
+        if sorted.fresh(NamespaceKind::Mount) || sorted.joins(NamespaceKind::Mount) {
             Ok(sorted)
         } else {
             Err(Refused::new(
@@ -186,27 +203,52 @@ impl<'a> Namespaces<'a> {
         self.born.contains(&kind)
     }
 
-    fn joined(&self, kind: NamespaceKind) -> Option<&'a str> {
-        self.joined.iter().find(|(joined, _)| *joined == kind).map(|&(_, path)| path)
+    fn joins(&self, kind: NamespaceKind) -> bool {
+        self.joined.iter().any(|joined| joined.kind == kind)
+    }
+
+    /// Namespaces of others are joined before a new user namespace takes the rights over them, and new ones belong to a
+    /// user namespace that was joined before they were made: neither is for the process that is cloned into them.
+    fn need_forerunner(&self) -> bool {
+        self.users && !self.joined.is_empty()
+    }
+
+    /// What is joined, in order: a mount namespace after all that look at /proc, the user namespace last, since it takes
+    /// our rights over the others.
+    fn joins_in_order(&self) -> impl Iterator<Item = Step> {
+        let mut kinds: Vec<NamespaceKind> = self.joined.iter().map(|joined| joined.kind).collect();
+        kinds.sort_by_key(|kind| match kind {
+            NamespaceKind::User => 2,
+            NamespaceKind::Mount => 1,
+            _ => 0,
+        });
+        kinds.into_iter().map(Step::Join)
     }
 }
 
 fn acts(
     plan: &Plan,
     namespaces: &Namespaces<'_>,
-    process: &Process,
+    (process, linux): (&Process, &Linux),
     maps: Option<Maps>,
     moments: &Moments,
     master: Option<Master>,
     request: &Request,
 ) -> Vec<Act> {
     let mut acts = vec![Act::Claim, Act::Intend];
+    acts.extend(namespaces.joined.iter().map(|Joined { kind, path, field }| Act::Open {
+        kind: *kind,
+        path: (*path).to_owned(),
+        field: field.clone(),
+    }));
     acts.extend((0..plan.cgroup.groups.len()).map(Act::Group));
     if request.gated {
         acts.push(Act::Listen);
     }
     acts.extend(master.map(Act::Console));
-    acts.extend(namespaces.joined(NamespaceKind::Pid).map(|path| Act::Enter(path.to_owned())));
+    if namespaces.joins(NamespaceKind::Pid) && plan.forerunner.is_empty() {
+        acts.push(Act::Enter);
+    }
     if namespaces.users {
         let limits = process.rlimits.iter();
         acts.extend(limits.map(|limit| Act::Ceiling { kind: limit.kind, hard: limit.hard }));
@@ -215,7 +257,21 @@ fn acts(
     if namespaces.users {
         acts.extend(process.oom_score_adj.map(Act::Score));
     }
-    acts.extend(maps.map(Act::Map));
+    let linux = linux.net_devices.iter();
+    let devices: Vec<_> = linux
+        .map(|(host, device)| (host.clone(), device.name.clone().unwrap_or_else(|| host.clone())))
+        .collect();
+    if !devices.is_empty() {
+        let mut joined = namespaces.joined.iter();
+        let network = joined.find(|joined| joined.kind == NamespaceKind::Network);
+        let namespace = network.map(|joined| joined.path.to_owned());
+        acts.push(Act::Devices { devices, namespace });
+    }
+    let map = if namespaces.joins(NamespaceKind::User) { Act::Compare } else { Act::Map };
+    acts.extend(maps.map(map));
+    if plan.steps.contains(&Step::Await) {
+        acts.push(Act::Hand);
+    }
     if moments.meets() {
         acts.push(Act::Meet);
         acts.extend(moments.outside.iter().cloned());
@@ -242,9 +298,8 @@ fn conceal(steps: &mut Vec<Step>, maps_are_ours: bool) {
 
 /// Where ids change, the kernel makes of a process what `fs.suid_dumpable` says, and that may be "to be traced".
 pub(crate) fn conceal_again(steps: &mut Vec<Step>) {
-    let changes = |step: &Step| {
-        matches!(step, Step::Become { .. } | Step::Rule | Step::Join { kind: NamespaceKind::User, .. })
-    };
+    let changes =
+        |step: &Step| matches!(step, Step::Become { .. } | Step::Rule | Step::Join(NamespaceKind::User));
     for at in (0..steps.len()).rev().filter(|&at| steps.get(at).is_some_and(changes)).collect::<Vec<_>>() {
         steps.insert(at + 1, Step::Conceal);
     }
@@ -316,6 +371,12 @@ impl Plan {
             || self.steps.iter().any(starts)
     }
 
+    /// What a forerunner walks, where init is born of one.
+    pub fn forerunner_walk(&self) -> Option<Walk<'_>> {
+        let walk = Walk { steps: &self.forerunner, handles: &[], ..self.walk() };
+        (!self.forerunner.is_empty()).then_some(walk)
+    }
+
     /// The order is the kernel's: what needs privilege over the host's files comes first, a cgroup namespace after
     /// the cgroups, sysctls through the host's /proc before anything of the container's is mounted.
     fn enter_namespaces(
@@ -325,20 +386,29 @@ impl Plan {
         namespaces: &Namespaces<'_>,
         request: &Request,
     ) -> Result<(), Refused> {
-        let steps = &mut self.steps;
-        if self.cgroup.groups.iter().any(cgroup::Group::joins_by_tasks) {
-            steps.push(Step::JoinGroups);
+        let mut groups = self.cgroup.groups.iter();
+        let joins_groups = groups.any(cgroup::Group::joins_by_tasks).then_some(Step::JoinGroups);
+        if namespaces.need_forerunner() {
+            // A cgroup namespace is joined from inside the cgroups, which init is then born in.
+            self.forerunner = joins_groups.into_iter().chain(namespaces.joins_in_order()).collect();
+        } else {
+            self.steps.extend(joins_groups);
         }
+        let steps = &mut self.steps;
         steps.push(Step::AllCpus);
         if !namespaces.users {
             steps.extend(process.oom_score_adj.map(Step::OomScore));
         }
         steps.push(Step::Session);
-        if !namespaces.users {
-            steps.extend(keyring(request, false));
+        if self.manner.has_labels() {
+            steps.push(Step::Procfs);
         }
-        let joined = namespaces.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid);
-        steps.extend(joined.map(|&(kind, path)| Step::Join { kind, path: path.to_owned() }));
+        if !namespaces.users {
+            steps.extend(self.manner.keyring(keyring(request, false)));
+        }
+        if !namespaces.need_forerunner() {
+            steps.extend(namespaces.joins_in_order().filter(|step| *step != Step::Join(NamespaceKind::Pid)));
+        }
         if namespaces.cgroup {
             steps.push(Step::CgroupNamespace);
         }
@@ -350,6 +420,10 @@ impl Plan {
         }
         if namespaces.fresh(NamespaceKind::Network) {
             steps.push(Step::Loopback);
+        }
+        if !linux.net_devices.is_empty() {
+            // Before the parameters: they may be those of a device.
+            steps.push(Step::AwaitDevices);
         }
         for (key, value) in &linux.sysctl {
             let path = spec::sysctl_path(key).ok_or_else(|| {
@@ -376,13 +450,24 @@ impl Plan {
         let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup), or_bind)?;
         let steps = &mut self.steps;
         steps.push(Step::Detach(detach));
+        let is_mapped = |step: &Step| matches!(step, Step::Mount(Mount { source: Source::Mapped(_), .. }));
+        if namespaces.users || mounts.steps.iter().any(is_mapped) {
+            steps.push(Step::Await);
+        }
         if namespaces.users {
             // What needs the owner of the host's files has been done: from here on they are somebody else's.
-            steps.extend([Step::Await, Step::Rule]);
-            steps.extend(keyring(request, true));
+            steps.push(Step::Rule);
+            steps.extend(self.manner.keyring(keyring(request, true)));
         }
         steps.push(Step::Root(self.rootfs.clone()));
-        steps.extend(mounts.steps);
+        let label = label::of_mounts(spec, host)?;
+        steps.extend(mounts.steps.into_iter().map(|step| match (step, label) {
+            (Step::Mount(mut mount), Some(label)) => {
+                label::label(&mut mount, label);
+                Step::Mount(mount)
+            }
+            (step, _) => step,
+        }));
         if !mounts.dev_is_bound {
             steps.extend(device::compile(spec, host.has_kcore, namespaces.users)?);
         }
@@ -398,6 +483,9 @@ impl Plan {
             steps.push(Step::SealRoot);
         }
         steps.extend(unique(&linux.readonly_paths).map(Step::ReadOnly));
+        if let (Some(label), false) = (label, linux.masked_paths.is_empty()) {
+            steps.push(Step::LabelMasks(label.to_owned()));
+        }
         steps.extend(unique(&linux.masked_paths).map(Step::Mask));
         steps.push(if request.no_pivot { Step::MoveRoot } else { Step::Pivot });
         steps.extend(afterwards.map(Step::Propagate));
@@ -435,10 +523,12 @@ impl Confined {
             hard: limit.hard,
         }));
         steps.extend(umask.map(Step::Umask));
+        steps.extend(manner.profile());
         if process.no_new_privileges {
             steps.push(Step::NoNewPrivileges);
         }
         steps.extend(manner.steps()?);
+        steps.extend(manner.program_label());
         let user = &process.user;
         let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
         // Without the object there are none, as with runc: not those that our caller happens to have.
@@ -485,16 +575,20 @@ impl Confined {
     }
 }
 
-/// The host's paths that a child has to reach: its root, what is bound, nodes of devices; each once.
-fn handles(plan: &Plan) -> Vec<String> {
+/// What a child cannot open itself: mounts with ids of their own; and, `by_others`, the paths that it has to reach, its
+/// root, what is bound, nodes of devices, each once.
+fn handles(plan: &Plan, by_others: bool) -> Vec<Handle> {
     let mut seen = BTreeSet::new();
-    let paths = plan.steps.iter().filter_map(|step| match step {
-        Step::Root(path) => Some(path),
-        Step::Mount(mount) => mount.host_path(),
-        Step::Node(node) if node.is_bound => Some(&node.path),
+    let mut once =
+        |path: &String| (by_others && seen.insert(path.clone())).then(|| Handle::Path(path.clone()));
+    let needed = plan.steps.iter().filter_map(|step| match step {
+        Step::Root(path) => once(path),
+        Step::Mount(Mount { source: Source::Mapped(idmap), .. }) => Some(Handle::Mapped(idmap.clone())),
+        Step::Mount(mount) => mount.host_path().and_then(&mut once),
+        Step::Node(node) if node.is_bound => once(&node.path),
         _ => None,
     });
-    paths.filter(|path| seen.insert(path.as_str())).cloned().collect()
+    needed.collect()
 }
 
 fn keyring(request: &Request, others: bool) -> Option<Step> {

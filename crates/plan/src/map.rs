@@ -16,6 +16,29 @@ pub struct Maps {
     pub groups: Vec<IdMapping>,
 }
 
+/// A mount whose files belong to others than on their file system.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Idmap {
+    /// What is bound, a path of the host.
+    pub path: String,
+    /// Whether what is mounted below it comes along.
+    pub recursive: bool,
+    /// Whose whom is here: ids of the file system inside, of the host outside. None: as the container's user namespace
+    /// has it.
+    pub maps: Option<Maps>,
+    /// Whether what is mounted below it is mapped too.
+    pub deep: bool,
+}
+
+/// Something of the host that the parent hands to the child, in the table of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Handle {
+    /// A path, to be bound or gone to.
+    Path(String),
+    /// A mount, made and mapped with the parent's rights, attached nowhere.
+    Mapped(Idmap),
+}
+
 /// map_write() of the kernel takes less than a page, and the smallest page has this many bytes.
 const PAGE: usize = 4096;
 
@@ -39,12 +62,9 @@ fn maps(map: &[IdMapping], id: u32) -> bool {
 }
 
 impl Maps {
-    /// The maps of a document that makes a user namespace; none where it makes none.
+    /// The maps of a document; none where it has none.
     pub(crate) fn of(linux: &Linux) -> Result<Option<Self>, Refused> {
-        let is_new = |one: &spec::Namespace| {
-            one.kind == NamespaceKind::User && one.path.as_deref().unwrap_or("").is_empty()
-        };
-        if !linux.namespaces.iter().any(is_new) {
+        if linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty() {
             return Ok(None);
         }
         let both = Self { users: linux.uid_mappings.clone(), groups: linux.gid_mappings.clone() };
@@ -52,15 +72,31 @@ impl Maps {
             if !maps(map, 0) {
                 return Err(Refused::new(path, "does not map 0: somebody must own what is made in the root"));
             }
+        }
+        both.fit("linux")?;
+        Ok(Some(both))
+    }
+
+    /// The maps of a mount; none where it has none.
+    pub(crate) fn of_mount(mount: &spec::Mount, at: &str) -> Result<Option<Self>, Refused> {
+        if mount.uid_mappings.is_empty() {
+            return Ok(None);
+        }
+        let both = Self { users: mount.uid_mappings.clone(), groups: mount.gid_mappings.clone() };
+        both.fit(at)?;
+        Ok(Some(both))
+    }
+
+    /// Refuses maps that the kernel would not take for their length.
+    fn fit(&self, at: &str) -> Result<(), Refused> {
+        for (map, name) in [(&self.users, "uidMappings"), (&self.groups, "gidMappings")] {
             let bytes = lines(map).len();
             if bytes >= PAGE {
-                return Err(Refused::new(
-                    path,
-                    format!("is {bytes} bytes as text, and the kernel takes {}", PAGE - 1),
-                ));
+                let why = format!("is {bytes} bytes as text, and the kernel takes {}", PAGE - 1);
+                return Err(Refused::new(format!("{at}.{name}"), why));
             }
         }
-        Ok(Some(both))
+        Ok(())
     }
 
     /// Refuses ids that are nobody inside: the kernel would, one by one and late.

@@ -7,6 +7,7 @@ use spec::{
 };
 
 use crate::cgroup::{CgroupPlan, HostCgroups};
+use crate::map::{Idmap, Maps};
 use crate::step::Step;
 use crate::{Refused, clean};
 
@@ -21,17 +22,20 @@ pub struct Mount {
     pub set: u64,
     /// `MOUNT_ATTR_*` bits that were asked to be clear.
     pub clear: u64,
-    /// What of the host is bound there with all that is mounted below it, where the kernel permits no mount of its own.
-    pub or_bind: Option<String>,
     /// The same for it and all mounts below it: set, and cleared.
     #[serde(default)]
     pub all: (u64, u64),
+    /// The SELinux label that its directory gets.
+    #[serde(default)]
+    pub label: Option<String>,
     /// A tmpfs that begins with what lies in the directory under it.
     #[serde(default)]
     pub copies_up: bool,
     /// What happens where it meets symbolic links.
     #[serde(default)]
     pub links: Links,
+    /// What of the host is bound there with all that is mounted below it, where the kernel permits no mount of its own.
+    pub or_bind: Option<String>,
     /// Propagation changes, in order, once it is attached.
     pub propagation: Vec<Propagation>,
 }
@@ -40,7 +44,9 @@ impl Mount {
     /// The path of the host that is bound, or may be.
     pub fn host_path(&self) -> Option<&String> {
         match &self.source {
-            Source::Bind { path, .. } => Some(path),
+            // What is not followed is not opened for the child: it looks for itself.
+            Source::Bind { path, .. } => (!self.links.source && !self.links.copied).then_some(path),
+            Source::Mapped(_) => None,
             Source::New { .. } => self.or_bind.as_ref(),
         }
     }
@@ -92,6 +98,8 @@ pub enum Source {
         /// Options of the file system: `size=64k`.
         data: Vec<(String, Option<String>)>,
     },
+    /// A path of the host, with ids mapped.
+    Mapped(Idmap),
     /// A path of the host.
     Bind {
         /// Absolute, links followed.
@@ -153,6 +161,8 @@ struct Options {
     all: (u64, u64),
     flags: Vec<String>,
     bind: Option<bool>,
+    /// Whether ids are mapped, and of all mounts below too.
+    idmap: Option<bool>,
     remounts: bool,
     copies_up: bool,
     links: Links,
@@ -162,13 +172,16 @@ struct Options {
     data: Vec<(String, Option<String>)>,
 }
 
-fn sort_out(at: &str, options: &[String]) -> Result<Options, Refused> {
+fn sort_out(options: &[String]) -> Options {
     let mut sorted = Options::default();
     for (index, name) in options.iter().enumerate() {
         match option(name) {
             Some(MountOption::Flag(flag)) => sorted.apply(name, flag),
             Some(MountOption::Bind { recursive }) => sorted.bind = Some(recursive),
             Some(MountOption::Propagation { .. }) => sorted.propagation.extend(Propagation::named(name)),
+            Some(MountOption::Idmap { recursive }) => {
+                sorted.idmap = Some(recursive || sorted.idmap == Some(true));
+            }
             Some(MountOption::Nothing) => {}
             Some(MountOption::Recursive { set, clear }) => {
                 let (all_set, all_clear) = sorted.all;
@@ -184,34 +197,30 @@ fn sort_out(at: &str, options: &[String]) -> Result<Options, Refused> {
                     Link::Target => sorted.links.target = true,
                 }
             }
-            Some(MountOption::Idmap { .. }) => {
-                return Err(Refused::new(
-                    format!("{at}.options[{index}]"),
-                    format!("{name:?} is not built yet, see docs/roadmap.md"),
-                ));
-            }
             None => sorted.data.push(match name.split_once('=') {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
                 None => (name.clone(), None),
             }),
         }
     }
-    Ok(sorted)
+    sorted
 }
 
 impl Mount {
     fn of(target: String, source: Source, set: u64) -> Self {
         let links = Links::default();
+        let propagation = Vec::new();
         Self {
             target,
             source,
             set,
             clear: 0,
-            or_bind: None,
             all: (0, 0),
+            or_bind: None,
+            label: None,
             copies_up: false,
             links,
-            propagation: Vec::new(),
+            propagation,
         }
     }
 }
@@ -281,7 +290,7 @@ pub(crate) fn compile(
         let at = format!("mounts[{index}]");
         let target = clean::absolute(&mount.destination);
         check_target(&at, &target)?;
-        let options = sort_out(&at, &mount.options)?;
+        let options = sort_out(&mount.options);
         let kind = mount.kind.as_deref().unwrap_or("");
         let is_bind = options.bind.is_some() || kind == "bind";
         if let (Some(word), false) = (options.link_word, is_bind && !options.remounts) {
@@ -344,7 +353,18 @@ impl Mounts {
         let source = source.ok_or_else(|| Refused::new(format!("{at}.source"), "a bind mount needs one"))?;
         let path = if source.starts_with('/') { source.to_owned() } else { format!("{bundle}/{source}") };
         self.dev_is_bound |= target == "/dev";
-        let source = Source::Bind { path, recursive: options.bind.unwrap_or(false) };
+        let recursive = options.bind.unwrap_or(false);
+        let maps = Maps::of_mount(mount, at)?;
+        let source = match (options.idmap, maps) {
+            (None, None) => Source::Bind { path, recursive },
+            (deep, maps) => {
+                if let Some(word) = options.link_word {
+                    let why = "no link is meant itself where ids are mapped";
+                    return Err(Refused::new(format!("{at}.options[{word}]"), why));
+                }
+                Source::Mapped(Idmap { path, recursive, maps, deep: deep.unwrap_or(false) })
+            }
+        };
         let links = options.links;
         self.steps.push(Step::Mount(Mount { links, ..options.mount(target, source) }));
         Ok(())
@@ -452,22 +472,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn later_options_win_over_earlier_ones() -> Result<(), Refused> {
+    fn later_options_win_over_earlier_ones() {
         let options: Vec<String> = ["ro", "nosuid", "rw", "noatime", "relatime"].map(str::to_owned).into();
-        let sorted = sort_out("mounts[0]", &options)?;
+        let sorted = sort_out(&options);
         assert_eq!(sorted.set, MOUNT_ATTR_NOSUID);
         assert_eq!(sorted.clear, MOUNT_ATTR_RDONLY | spec::MOUNT_ATTR__ATIME);
-        Ok(())
     }
 
     #[test]
-    fn a_word_of_the_superblock_can_be_taken_back() -> Result<(), Refused> {
+    fn a_word_of_the_superblock_can_be_taken_back() {
         let options: Vec<String> =
             ["sync", "dirsync", "silent", "sync", "iversion", "async", "acl"].map(str::to_owned).into();
-        let sorted = sort_out("mounts[0]", &options)?;
+        let sorted = sort_out(&options);
         assert_eq!(sorted.flags, ["dirsync", "iversion"]);
         assert_eq!(sorted.data, [("acl".to_owned(), None)]);
-        Ok(())
     }
 
     #[test]

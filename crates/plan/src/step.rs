@@ -5,7 +5,8 @@ use spec::{NamespaceKind, RlimitKind};
 
 use crate::Filter;
 use crate::hook::Hook;
-use crate::map::Maps;
+use crate::label::Label;
+use crate::map::{Handle, Maps};
 use crate::mount::{Mount, Propagation, Remount};
 
 /// What the parent does, in order. Each act that leaves something behind knows its undoing.
@@ -19,11 +20,22 @@ pub enum Act {
     Group(usize),
     /// Binds the start gate in the state directory.
     Listen,
-    /// Enters a pid namespace: children are born in it.
-    Enter(String),
+    /// Confines itself to these CPUs, with the child that is to be born.
+    StayOn(Numbers),
+    /// Opens a namespace that is joined, before any is.
+    Open {
+        /// Of this kind.
+        kind: NamespaceKind,
+        /// As the document writes it, a path on the host.
+        path: String,
+        /// The field that names it.
+        field: String,
+    },
+    /// Has init born in the pid namespace that was opened.
+    Enter,
     /// Makes the line that the master end of the program's terminal goes over.
     Console(Master),
-    /// Clones init into new namespaces.
+    /// Clones init into new namespaces; by a forerunner, if the plan has steps for one.
     Clone(Vec<NamespaceKind>),
     /// Makes sure that its own hard limit is no lower: who is born in a user namespace cannot raise it any more.
     Ceiling {
@@ -34,9 +46,20 @@ pub enum Act {
     },
     /// Writes the child's `oom_score_adj`, which it could not lower itself.
     Score(i32),
-    /// Waits until the child asks, writes the maps of its user namespace, and hands it the descriptors of the plan's
-    /// table, opened in its mount namespace with our rights.
+    /// Writes the maps of the child's user namespace.
     Map(Maps),
+    /// Moves network devices of the host's into init's network namespace, and lets it go on. Undone, they are as they were.
+    Devices {
+        /// Each by its name on the host, and its name inside, which may hold `%d`.
+        devices: Vec<(String, String)>,
+        /// The namespace, where it is one that is there already.
+        namespace: Option<String>,
+    },
+    /// Makes sure that the user namespace that was joined has the maps that the document tells.
+    Compare(Maps),
+    /// Waits until the child asks, and hands it the descriptors of the plan's table, opened in its mount namespace with
+    /// our rights.
+    Hand,
     /// Waits until init has its mounts, and writes down that it lives and that hooks begin.
     Meet,
     /// Runs a hook, in the parent's own namespaces and cgroup.
@@ -71,19 +94,18 @@ pub enum Step {
     AllCpus,
     /// May run on these CPUs only.
     Cpus(Numbers),
-    /// Joins an existing namespace.
-    Join {
-        /// Of this kind; another one is refused by the kernel.
-        kind: NamespaceKind,
-        /// As the document writes it, a path on the host.
-        path: String,
-    },
+    /// Joins a namespace that the parent opened. What only its own user namespace permits is tried again after that one.
+    Join(NamespaceKind),
     /// Is not to be traced or looked into by others, until it is the program (`PR_SET_DUMPABLE`).
     Conceal,
     /// Writes its `oom_score_adj`.
     OomScore(i32),
     /// Leads a session of its own.
     Session,
+    /// Takes the host's /proc while it is there, for labels to be written through it.
+    Procfs,
+    /// Writes a label of a security module.
+    Label(Label),
     /// Asks its parent for the maps of its user namespace, and for the descriptors of the plan's table, and waits.
     Await,
     /// Becomes the root of its user namespace, in no other group.
@@ -105,6 +127,8 @@ pub enum Step {
     Clocks(Vec<String>),
     /// Brings the loopback interface up.
     Loopback,
+    /// Waits until its parent has moved network devices in.
+    AwaitDevices,
     /// Writes a kernel parameter of its namespaces.
     Sysctl {
         /// Below /proc/sys, with slashes.
@@ -157,6 +181,8 @@ pub enum Step {
     Domainname(String),
     /// Makes a path read-only, if it exists.
     ReadOnly(String),
+    /// The directories that masks are of bear this SELinux label.
+    LabelMasks(String),
     /// Makes a path read as empty, if it exists.
     Mask(String),
     /// Sets a resource limit.
@@ -224,8 +250,8 @@ pub enum Step {
 pub struct Walk<'a> {
     /// The steps, in order.
     pub steps: &'a [Step],
-    /// Paths of the host whose handles the parent hands over.
-    pub handles: &'a [String],
+    /// What of the host the parent hands over.
+    pub handles: &'a [Handle],
     /// Where the program starts.
     pub cwd: &'a str,
     /// Descriptors from 3 on that the program keeps.

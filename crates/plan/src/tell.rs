@@ -7,6 +7,7 @@ use spec::{CAPABILITIES, Flag, IdMapping, MOUNT_ATTR__ATIME, MountOption, option
 
 use crate::compile::Plan;
 use crate::hook::Hook;
+use crate::label::Label;
 use crate::manner::{IO_CLASSES, MEMORY_MODES, POLICIES};
 use crate::map::Maps;
 use crate::mount::{Mount, Propagation, PropagationKind, Remount, Source};
@@ -28,6 +29,12 @@ impl fmt::Display for Plan {
         writeln!(to, "\nthe parent")?;
         for act in &self.acts {
             line(to, &self.told(act), act.undoing())?;
+        }
+        if !self.forerunner.is_empty() {
+            writeln!(to, "\na forerunner, of which init is born")?;
+            for step in &self.forerunner {
+                line(to, &step.to_string(), "")?;
+            }
         }
         writeln!(to, "\nthe child (what it did in its namespaces goes with them)")?;
         for step in &self.steps {
@@ -71,7 +78,13 @@ impl Plan {
                 None => format!("group   {index}"),
             },
             Act::Listen => "listen  at the start gate".to_owned(),
-            Act::Enter(path) => format!("enter   pid namespace {path}"),
+            Act::Devices { devices, .. } => {
+                let told = devices.iter().map(|(host, inside)| format!("{host} as {inside}"));
+                format!("move    network devices in: {}", told.collect::<Vec<_>>().join(", "))
+            }
+            Act::StayOn(cpus) => format!("stay    on CPUs {cpus}"),
+            Act::Open { kind, path, .. } => format!("open    {} namespace {path}", kind.name()),
+            Act::Enter => "enter   the pid namespace, to bear init there".to_owned(),
             Act::Clone(kinds) => {
                 let kinds: Vec<String> =
                     kinds.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
@@ -84,21 +97,9 @@ impl Plan {
                 )
             }
             Act::Score(score) => format!("write   its oom_score_adj {score}"),
-            Act::Map(Maps { users, groups }) => {
-                let told = |map: &[IdMapping]| {
-                    let ranges = map.iter().map(|line| {
-                        let IdMapping { container_id, host_id, size } = line;
-                        format!("{container_id}+{size} -> {host_id}")
-                    });
-                    ranges.collect::<Vec<_>>().join(", ")
-                };
-                format!(
-                    "map     users {}; groups {}; hand over {} paths",
-                    told(users),
-                    told(groups),
-                    self.handles.len()
-                )
-            }
+            Act::Map(maps) => format!("map     {}", ranges(maps)),
+            Act::Compare(maps) => format!("compare the maps with {}", ranges(maps)),
+            Act::Hand => format!("hand    {} handles of the host's to the child", self.handles.len()),
             Act::Meet => "meet    init with its mounts made, record it".to_owned(),
             Act::Hook(hook) => hook.to_string(),
             Act::Part => "part    from init".to_owned(),
@@ -112,6 +113,17 @@ impl Plan {
     }
 }
 
+fn ranges(Maps { users, groups }: &Maps) -> String {
+    let told = |map: &[IdMapping]| {
+        let ranges = map.iter().map(|line| {
+            let IdMapping { container_id, host_id, size } = line;
+            format!("{container_id}+{size} -> {host_id}")
+        });
+        ranges.collect::<Vec<_>>().join(", ")
+    };
+    format!("users {}; groups {}", told(users), told(groups))
+}
+
 impl Act {
     /// What a failed create, or `delete`, does about it; empty where nothing is left behind.
     pub fn undoing(&self) -> &'static str {
@@ -119,20 +131,25 @@ impl Act {
             Self::Claim => "remove the state directory",
             Self::Group(_) => "kill what is in it, remove it",
             Self::Clone(_) => "kill and reap init",
+            Self::Devices { .. } => "move them back",
             Self::Tell(_) => "remove the file",
             Self::Keep => "kill and reap it",
             Self::Meet => "run the hooks of poststop",
             Self::Console(Master::Us) => "set it as it was",
             Self::Intend
             | Self::Listen
-            | Self::Enter(_)
+            | Self::Open { .. }
+            | Self::Enter
             | Self::Ceiling { .. }
             | Self::Score(_)
             | Self::Map(_)
+            | Self::Compare(_)
+            | Self::Hand
             | Self::Hook(_)
             | Self::Part
             | Self::Console(_)
             | Self::Introduce(_)
+            | Self::StayOn(_)
             | Self::Complete => "",
         }
     }
@@ -144,13 +161,16 @@ impl fmt::Display for Step {
             Self::JoinGroups => write!(to, "join    its cgroups, by tasks"),
             Self::AllCpus => write!(to, "allow   all CPUs of its cpuset"),
             Self::Cpus(cpus) => write!(to, "allow   CPUs {cpus}"),
-            Self::Join { kind, path } => {
-                write!(to, "join    {} namespace {path}", format!("{kind:?}").to_lowercase())
-            }
+            Self::Join(kind) => write!(to, "join    {} namespace", kind.name()),
             Self::Conceal => write!(to, "hide    from its neighbours"),
             Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
             Self::Session => write!(to, "lead    a session"),
-            Self::Await => write!(to, "await   the maps of its user namespace, and paths of the host"),
+            Self::Procfs => write!(to, "keep    the host's /proc, for labels"),
+            Self::Label(label) => label.fmt(to),
+            Self::LabelMasks(label) => write!(to, "label   masks {label}"),
+            Self::Await => {
+                write!(to, "await   what its parent alone can do: maps of ids, handles of the host's")
+            }
             Self::Rule => write!(to, "become  root of the user namespace"),
             Self::Keyring { name, others } => {
                 let whose = if *others { ", which others may search" } else { "" };
@@ -163,6 +183,7 @@ impl fmt::Display for Step {
                 write!(to, "enter   a time namespace")?;
                 offsets.iter().try_for_each(|offset| write!(to, ", {offset}"))
             }
+            Self::AwaitDevices => write!(to, "await   network devices"),
             Self::Loopback => write!(to, "up      lo"),
             Self::Sysctl { path, value } => write!(to, "write   /proc/sys/{path} {value:?}"),
             Self::Detach(how) => write!(to, "make    the host's mounts {how}"),
@@ -194,15 +215,7 @@ impl fmt::Display for Step {
                 write!(to, "serve   its disks by {} {level}", class.unwrap_or(&"class 0"))
             }
             Self::Personality(domain) => write!(to, "be      of personality {domain:#x}"),
-            Self::MemoryPolicy { mode, nodes } => {
-                let known = usize::try_from(mode & 0x1fff).ok().and_then(|at| MEMORY_MODES.get(at));
-                write!(to, "place   its memory by {}", known.unwrap_or(&"an unknown mode"))?;
-                match mode & !0x1fff {
-                    0 => {}
-                    flags => write!(to, " flags {flags:#x}")?,
-                }
-                if nodes.0.is_empty() { Ok(()) } else { write!(to, " on nodes {nodes}") }
-            }
+            Self::MemoryPolicy { mode, nodes } => place(to, *mode, nodes),
             Self::Bound(dropped) => write!(to, "drop    from the bounding set: {}", Bits(*dropped)),
             Self::Become { uid, gid, groups } => {
                 write!(to, "become  {uid}:{gid}")?;
@@ -218,6 +231,27 @@ impl fmt::Display for Step {
             Self::Execute => write!(to, "exec    the program"),
         }
     }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Profile(name) => write!(to, "label   the program with the AppArmor profile {name}"),
+            Self::Program(label) => write!(to, "label   the program {label}"),
+            Self::Keys(label) if label.is_empty() => write!(to, "label   keys as usual"),
+            Self::Keys(label) => write!(to, "label   keys {label}"),
+        }
+    }
+}
+
+fn place(to: &mut fmt::Formatter<'_>, mode: u32, nodes: &Numbers) -> fmt::Result {
+    let known = usize::try_from(mode & 0x1fff).ok().and_then(|at| MEMORY_MODES.get(at));
+    write!(to, "place   its memory by {}", known.unwrap_or(&"an unknown mode"))?;
+    match mode & !0x1fff {
+        0 => {}
+        flags => write!(to, " flags {flags:#x}")?,
+    }
+    if nodes.0.is_empty() { Ok(()) } else { write!(to, " on nodes {nodes}") }
 }
 
 impl fmt::Display for Node {
@@ -357,12 +391,24 @@ impl fmt::Display for Mount {
                 write!(to, "mount   {kind} on {}", self.target)?;
                 of_superblock(to, flags, data)?;
             }
+            Source::Mapped(idmap) => {
+                let verb = if idmap.recursive { "rbind" } else { "bind" };
+                write!(to, "{verb:<7} {} on {}", idmap.path, self.target)?;
+                match &idmap.maps {
+                    Some(maps) => write!(to, ", {}", ranges(maps))?,
+                    None => write!(to, ", ids as the user namespace has them")?,
+                }
+                write!(to, "{}", if idmap.deep { ", also below" } else { "" })?;
+            }
             Source::Bind { path, recursive } => {
                 write!(to, "{:<7} {path} on {}", if *recursive { "rbind" } else { "bind" }, self.target)?;
             }
         }
         attributes(to, "", self.set, self.clear)?;
         attributes(to, "r", self.all.0, self.all.1)?;
+        if let Some(label) = &self.label {
+            write!(to, " labelled {label}")?;
+        }
         let words = [
             (self.copies_up, "tmpcopyup"),
             (self.links.copied, "copy-symlink"),

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
 
 use path::{Root, Wanted};
-use plan::{Mount, Source};
-use rustix::fs::{CWD, FileType, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, readlinkat, symlinkat};
+use plan::{Idmap, Mount, Source};
+use rustix::fs::{
+    CWD, FileType, OFlags, PROC_SUPER_MAGIC, XattrFlags, fstat, fstatfs, readlinkat, setxattr, symlinkat,
+};
 use spec::MOUNT_ATTR_RDONLY;
 use sys::{Called, Doing, Errno, Failed};
 
@@ -52,6 +54,10 @@ impl Rootfs {
                     (made, _) => (made?, place),
                 }
             }
+            Source::Mapped(idmap) => {
+                let tree = Tree::Detached(self.handles.take(idmap)?);
+                self.attach_bind(tree, mount)?
+            }
             Source::Bind { path, recursive } => {
                 if mount.links.copied && self.copy_link(path, &mount.target)? {
                     return Ok(());
@@ -59,6 +65,12 @@ impl Rootfs {
                 self.bind(path, *recursive, mount)?
             }
         };
+        if let Some(label) = &mount.label {
+            // By the handle's name: there is no such call for one that is opened as a path alone.
+            let value = [label.as_bytes(), b"\0"].concat();
+            setxattr(attach::name_of(handle.as_fd()), "security.selinux", &value, XattrFlags::empty())
+                .called(|| format!("setxattr(\"security.selinux\", {label:?})"))?;
+        }
         self.spent.push(place);
         self.forget_below(&mount.target);
         for how in &mount.propagation {
@@ -75,18 +87,22 @@ impl Rootfs {
     /// Binds a path of the host: the mount, and the place that it covers.
     fn bind(&mut self, path: &str, recursive: bool, mount: &Mount) -> Result<(OwnedFd, OwnedFd), Failed> {
         self.either_way(|rootfs| {
-            let mut tree = if mount.links.source {
-                attach::clone_path(path, recursive, false, rootfs.stage.is_some())?
+            let tree = if mount.links.source {
+                attach::clone_link(path, recursive, rootfs.stage.is_some())?
             } else {
                 rootfs.clone_host(path, recursive)?
             };
-            if mount.set | mount.clear != 0 {
-                tree.change(mount.set, mount.clear)?;
-            }
-            change_all(&mut tree, mount)?;
-            let place = rootfs.place_bind(&tree, &mount.target, mount.links.target)?;
-            Ok((tree.attach(&place, rootfs.stage.as_ref())?, place))
+            rootfs.attach_bind(tree, mount)
         })
+    }
+
+    fn attach_bind(&mut self, mut tree: Tree, mount: &Mount) -> Result<(OwnedFd, OwnedFd), Failed> {
+        if mount.set | mount.clear != 0 {
+            tree.change(mount.set, mount.clear)?;
+        }
+        change_all(&mut tree, mount)?;
+        let place = self.place_bind(&tree, &mount.target, mount.links.target)?;
+        Ok((tree.attach(&place, self.stage.as_ref())?, place))
     }
 
     /// Makes a source that is a symbolic link again in the container, and says whether it was one.
@@ -238,7 +254,7 @@ fn is_tmpfs(source: &Source) -> bool {
 fn told(source: &Source) -> &str {
     match source {
         Source::New { kind, .. } => kind,
-        Source::Bind { path, .. } => path,
+        Source::Bind { path, .. } | Source::Mapped(Idmap { path, .. }) => path,
     }
 }
 

@@ -194,15 +194,15 @@ impl Features {
                     // For whoever can ask the kernel.
                     supported_flags: None,
                 }),
-                apparmor: Some(Enabled { enabled: false }),
-                selinux: Some(Enabled { enabled: false }),
+                apparmor: Some(Enabled { enabled: true }),
+                selinux: Some(Enabled { enabled: true }),
                 intel_rdt: Some(RdtFeatures::default()),
                 memory_policy: Some(MemoryFeatures {
                     modes: Some(words(MEMORY_MODES)),
                     flags: Some(words(MEMORY_FLAGS)),
                 }),
-                mount_extensions: Some(MountExtensions { idmap: Some(Enabled { enabled: false }) }),
-                net_devices: Some(Enabled { enabled: false }),
+                mount_extensions: Some(MountExtensions { idmap: Some(Enabled { enabled: true }) }),
+                net_devices: Some(Enabled { enabled: true }),
             }),
             annotations: BTreeMap::new(),
             potentially_unsafe_config_annotations: Vec::new(),
@@ -222,11 +222,11 @@ fn honoured(meaning: MountOption) -> bool {
         | MountOption::Flag(_)
         | MountOption::Propagation { .. }
         | MountOption::Bind { .. }
+        | MountOption::Idmap { .. }
         | MountOption::Remount
         | MountOption::Recursive { .. }
         | MountOption::CopyUp
         | MountOption::Link(_) => true,
-        MountOption::Idmap { .. } => false,
     }
 }
 
@@ -235,7 +235,7 @@ fn words(list: &[&str]) -> Vec<String> {
 }
 
 /// Kinds of namespace that containers get.
-const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "uts"];
+const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
 
 #[cfg(test)]
 #[allow(clippy::expect_used, reason = "a test states what it expects")]
@@ -255,12 +255,11 @@ mod tests {
         let own = Features::own();
         let announced = own.mount_options.expect("they are known");
         assert!(announced.is_sorted());
-        for name in ["idmap", "ridmap"] {
-            assert!(!announced.iter().any(|known| known == name), "{name}");
-        }
         let seccomp = own.linux.and_then(|linux| linux.seccomp).expect("it is known");
         assert!(!seccomp.actions.expect("they are known").iter().any(|name| name == "SCMP_ACT_NOTIFY"));
-        for name in ["ro", "rbind", "rslave", "nosymfollow", "rro", "tmpcopyup", "copy-symlink"] {
+        for name in
+            ["ro", "rbind", "rslave", "nosymfollow", "rro", "tmpcopyup", "copy-symlink", "idmap", "ridmap"]
+        {
             assert!(announced.iter().any(|known| known == name), "{name}");
         }
     }

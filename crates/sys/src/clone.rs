@@ -18,6 +18,14 @@ pub mod namespace {
     pub const UTS: u64 = 0x0400_0000;
 }
 
+/// Which kind of namespace this is a handle of, as a [`namespace`] bit (ioctl_ns(2)); `ENOTTY` where it is of none.
+pub fn kind_of_namespace(handle: BorrowedFd<'_>) -> Result<u64, Errno> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the call takes no argument, and writes nothing.
+    let kind = unsafe { libc::ioctl(handle.as_raw_fd(), NS_GET_NSTYPE) };
+    u64::try_from(kind).map_err(|_| last_errno())
+}
+
 /// How a process is born.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Birth<'a> {

@@ -26,14 +26,14 @@ mod usage;
 
 pub use answer::{Answer, Call};
 pub use bpf::DeviceFilter;
-pub use clone::{Birth, Newborn, Side, fork, fork_into, namespace};
+pub use clone::{Birth, Newborn, Side, fork, fork_into, kind_of_namespace, namespace};
 pub use error::{Called, Doing, Failed};
 pub use exec::{Strings, environment, execute, execute_fd, seal};
 pub use misc::{
     first_closed, join_keyring, leave, loopback_up, open_streams, raise_limit, set_groups, set_limit,
     unshare_cgroup, unshare_mounts, unshare_time,
 };
-pub use mount::{change_mount, propagate_mount};
+pub use mount::{change_mount, map_mount, propagate_mount};
 pub use pass::{receive_fd, send_fd};
 pub use pidfd::{Exit, Pidfd, Reaped, reap_any};
 pub use read::read_whole;

@@ -3,7 +3,7 @@
 
 use plan::cgroup::HostCgroups;
 use plan::{Act, Hook, Host, Plan, Refused, Request, Source, Step, compile};
-use spec::Spec;
+use spec::{NamespaceKind, Spec};
 
 /// A host with v1 hierarchies and the unified tree beside them.
 const HYBRID: &str = r#"{
@@ -42,9 +42,19 @@ pub(crate) fn hosts() -> [(&'static str, Host); 2] {
                 bounding: all & !sys_resource,
                 ignored_signals: sigpipe | 1,
                 has_kcore: true,
+                modules: plan::Modules::default(),
             },
         ),
-        ("v2", Host { cgroups: cgroups(UNIFIED), bounding: all, ignored_signals: 0, has_kcore: false }),
+        (
+            "v2",
+            Host {
+                cgroups: cgroups(UNIFIED),
+                bounding: all,
+                ignored_signals: 0,
+                has_kcore: false,
+                modules: plan::Modules::default(),
+            },
+        ),
     ]
 }
 
@@ -174,10 +184,22 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     assert!(matches!(acts.first(), Some(Act::Claim)) && matches!(acts.get(1), Some(Act::Intend)), "{acts:?}");
     let clone = acts.iter().position(|act| matches!(act, Act::Clone(_))).expect("init is born");
     let complete = acts.iter().position(|act| matches!(act, Act::Complete)).expect("the record is completed");
-    let maps = acts.iter().position(|act| matches!(act, Act::Map(_)));
-    assert!(maps.is_none_or(|maps| clone < maps && maps < complete), "{acts:?}");
+    let maps = acts.iter().position(|act| matches!(act, Act::Map(_) | Act::Compare(_)));
+    let hand = acts.iter().position(|act| matches!(act, Act::Hand));
+    assert!(maps.is_none_or(|maps| clone < maps && Some(maps) < hand), "{acts:?}");
+    assert!(hand.is_none_or(|hand| clone < hand && hand < complete), "{acts:?}");
+    let open = acts.iter().rposition(|act| matches!(act, Act::Open { .. }));
+    assert!(open.is_none_or(|open| open < clone), "{acts:?}");
+    let joins = |step: &&Step| matches!(step, Step::Join(_));
+    let joined = plan.forerunner.iter().chain(steps).filter(joins).count();
+    let entered = acts.iter().filter(|act| matches!(act, Act::Enter)).count();
+    let opened = acts.iter().filter(|act| matches!(act, Act::Open { .. })).count();
+    assert_eq!(joined + entered, opened, "what is opened is joined, once: {plan:#?}");
+    let user = plan.forerunner.iter().position(|step| *step == Step::Join(NamespaceKind::User));
+    let last = plan.forerunner.iter().rposition(|step| matches!(step, Step::Join(_)));
+    assert!(user.is_none() || user == last, "it takes the rights over the others: {plan:#?}");
     let awaited = at(|step| matches!(step, Step::Await));
-    assert_eq!(maps.is_some(), awaited.is_some(), "who waits is served, and nobody else");
+    assert_eq!(hand.is_some(), awaited.is_some(), "who waits is served, and nobody else");
     assert!(awaited.is_none_or(|awaited| awaited < root), "the root may be reached by a handle alone");
     let groups = acts.iter().rposition(|act| matches!(act, Act::Group(_)));
     assert!(groups.is_none_or(|group| group < clone) && clone < complete, "{acts:?}");
@@ -249,8 +271,10 @@ enum Place {
 fn place(step: &Step) -> Place {
     match step {
         Step::JoinGroups
-        | Step::Join { .. }
+        | Step::Join(_)
         | Step::OomScore(_)
+        | Step::Procfs
+        | Step::AwaitDevices
         | Step::CgroupNamespace
         | Step::Clocks(_)
         | Step::JoinCgroupNamespace
@@ -259,7 +283,7 @@ fn place(step: &Step) -> Place {
         | Step::Await
         | Step::Root(_) => Place::Host,
         Step::Mount(mount) => match &mount.source {
-            Source::New { .. } | Source::Bind { .. } => Place::Root,
+            Source::New { .. } | Source::Bind { .. } | Source::Mapped(_) => Place::Root,
         },
         Step::Remount(_)
         | Step::Node(_)
@@ -281,6 +305,8 @@ fn place(step: &Step) -> Place {
         | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus
+        | Step::Label(_)
+        | Step::LabelMasks(_)
         | Step::Conceal
         | Step::Cpus(_)
         | Step::Domainname(_)
