@@ -423,7 +423,9 @@ impl Seen {
             | Act::Listen
             | Act::Complete
             | Act::Tell(_) => {}
-            Act::Console(_) | Act::Introduce(_) => unreachable!("the documents here ask for no terminal"),
+            Act::Console(_) | Act::Introduce(_) | Act::Notify | Act::Hear => {
+                unreachable!("no flag here asks for it")
+            }
             Act::Devices { .. } => unreachable!("the documents here name no network device"),
             Act::StayOn(_) => unreachable!("an act of exec: no plan of create has it"),
         }

@@ -2,6 +2,7 @@
 
 mod meeting;
 
+use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use cgroup::{Cgroup, Paths};
@@ -11,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use spec::{NamespaceKind, Status};
-use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
+use state::{Entry, Gate, Init, Moment, Notify, Phase, Record, Store};
 use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, restore_mask};
 
 use crate::birth::{Birthplace, Born};
@@ -20,6 +21,7 @@ use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked, state_of};
 use crate::keeper::Keeper;
 use crate::life::start_time;
+use crate::ready::{self, Ready};
 use crate::terminal::Terminal;
 use crate::undo::Undo;
 use crate::{Containers, Error, Kind, Written, map};
@@ -35,6 +37,10 @@ pub struct Created {
     pub(crate) mask: Mask,
     /// The program's terminal, where it came to us.
     pub(crate) terminal: Option<Terminal>,
+    /// Where the program says that it is ready.
+    notify: Option<Notify>,
+    /// Where that is passed on to.
+    pub(crate) ready: Option<Ready>,
     /// What was not done as asked.
     pub warnings: Vec<String>,
 }
@@ -64,6 +70,7 @@ impl Containers {
             line: None,
             front: None,
             terminal: None,
+            notify: None,
         };
         let outcome = made.carry_out();
         let created = match outcome {
@@ -75,9 +82,21 @@ impl Containers {
 }
 
 impl Created {
-    /// Leaves the container alone, to whoever becomes its parent.
+    /// Passes on to the service manager at this address that the program is ready, once it says so.
+    pub fn report_to(&mut self, address: &OsStr) -> Result<(), Error> {
+        let manager = ready::manager(address)?;
+        self.ready = self.notify.take().map(|notify| Ready::between(notify, manager));
+        Ok(())
+    }
+
+    /// Leaves the container alone, to whoever becomes its parent; but not before the program is ready, if anybody wants
+    /// to hear that.
     pub fn leave(self) -> Result<(), Error> {
-        Ok(restore_mask(&self.mask)?)
+        restore_mask(&self.mask)?;
+        match self.ready {
+            Some(ready) => Ok(ready.wait(&self.init, self.pid)?),
+            None => Ok(()),
+        }
     }
 }
 
@@ -95,6 +114,7 @@ struct Making<'a> {
     /// Ours, if it comes to us.
     front: Option<Front>,
     terminal: Option<Terminal>,
+    notify: Option<Notify>,
 }
 
 impl Making<'_> {
@@ -109,6 +129,8 @@ impl Making<'_> {
                 Act::Group(_) => {}
                 Act::Listen => self.gate = Some(Gate::bind(self.entry()?)?),
                 Act::Open { kind, path, field } => self.namespaces.push(Opened::open(*kind, path, field)?),
+                Act::Notify => Notify::provide(self.entry()?)?,
+                Act::Hear => self.notify = Notify::listen(self.entry()?)?,
                 Act::Console(master) => {
                     let Console { line, front } = Console::reach(master)?;
                     (self.line, self.front) = (Some(line), front);
@@ -151,6 +173,8 @@ impl Making<'_> {
             id: self.plan.id.clone(),
             mask: self.mask,
             terminal: self.terminal.take(),
+            notify: self.notify.take(),
+            ready: None,
             warnings: record.warnings,
         })
     }

@@ -15,7 +15,7 @@ use crate::bundle::read_document;
 use crate::console::{Console, Front, Introduced};
 use crate::create::write_pid;
 use crate::join::Others;
-use crate::supervise::follow;
+use crate::supervise::{Beside, follow};
 use crate::terminal::Terminal;
 use crate::undo::end;
 use crate::{Containers, Error, Kind, Known, map};
@@ -87,7 +87,7 @@ impl Executed {
 
     /// Waits until it is no more, and forwards every signal that reaches us.
     pub fn supervise(self) -> Result<Exit, Error> {
-        let exit = follow(self.pid, &self.process, self.terminal, &mut Ok)?;
+        let exit = follow(self.pid, &self.process, Beside { terminal: self.terminal, ready: None }, &mut Ok)?;
         restore_mask(&self.mask)?;
         Ok(exit)
     }

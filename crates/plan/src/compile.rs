@@ -11,7 +11,7 @@ use crate::map::{self, Handle, Maps};
 use crate::mount::{self, Mount, Propagation, PropagationKind, Source};
 use crate::refuse;
 use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
-use crate::{Filter, Host, Manner, Refused, Request, clean, console, device, label, seccomp};
+use crate::{Filter, Host, Manner, Refused, Request, clean, console, device, label, notify, seccomp};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -111,6 +111,9 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         warnings: cgroup.warnings.clone(),
         cgroup,
     };
+    if request.notify.is_some() {
+        plan.program.set("NOTIFY_SOCKET", notify::SOCKET);
+    }
     if request.listen_fds > 0 {
         // The program is process 1 of its pid namespace; where it is not, it is told the same, as runc tells it.
         plan.program.set("LISTEN_FDS", &request.listen_fds.to_string());
@@ -244,6 +247,11 @@ fn acts(
     acts.extend((0..plan.cgroup.groups.len()).map(Act::Group));
     if request.gated {
         acts.push(Act::Listen);
+    }
+    if request.notify.is_some() {
+        acts.push(Act::Notify);
+        // Where `start` comes, it is `start` who listens.
+        acts.extend((!request.gated).then_some(Act::Hear));
     }
     acts.extend(master.map(Act::Console));
     if namespaces.joins(NamespaceKind::Pid) && plan.forerunner.is_empty() {
@@ -447,6 +455,8 @@ impl Plan {
         let (detach, afterwards) = root_propagation(linux)?;
         // A new sysfs shows a network namespace, and is for those alone who rule it.
         let or_bind = namespaces.users && !namespaces.fresh(NamespaceKind::Network);
+        let notify = request.notify.as_ref().map(|directory| notify::mount(spec, directory));
+        let spec = notify.as_ref().unwrap_or(spec);
         let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup), or_bind)?;
         let steps = &mut self.steps;
         steps.push(Step::Detach(detach));

@@ -31,6 +31,8 @@ pub struct Request {
     pub keep_keyring: bool,
     /// `--no-pivot`: move the root instead of pivoting into it.
     pub no_pivot: bool,
+    /// `NOTIFY_SOCKET`: the directory of the host that holds the socket at which the program says that it is ready.
+    pub notify: Option<String>,
     /// `LISTEN_FDS`: sockets from descriptor 3 on that were opened for the program.
     pub listen_fds: u32,
     /// `--preserve-fds`: descriptors after those that the program keeps.

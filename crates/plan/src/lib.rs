@@ -17,6 +17,7 @@ mod label;
 mod manner;
 pub mod map;
 mod mount;
+mod notify;
 mod refuse;
 pub mod resources;
 mod seccomp;

@@ -33,6 +33,10 @@ pub enum Act {
     },
     /// Has init born in the pid namespace that was opened.
     Enter,
+    /// Makes the directory in which the program finds a socket to say that it is ready.
+    Notify,
+    /// Listens at that socket.
+    Hear,
     /// Makes the line that the master end of the program's terminal goes over.
     Console(Master),
     /// Clones init into new namespaces; by a forerunner, if the plan has steps for one.

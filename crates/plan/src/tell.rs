@@ -105,6 +105,8 @@ impl Plan {
             Act::Part => "part    from init".to_owned(),
             Act::Keep => "fork    a keeper of the exit status".to_owned(),
             Act::Complete => "record  init".to_owned(),
+            Act::Notify => "make    the directory of the notify socket".to_owned(),
+            Act::Hear => "listen  at the notify socket".to_owned(),
             Act::Console(Master::Socket(path)) => format!("connect the console socket {path}"),
             Act::Console(Master::Us) => "take    the caller's terminal".to_owned(),
             Act::Introduce(path) => format!("send    a pidfd of init to {path}"),
@@ -138,6 +140,8 @@ impl Act {
             Self::Console(Master::Us) => "set it as it was",
             Self::Intend
             | Self::Listen
+            | Self::Notify
+            | Self::Hear
             | Self::Open { .. }
             | Self::Enter
             | Self::Ceiling { .. }

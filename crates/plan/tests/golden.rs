@@ -59,7 +59,7 @@ fn labels_are_planned_where_the_host_has_them() {
         plan.steps.iter().any(|step| match step {
             Step::Mount(mount) if mount.target == target => match &mount.source {
                 Source::New { data, .. } => data.iter().any(|(key, _)| key == "context"),
-                Source::Bind { .. } => false,
+                Source::Bind { .. } | Source::Mapped(_) => false,
             },
             _ => false,
         })

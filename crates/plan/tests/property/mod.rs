@@ -79,6 +79,8 @@ pub(crate) fn hold(bytes: &[u8]) {
         keep_keyring: true,
         gated: false,
         preserve_fds: 2,
+        listen_fds: 1,
+        notify: Some("/run/cofferdam/web/notify".into()),
         pid_file: Some("/run/web.pid".into()),
         pidfd_socket: Some("/run/web.sock".into()),
         ..request()
