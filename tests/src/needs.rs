@@ -48,6 +48,8 @@ pub enum Need {
     Man,
     /// mandoc(1), the stricter reader of man pages.
     Mandoc,
+    /// The programs that hand out subordinate ids.
+    Uidmap,
     /// A freezer: version 1's controller, or version 2.
     Freezer,
 }
@@ -68,6 +70,7 @@ impl Need {
             Self::Make => in_path("make"),
             Self::Man => in_path("man"),
             Self::Mandoc => in_path("mandoc"),
+            Self::Uidmap => missing("/usr/bin/newuidmap", "uidmap"),
             Self::Freezer => {
                 let found = ["freezer/cgroup.procs", "cgroup.controllers"]
                     .iter()

@@ -405,7 +405,7 @@ impl Seen {
                 assert_eq!(shown.trim(), score.to_string());
             }
             Act::Hand => assert!(plan.steps.contains(&Step::Await)),
-            Act::Map(maps) | Act::Compare(maps) => {
+            Act::Map(maps) | Act::Compare(maps) | Act::MapAsUser { maps, .. } => {
                 for (file, map) in [("uid_map", &maps.users), ("gid_map", &maps.groups)] {
                     let shown = fs::read_to_string(format!("/proc/{}/{file}", self.pid)).expect("a map");
                     let shown: Vec<&str> = shown.split_whitespace().collect();
@@ -642,6 +642,10 @@ impl Seen {
             }
             // What was handed over is compared where it is used.
             Step::Await => assert!(plan.acts.contains(&Act::Hand)),
+            Step::KeepGroups => {
+                let path = format!("/proc/{}/setgroups", self.pid);
+                assert_eq!(fs::read_to_string(path).expect("a word").trim(), "deny");
+            }
             Step::Rule => {
                 assert_ne!(self.namespace(NamespaceKind::User), Self::own_namespace(NamespaceKind::User));
             }

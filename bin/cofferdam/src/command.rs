@@ -72,8 +72,8 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
         Command::Spec { bundle, rootless } => documents::write_template(bundle.as_deref(), rootless),
         Command::Features => documents::features(),
         Command::Plan { bundle, id, json } => documents::plan(&bundle, id, json),
-        Command::Create(order) => create::create(&containers(global)?, order, log),
-        Command::Run(order) => create::run(&containers(global)?, order, log),
+        Command::Create(order) => create::create(global, order, log),
+        Command::Run(order) => create::run(global, order, log),
         Command::Events(events) => events::events(&containers(global)?, &events),
         Command::Exec(exec) => exec::exec(&containers(global)?, exec, log),
         Command::Try(attempt) => attempt::run(global, &attempt, log),
@@ -109,15 +109,6 @@ pub fn check_descriptors(command: &Command) -> Result<(), Complaint> {
     };
     closed(3, listening, "LISTEN_FDS=")?;
     closed(3_u32.saturating_add(listening), count, "--preserve-fds ")
-}
-
-/// What makes namespaces needs root so far; said before the kernel says it in the name of some call.
-fn check_root(verb: &str) -> Result<(), Complaint> {
-    if rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let hint = "run it as root; rootless containers come later, see docs/roadmap.md";
-    Err(Complaint { hint: Some(hint.to_owned()), ..Complaint::new(format!("{verb}: needs root for now")) })
 }
 
 fn needs_groups(command: &Command) -> bool {

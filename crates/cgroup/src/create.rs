@@ -20,6 +20,13 @@ impl Cgroup {
         let mut bases = Bases::default();
         for group in &plan.groups {
             if let Err(failed) = cgroup.add(group, &mut bases) {
+                let failed = match plan.asked {
+                    Some(field) if is_forbidden(&failed) => {
+                        let why = "needs control groups, and these the caller may not make";
+                        failed.while_doing(&format!("{field}: {why}"))
+                    }
+                    _ => failed,
+                };
                 return Err(cgroup.undo(failed));
             }
         }

@@ -43,7 +43,13 @@ impl Cgroup {
     }
 
     fn freezer(&self) -> Result<&Group, Failed> {
-        self.freezer_group().ok_or_else(|| Failed::refused("this host has no freezer"))
+        self.freezer_group().ok_or_else(|| {
+            Failed::refused(if self.is_none() {
+                "the container has no control groups, its maker may not make any"
+            } else {
+                "this host has no freezer"
+            })
+        })
     }
 }
 

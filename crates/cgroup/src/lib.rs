@@ -54,6 +54,11 @@ impl Group {
 }
 
 impl Cgroup {
+    /// Whether there are none: an ordinary user may have been allowed to make none.
+    pub fn is_none(&self) -> bool {
+        self.groups.is_empty()
+    }
+
     /// The group that manages `controller`: on v1 the one in its hierarchy, on v2 the only one.
     fn managing(&self, controller: &str) -> Option<&Group> {
         self.groups.iter().find(|group| group.has(controller))

@@ -50,6 +50,15 @@ impl Paths {
         Ok(Self { groups })
     }
 
+    /// Forgets those that were left out when the others were made.
+    pub fn keep(&mut self, made: &Cgroup) {
+        self.groups.retain(|known| {
+            made.groups
+                .iter()
+                .any(|group| group.place.mounted() == known.mount && group.place.path() == known.path)
+        });
+    }
+
     /// The groups below these that `exec --cgroup` names; the error is the sentence for who named them.
     pub fn below(&self, named: &Below) -> Result<Self, String> {
         let v1 = self.groups.iter().filter(|group| group.version == Version::V1);

@@ -39,12 +39,14 @@ fn one(bit: u32) -> CapabilitySet {
 }
 
 /// Becomes user and group. Permitted capabilities stay until [`keep`] takes its turn.
-pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Failed> {
+///
+/// Without `groups` those of our caller stay.
+pub fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<(), Failed> {
     if uid != 0 {
         // Leaving uid 0 would clear every capability.
         set_keep_capabilities(true).called(|| "prctl(PR_SET_KEEPCAPS, 1)")?;
     }
-    set_groups(groups)?;
+    groups.map_or(Ok(()), set_groups)?;
     let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
     set_thread_res_gid(Some(group), Some(group), Some(group)).called(|| format!("setresgid({gid})"))?;
     set_thread_res_uid(Some(user), Some(user), Some(user)).called(|| format!("setresuid({uid})"))?;
@@ -54,10 +56,13 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Becomes the root of the user namespace that we came into, whose ids are mapped by now, and a member of no other group.
-pub fn become_root() -> Result<(), Failed> {
+/// Becomes the root of the user namespace that we came into, whose ids are mapped by now, and a member of no other group,
+/// unless our caller's are to stay.
+pub fn become_root(keeps_groups: bool) -> Result<(), Failed> {
     let (user, group) = (Uid::ROOT, Gid::ROOT);
-    set_groups(&[])?;
+    if !keeps_groups {
+        set_groups(&[])?;
+    }
     set_thread_res_gid(Some(group), Some(group), Some(group)).called(|| "setresgid(0)")?;
     set_thread_res_uid(Some(user), Some(user), Some(user)).called(|| "setresuid(0)")
 }

@@ -15,6 +15,9 @@ pub struct Order {
     pub id: String,
     /// The bundle as typed; the working directory without it.
     pub bundle: Option<String>,
+    /// `--rootless`: whether control groups may be left out that the caller may not make and nobody asked for; found out
+    /// without it.
+    pub rootless: Option<bool>,
     /// Keep the caller's session keyring.
     pub keep_keyring: bool,
     /// Move the root instead of pivoting into it.
@@ -50,6 +53,7 @@ pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
     let spec = Spec::parse(&text)?;
     spec.check()?;
     let mut host: Host = probe::host()?;
+    host.cgroups.rootless = order.rootless.unwrap_or(host.cgroups.rootless);
     if plan::has_labels(&spec) {
         host.modules = probe::modules();
     }

@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use cgroup::{Cgroup, Paths};
 use init::{Inherited, Opened, Report};
-use plan::{Act, Handle, Plan, Step};
+use plan::{Act, Handle, Maps, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -21,6 +21,7 @@ use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked, state_of};
 use crate::keeper::Keeper;
 use crate::life::start_time;
+use crate::mapper::Mapper;
 use crate::ready::{self, Ready};
 use crate::terminal::Terminal;
 use crate::undo::Undo;
@@ -142,6 +143,9 @@ impl Making<'_> {
                 Act::Score(score) => map::score(&self.born()?.pid.to_string(), *score)?,
                 Act::Devices { devices, namespace } => self.attach(devices, namespace.as_deref())?,
                 Act::Map(maps) => map::write(self.born()?.pid, maps)?,
+                Act::MapAsUser { maps, own_user, own_group } => {
+                    self.map_as_user(maps, *own_user, *own_group, record.as_ref())?;
+                }
                 Act::Compare(maps) => map::compare(self.born()?.pid, maps)?,
                 Act::Hand => self.hand()?,
                 Act::Meet => self.meet(record.as_mut())?,
@@ -219,7 +223,13 @@ impl Making<'_> {
     fn make_groups(&mut self, record: Option<&mut Written>) -> Result<(), Error> {
         let groups = Cgroup::create(&self.plan.cgroup)?;
         if let Some(record) = record {
-            record.warnings.extend(groups.omitted().iter().map(ToString::to_string));
+            record.cgroup.keep(&groups);
+            match groups.omitted() {
+                [first, ..] if groups.is_none() => {
+                    record.warnings.push(format!("no control groups: {first}"));
+                }
+                omitted => record.warnings.extend(omitted.iter().map(ToString::to_string)),
+            }
         }
         self.undo.cgroup = Some(groups);
         Ok(())
@@ -289,6 +299,20 @@ impl Making<'_> {
     fn hand(&self) -> Result<(), Error> {
         let born = self.born()?;
         born.hand(|| map::open_inside(born.pid, &self.plan.handles), || self.died())
+    }
+
+    fn map_as_user(
+        &self,
+        maps: &Maps,
+        own_user: bool,
+        own_group: bool,
+        record: Option<&Written>,
+    ) -> Result<(), Error> {
+        let record = record.ok_or_else(|| Failed::refused("the plan maps ids before it has a record"))?;
+        let pid = self.born()?.pid;
+        let state = state_of(record, Status::Creating, pid);
+        let mapper = Mapper { pid, state: &state, mask: &self.mask };
+        Ok(mapper.map(maps, own_user, own_group)?)
     }
 
     fn signals(&self) -> Option<&SignalFd> {

@@ -211,6 +211,7 @@ fn prepare(
         id: known.record.id.clone(),
         keep_keyring: known.record.keeps_keyring,
         other_user_namespace: others.has_users(),
+        keeps_groups: others.has_users() && denies_groups(known.pid())?,
         other_cgroup_namespace: others.cgroup.is_some(),
         filter: known.record.filter.clone(),
         preserve_fds: order.preserve_fds,
@@ -223,6 +224,11 @@ fn prepare(
         path => told(origin, path, &refused.reason),
     })?;
     Ok((plan, others))
+}
+
+/// Whether setgroups(2) is denied in the user namespace of a process.
+fn denies_groups(pid: i32) -> Result<bool, Failed> {
+    Ok(probe::read_text(&format!("/proc/{pid}/setgroups"))?.trim() == "deny")
 }
 
 /// The inheritable set gets nothing that its document does not ask for (CVE-2022-29162); the ambient one only where

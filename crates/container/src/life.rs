@@ -6,7 +6,7 @@ use state::{Entry, Init, Phase};
 use sys::{Doing, Errno, Failed, Pidfd};
 
 use crate::undo::SIGKILL;
-use crate::{Containers, Error, Written};
+use crate::{Containers, Error, Written, crowd};
 
 /// A container as its record and the kernel tell it.
 #[derive(Debug)]
@@ -133,7 +133,10 @@ impl Containers {
             return Err(Error::state("container not running"));
         };
         if signal == SIGKILL && !known.record.own_pids {
-            return Ok(known.groups()?.kill_all()?);
+            let groups = known.groups()?;
+            if !groups.is_none() {
+                return Ok(groups.kill_all()?);
+            }
         }
         match init.signal(signal) {
             Ok(()) => {}
@@ -167,8 +170,11 @@ impl Containers {
         }
     }
 
-    /// Numbers of all processes in the container's cgroups, as we see them, sorted.
+    /// Numbers of all processes in the container's cgroups, as we see them, sorted; where an ordinary user's has none, of
+    /// those in its pid namespace.
     pub fn processes(&self, id: &str) -> Result<Vec<i32>, Error> {
-        Ok(self.find(id)?.groups()?.processes()?)
+        let known = self.find(id)?;
+        let groups = known.groups()?;
+        if groups.is_none() { crowd::of(&known) } else { Ok(groups.processes()?) }
     }
 }

@@ -54,6 +54,10 @@ pub(crate) fn raise(kind: RlimitKind, hard: u64) -> Result<(), Failed> {
 /// there cannot make writable, or uncover, what the host had protected. Trees opened in our own namespace would not have
 /// that. Nothing of the container's has run yet, and nothing of it is mounted.
 pub(crate) fn open_inside(pid: i32, handles: &[Handle]) -> Result<Vec<OwnedFd>, Failed> {
+    if handles.is_empty() {
+        // And an ordinary user could not even go there.
+        return Ok(Vec::new());
+    }
     let users = UserNamespaces::of(pid, handles)?;
     let directory = OFlags::PATH | OFlags::DIRECTORY;
     let (root, here) = (open_host("/", directory)?, open_host(".", directory)?);

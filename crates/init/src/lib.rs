@@ -115,6 +115,8 @@ struct Child<'a> {
     rootfs: Option<Rootfs>,
     /// The root of a child that was born inside.
     inside: Option<Root>,
+    /// Whether setgroups(2) is denied.
+    keeps_groups: bool,
     /// Whether the host's mounts stayed shared with the host.
     shared: bool,
     /// Whether the working directory was entered as root.
@@ -135,6 +137,7 @@ impl<'a> Child<'a> {
             denied: Vec::new(),
             rootfs: None,
             inside: None,
+            keeps_groups: false,
             shared: false,
             has_arrived: false,
             is_unmasked: false,
@@ -164,6 +167,10 @@ impl Child<'_> {
             Step::Procfs => self.proc().map(drop),
             Step::Label(label) => confine::label(self.proc()?, label),
             Step::Await => self.wait_for_parent(),
+            Step::KeepGroups => {
+                self.keeps_groups = true;
+                Ok(())
+            }
             Step::Rule => self.rule(),
             Step::Keyring { name, others } => join_keyring(name, *others),
             Step::JoinCgroupNamespace => self.join_cgroup_namespace(),
@@ -222,6 +229,7 @@ impl Child<'_> {
             Step::Bound(dropped) => confine::bound(*dropped).doing(|| "drop capabilities"),
             Step::Become { uid, gid, groups } => {
                 stdio::settle(self.root()?, *uid)?;
+                let groups = (!self.keeps_groups).then_some(groups.as_slice());
                 confine::become_user(*uid, *gid, groups).doing(|| format!("become user {uid}:{gid}"))
             }
             Step::Capabilities(kept) => confine::keep(kept).doing(|| "apply capabilities"),
@@ -275,7 +283,7 @@ impl Child<'_> {
 
     /// The kernel takes the signal of our parent's death back from whoever becomes somebody else.
     fn rule(&mut self) -> Result<(), Failed> {
-        confine::become_root().doing(|| "become root of the user namespace")?;
+        confine::become_root(self.keeps_groups).doing(|| "become root of the user namespace")?;
         self.follow_parent()
     }
 

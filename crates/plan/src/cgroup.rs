@@ -118,6 +118,9 @@ pub struct CgroupPlan {
     /// in the kernel's words.
     #[serde(skip)]
     pub limits: Resources,
+    /// The field for which a caller must have groups who may lack the right to make any.
+    #[serde(skip)]
+    pub asked: Option<&'static str>,
     /// What was asked for and has no effect on this kernel.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -242,7 +245,8 @@ pub fn compile(spec: &Spec, host: &HostCgroups, id: &str) -> Result<CgroupPlan, 
 fn hierarchies(host: &HostCgroups, resources: &Resources, place: &Place) -> Result<CgroupPlan, Refused> {
     let mut wanted = resources::v1(resources)?;
     let limited = wanted.has_limits;
-    let required = !host.rootless || place.is_given || limited;
+    let asked = asked(host, place, limited);
+    let required = !host.rootless || asked.is_some();
     let mut groups = Vec::with_capacity(host.hierarchies.len() + 1);
     for hierarchy in &host.hierarchies {
         let mut settings = Vec::new();
@@ -277,7 +281,13 @@ fn hierarchies(host: &HostCgroups, resources: &Resources, place: &Place) -> Resu
             required,
         });
     }
-    Ok(CgroupPlan { groups, limits: limits(resources), warnings: wanted.warnings })
+    Ok(CgroupPlan { groups, limits: limits(resources), asked, warnings: wanted.warnings })
+}
+
+/// Why a rootless caller needs his groups, if he does.
+fn asked(host: &HostCgroups, place: &Place, is_limited: bool) -> Option<&'static str> {
+    let asked = if is_limited { Some("linux.resources") } else { place.is_given.then_some(FIELD) };
+    asked.filter(|_| host.rootless)
 }
 
 fn limits(resources: &Resources) -> Resources {
@@ -292,7 +302,8 @@ fn unified(host: &HostCgroups, resources: &Resources, place: &Place) -> Result<C
         return Err(Refused::new("linux.cgroupsPath", "no unified control groups are mounted on this host"));
     };
     let mut wanted = resources::v2(resources)?;
-    let required = !host.rootless || place.is_given || wanted.has_limits;
+    let asked = asked(host, place, wanted.has_limits);
+    let required = !host.rootless || asked.is_some();
     let mut settings = Vec::new();
     for controller in resources::V2_ORDER {
         if controller == resources::UNIFIED {
@@ -321,7 +332,7 @@ fn unified(host: &HostCgroups, resources: &Resources, place: &Place) -> Result<C
         owner: None,
         required,
     };
-    Ok(CgroupPlan { groups: vec![group], limits: limits(resources), warnings: wanted.warnings })
+    Ok(CgroupPlan { groups: vec![group], limits: limits(resources), asked, warnings: wanted.warnings })
 }
 
 /// To whom the group belongs: whoever sees it as the root of a cgroup namespace of his own, through a mount that can be

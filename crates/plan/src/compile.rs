@@ -10,6 +10,7 @@ use crate::hook::{Later, Moments};
 use crate::map::{self, Handle, Maps};
 use crate::mount::{self, Mount, Propagation, PropagationKind, Source};
 use crate::refuse;
+use crate::rootless::{self, Ordinary};
 use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
 use crate::{Filter, Host, Manner, Refused, Request, clean, console, device, label, notify, seccomp};
 
@@ -83,6 +84,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     if let Some(maps) = &maps {
         maps.check(spec, process)?;
     }
+    let ordinary = host.caller.map(|caller| Ordinary::sort(caller, spec, maps.as_ref())).transpose()?;
     let cgroup = cgroup::compile(spec, &host.cgroups, &request.id)?;
     let rootfs = if root.path.starts_with('/') {
         root.path.clone()
@@ -121,6 +123,12 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     }
     plan.enter_namespaces(process, linux, &namespaces, request)?;
     plan.build_root(spec, host, request, &namespaces, &moments)?;
+    if let Some(ordinary) = &ordinary {
+        rootless::protect(&mut plan.steps, namespaces.cgroup);
+        if ordinary.keeps_groups {
+            rootless::keep_groups(&mut plan.steps);
+        }
+    }
     let umask = process.user.umask.unwrap_or(0o022);
     let bounding = if namespaces.users { host.bounding | EVERY } else { host.bounding };
     plan.manner.check_labels(host)?;
@@ -129,7 +137,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     plan.steps.extend(steps);
     plan.warnings.extend(warnings);
     if namespaces.has_neighbours() {
-        let maps_are_ours = !(namespaces.users && host.cgroups.rootless);
+        let maps_are_ours = !(namespaces.users && ordinary.is_some());
         conceal(&mut plan.steps, maps_are_ours);
         if !plan.forerunner.is_empty() {
             conceal(&mut plan.forerunner, true);
@@ -142,9 +150,14 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.push(Step::Execute);
     seccomp::place(filter, process, &mut plan.steps);
-    plan.handles = handles(&plan, namespaces.users);
+    plan.handles = handles(&plan, namespaces.users && ordinary.is_none());
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
-    plan.acts = acts(&plan, &namespaces, (process, linux), maps, &moments, master, request);
+    let mapping = maps.map(|maps| match ordinary {
+        _ if namespaces.joins(NamespaceKind::User) => Act::Compare(maps),
+        Some(ordinary) => ordinary.map(maps),
+        None => Act::Map(maps),
+    });
+    plan.acts = acts(&plan, &namespaces, (process, linux), mapping, &moments, master, request);
     Ok(plan)
 }
 
@@ -233,7 +246,7 @@ fn acts(
     plan: &Plan,
     namespaces: &Namespaces<'_>,
     (process, linux): (&Process, &Linux),
-    maps: Option<Maps>,
+    mapping: Option<Act>,
     moments: &Moments,
     master: Option<Master>,
     request: &Request,
@@ -275,8 +288,7 @@ fn acts(
         let namespace = network.map(|joined| joined.path.to_owned());
         acts.push(Act::Devices { devices, namespace });
     }
-    let map = if namespaces.joins(NamespaceKind::User) { Act::Compare } else { Act::Map };
-    acts.extend(maps.map(map));
+    acts.extend(mapping);
     if plan.steps.contains(&Step::Await) {
         acts.push(Act::Hand);
     }

@@ -5,7 +5,7 @@ use spec::Process;
 
 use crate::compile::{Confined, EVERY, UNBLOCKED, conceal_again, program};
 use crate::step::{Act, Master, Program, Step, Walk};
-use crate::{Filter, Host, Manner, Refused, console, seccomp};
+use crate::{Filter, Host, Manner, Refused, console, rootless, seccomp};
 
 /// What is asked beside the process itself.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,8 @@ pub struct ExecRequest {
     pub keep_keyring: bool,
     /// Whether the container has a user namespace that is not ours.
     pub other_user_namespace: bool,
+    /// Whether setgroups(2) is denied in it.
+    pub keeps_groups: bool,
     /// Whether the container has a cgroup namespace that is not ours.
     pub other_cgroup_namespace: bool,
     /// The container's system call filter.
@@ -53,6 +55,7 @@ pub struct ExecPlan {
 ///
 /// The order is the kernel's: a cgroup namespace comes after the cgroups, and all that needs privilege before it goes.
 pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Result<ExecPlan, Refused> {
+    rootless::check_groups(Some(process), "process.user.additionalGids", request.keeps_groups)?;
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
     let program = program(process);
     let manner = request.manner.with(process);
@@ -85,6 +88,9 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     let Confined { steps: confining, warnings } =
         Confined::compile(process, bounding, &program, &manner, process.user.umask)?;
     steps.extend(confining);
+    if request.keeps_groups {
+        rootless::keep_groups(&mut steps);
+    }
     conceal_again(&mut steps);
     steps.extend([Step::Ready, Step::Execute]);
     seccomp::place(request.filter.clone(), process, &mut steps);

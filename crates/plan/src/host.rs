@@ -10,6 +10,8 @@ use crate::label::Modules;
 pub struct Host {
     /// Control group hierarchies, and where we are in them.
     pub cgroups: HostCgroups,
+    /// The ordinary user that we are; none where we are root, be it of a user namespace.
+    pub caller: Option<Caller>,
     /// Our bounding set: bit n for capability n. What is not in it, nobody below us can have.
     pub bounding: u64,
     /// Signals that our caller ignores: bit n-1 for signal n.
@@ -18,6 +20,15 @@ pub struct Host {
     pub has_kcore: bool,
     /// Security modules, where labels are asked for.
     pub modules: Modules,
+}
+
+/// An ordinary user: somebody without root's rights over the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Caller {
+    /// The effective user id.
+    pub uid: u32,
+    /// The effective group id.
+    pub gid: u32,
 }
 
 /// What was asked for on the command line, or by a door.

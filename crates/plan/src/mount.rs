@@ -36,6 +36,9 @@ pub struct Mount {
     pub links: Links,
     /// What of the host is bound there with all that is mounted below it, where the kernel permits no mount of its own.
     pub or_bind: Option<String>,
+    /// Whether it is left out where what is to be bound is not there: the group of an ordinary user, say.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_optional: bool,
     /// Propagation changes, in order, once it is attached.
     pub propagation: Vec<Propagation>,
 }
@@ -217,6 +220,7 @@ impl Mount {
             clear: 0,
             all: (0, 0),
             or_bind: None,
+            is_optional: false,
             label: None,
             copies_up: false,
             links,
@@ -451,7 +455,9 @@ impl Mounts {
             // and say the same in mountinfo; it costs more.
             let Some(path) = plan.directory_in(hierarchy) else { continue };
             let source = Source::Bind { path, recursive: false };
-            self.steps.push(Step::Mount(Mount::of(below, source, attributes | read_only)));
+            let is_optional = plan.groups.iter().any(|group| !group.required);
+            let mount = Mount::of(below, source, attributes | read_only);
+            self.steps.push(Step::Mount(Mount { is_optional, ..mount }));
             for controller in hierarchy.controllers.iter().filter(|name| **name != directory) {
                 let link = Step::Link {
                     path: format!("{target}/{controller}"),
@@ -465,6 +471,11 @@ impl Mounts {
             self.seals.push(Step::Seal(target));
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[cfg(test)]

@@ -52,6 +52,15 @@ pub enum Act {
     Score(i32),
     /// Writes the maps of the child's user namespace.
     Map(Maps),
+    /// Has the maps of the child's user namespace written, with no right of ours but to our own ids.
+    MapAsUser {
+        /// Both.
+        maps: Maps,
+        /// Whether the one user in it is our own: that map we write; newuidmap(1) writes another.
+        own_user: bool,
+        /// The same for the group and newgidmap(1). The kernel then wants setgroups(2) denied in there.
+        own_group: bool,
+    },
     /// Moves network devices of the host's into init's network namespace, and lets it go on. Undone, they are as they were.
     Devices {
         /// Each by its name on the host, and its name inside, which may hold `%d`.
@@ -112,6 +121,8 @@ pub enum Step {
     Label(Label),
     /// Asks its parent for the maps of its user namespace, and for the descriptors of the plan's table, and waits.
     Await,
+    /// Is in a user namespace that denies setgroups(2): the groups of its caller stay, whoever it becomes.
+    KeepGroups,
     /// Becomes the root of its user namespace, in no other group.
     Rule,
     /// Joins a new session keyring of this name.

@@ -98,6 +98,11 @@ impl Plan {
             }
             Act::Score(score) => format!("write   its oom_score_adj {score}"),
             Act::Map(maps) => format!("map     {}", ranges(maps)),
+            Act::MapAsUser { maps, own_user, own_group } => {
+                let by = |own: &bool, other: &'static str| if *own { "ourselves" } else { other };
+                let (users, groups) = (by(own_user, "newuidmap"), by(own_group, "newgidmap"));
+                format!("map     {} (by {users} and {groups})", ranges(maps))
+            }
             Act::Compare(maps) => format!("compare the maps with {}", ranges(maps)),
             Act::Hand => format!("hand    {} handles of the host's to the child", self.handles.len()),
             Act::Meet => "meet    init with its mounts made, record it".to_owned(),
@@ -149,6 +154,7 @@ impl Act {
             | Self::Map(_)
             | Self::Compare(_)
             | Self::Hand
+            | Self::MapAsUser { .. }
             | Self::Hook(_)
             | Self::Part
             | Self::Console(_)
@@ -175,6 +181,7 @@ impl fmt::Display for Step {
             Self::Await => {
                 write!(to, "await   what its parent alone can do: maps of ids, handles of the host's")
             }
+            Self::KeepGroups => write!(to, "keep    the caller's groups, since setgroups is denied"),
             Self::Rule => write!(to, "become  root of the user namespace"),
             Self::Keyring { name, others } => {
                 let whose = if *others { ", which others may search" } else { "" };

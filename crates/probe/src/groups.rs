@@ -2,7 +2,6 @@
 
 use plan::cgroup::{HostCgroups, HostHierarchy, HostUnified};
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, statfs};
-use rustix::process::geteuid;
 use sys::{Called, Errno, Failed};
 
 use crate::read_text;
@@ -14,9 +13,8 @@ const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 
 /// /proc/self/cgroup says which hierarchies there are; where they are mounted is where everybody mounts them, and only
 /// a host that does otherwise makes us read its mount table.
-pub(crate) fn probe() -> Result<HostCgroups, Failed> {
+pub(crate) fn probe(rootless: bool) -> Result<HostCgroups, Failed> {
     let text = read_text("/proc/self/cgroup")?;
-    let rootless = !geteuid().is_root();
     let lines = memberships(&text);
     let is_unified = is_cgroup2(ROOT)?;
     let mut host = HostCgroups { rootless, ..HostCgroups::default() };

@@ -7,9 +7,10 @@
 mod groups;
 pub mod survey;
 
-use plan::{Host, Modules};
+use plan::{Caller, Host, Modules};
 use rustix::fs::{CWD, Mode, OFlags, access, openat, statfs};
-pub use survey::survey;
+use rustix::process::{getegid, geteuid};
+pub use survey::{find, survey};
 use sys::{Called, Doing, Failed, read_whole};
 
 /// Asks the kernel what a plan depends on.
@@ -24,8 +25,11 @@ fn probe() -> Result<Host, Failed> {
         let value = line.and_then(|value| u64::from_str_radix(value.trim(), 16).ok());
         value.ok_or_else(|| Failed::refused(format!("/proc/self/status: no {field}")))
     };
+    let euid = geteuid();
+    let caller = (!euid.is_root()).then(|| Caller { uid: euid.as_raw(), gid: getegid().as_raw() });
     Ok(Host {
-        cgroups: groups::probe()?,
+        cgroups: groups::probe(caller.is_some())?,
+        caller,
         bounding: hex("CapBnd")?,
         ignored_signals: hex("SigIgn")?,
         modules: Modules::default(),

@@ -124,7 +124,7 @@ const CALLS: [Call; 12] = [
 /// Looks around. `path` is where programs are looked for, and `home` where the caller keeps his configuration.
 pub fn survey(path: &OsStr, home: Option<&Path>) -> Survey {
     let name = uname();
-    let cgroups = crate::groups::probe().map_err(|failed| failed.to_string());
+    let cgroups = crate::groups::probe(!geteuid().is_root()).map_err(|failed| failed.to_string());
     let caller = caller();
     Survey {
         release: name.release().to_string_lossy().into_owned(),
@@ -234,7 +234,8 @@ fn exists(path: &str) -> bool {
 }
 
 /// The first program of this name.
-fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
+/// A program in `path`, a list as `PATH` has it; relative directories in it do not count.
+pub fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
     let found = std::env::split_paths(path).map(|directory| directory.join(name));
     found
         .into_iter()

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use path::{Root, Wanted};
 use plan::{Idmap, Mount, Source};
 use rustix::fs::{
-    CWD, FileType, OFlags, PROC_SUPER_MAGIC, XattrFlags, fstat, fstatfs, readlinkat, setxattr, symlinkat,
+    Access, CWD, FileType, OFlags, PROC_SUPER_MAGIC, XattrFlags, access, fstat, fstatfs, readlinkat,
+    setxattr, symlinkat,
 };
 use spec::MOUNT_ATTR_RDONLY;
 use sys::{Called, Doing, Errno, Failed};
@@ -60,6 +61,9 @@ impl Rootfs {
             }
             Source::Bind { path, recursive } => {
                 if mount.links.copied && self.copy_link(path, &mount.target)? {
+                    return Ok(());
+                }
+                if mount.is_optional && access(path.as_str(), Access::EXISTS) == Err(Errno::NOENT) {
                     return Ok(());
                 }
                 self.bind(path, *recursive, mount)?

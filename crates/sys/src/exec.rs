@@ -7,9 +7,10 @@ use std::ptr;
 
 use rustix::fs::{
     CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create, open,
-    sendfile, statfs,
+    sendfile, stat, statfs,
 };
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+use rustix::process::geteuid;
 
 use crate::{Called, Errno, Failed, change_mount, last_errno};
 
@@ -125,6 +126,9 @@ pub fn seal() -> Result<(), Failed> {
         CString::new(argument.into_vec()).ok()
     });
     let arguments = Strings::from(arguments.collect::<Vec<_>>());
+    if is_out_of_reach()? {
+        return Ok(());
+    }
     let view = read_only_view();
     let ourselves = match view {
         Ok(view) => view,
@@ -132,6 +136,18 @@ pub fn seal() -> Result<(), Failed> {
     };
     let errno = execute_fd(ourselves.as_fd(), &arguments, &environment());
     Err(Failed::call("execveat(ourselves)", errno))
+}
+
+/// Whether we are an ordinary user's, and our program root's, whom no container of that user's can become, and whose
+/// files it may write no more than its maker may.
+fn is_out_of_reach() -> Result<bool, Failed> {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    if geteuid().is_root() {
+        return Ok(false);
+    }
+    let file = stat(OURSELVES).called(|| "stat(\"/proc/self/exe\")")?;
+    // An access list shows its widest rights where the group's stand.
+    Ok(file.st_uid == 0 && file.st_mode & WRITABLE_BY_OTHERS == 0)
 }
 
 /// Nothing is copied: a detached mount of the one file, read-only, that vanishes with its last user.

@@ -61,11 +61,7 @@ pub(super) fn caller(survey: &Survey) -> Vec<Line> {
         }
         (uid, _) => {
             let name = survey.people.name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
-            lines.add(
-                Missing,
-                "user",
-                format!("{uid}{name}: rootless containers come later; run it as root"),
-            );
+            lines.add(Ok, "user", format!("{uid}{name}: containers that have a user namespace"));
         }
     }
     if caller.uid == 0 {

@@ -7,8 +7,15 @@ use crate::activation;
 use crate::invocation::{Create, Global, Run};
 use crate::log::Log;
 
-fn order(containers: &Containers, create: Create, gated: bool, detached: bool) -> Result<Order, Complaint> {
+fn order(
+    global: &Global,
+    containers: &Containers,
+    create: Create,
+    gated: bool,
+    detached: bool,
+) -> Result<Order, Complaint> {
     Ok(Order {
+        rootless: global.rootless,
         notify: activation::notify_socket().map(|_| containers.notify_directory(&create.id)),
         bundle: create.bundle.as_deref().map(|path| text(path, "--bundle")).transpose()?,
         keep_keyring: create.no_new_keyring,
@@ -30,11 +37,11 @@ fn order(containers: &Containers, create: Create, gated: bool, detached: bool) -
     })
 }
 
-pub(super) fn create(containers: &Containers, create: Create, log: &mut Log) -> Outcome {
-    super::check_root("create")?;
+pub(super) fn create(global: &Global, create: Create, log: &mut Log) -> Outcome {
+    let containers = super::containers(global)?;
     sys::seal()?;
     let what = format!("create {}", create.id);
-    let order = order(containers, create, true, true)?;
+    let order = order(global, &containers, create, true, true)?;
     let make = || {
         let plan = plan_bundle(&order)?;
         containers.create(&plan)
@@ -50,16 +57,16 @@ pub(super) fn start(global: &Global, id: &str) -> Outcome {
     super::told("start", id, started)
 }
 
-pub(super) fn run(containers: &Containers, run: Run, log: &mut Log) -> Outcome {
-    super::check_root("run")?;
+pub(super) fn run(global: &Global, run: Run, log: &mut Log) -> Outcome {
+    let containers = super::containers(global)?;
     sys::seal()?;
     let what = format!("run {}", run.create.id);
-    let order = order(containers, run.create, false, run.detach)?;
+    let order = order(global, &containers, run.create, false, run.detach)?;
     if !run.detach && !run.no_subreaper {
         containers.adopt_orphans()?;
     }
-    let status =
-        supervise(containers, &order, run.detach, run.keep, log).map_err(|error| error.while_doing(&what))?;
+    let status = supervise(&containers, &order, run.detach, run.keep, log)
+        .map_err(|error| error.while_doing(&what))?;
     Ok(status)
 }
 

@@ -39,6 +39,7 @@ pub(crate) fn hosts() -> [(&'static str, Host); 2] {
             "hybrid",
             Host {
                 cgroups: cgroups(HYBRID),
+                caller: None,
                 bounding: all & !sys_resource,
                 ignored_signals: sigpipe | 1,
                 has_kcore: true,
@@ -49,6 +50,7 @@ pub(crate) fn hosts() -> [(&'static str, Host); 2] {
             "v2",
             Host {
                 cgroups: cgroups(UNIFIED),
+                caller: None,
                 bounding: all,
                 ignored_signals: 0,
                 has_kcore: false,
@@ -325,6 +327,7 @@ fn place(step: &Step) -> Place {
         | Step::MemoryPolicy { .. }
         | Step::Session
         | Step::Rule
+        | Step::KeepGroups
         | Step::Keyring { .. }
         | Step::Loopback
         | Step::Pivot
