@@ -22,6 +22,7 @@ mod bundle;
 pub mod debian;
 pub mod differences;
 mod docker;
+mod home;
 mod needs;
 mod podman;
 pub mod pty;
@@ -33,6 +34,7 @@ mod wait;
 
 pub use bundle::Bundle;
 pub use docker::Docker;
+pub use home::{Home, USER};
 pub use needs::{Need, figure, skipped};
 pub use podman::Podman;
 pub use receiver::{Received, Receiver};

@@ -4,113 +4,18 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
-use tests::{Bundle, Container, Invocation, Output, Runtime, gone_within, needs};
+use tests::{Home, Output, USER, gone_within, needs};
 
-/// Nobody that this host knows.
-const USER: u32 = 61_001;
-
-/// A bundle of the user's own, a runtime that he may execute, and a runtime directory.
-struct Home {
-    bundle: Bundle,
-    program: PathBuf,
-}
-
-impl Home {
-    fn new(name: &str) -> Self {
-        Self::of(Bundle::new(name))
-    }
-
-    /// What `spec --rootless` changes, changed in the test's own document.
-    fn of(bundle: Bundle) -> Self {
-        let bundle = bundle.given_to(USER).edit(|config| {
-            let linux = &mut config["linux"];
-            let list = linux["namespaces"].as_array_mut().expect("a list");
-            list.retain(|one| one["type"] != "network");
-            list.push(json!({"type": "user"}));
-            let map = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
-            linux["uidMappings"] = map.clone();
-            linux["gidMappings"] = map;
-            linux.as_object_mut().expect("an object").remove("resources");
-            linux.as_object_mut().expect("an object").remove("cgroupsPath");
-            for mount in config["mounts"].as_array_mut().expect("a list") {
-                if let Some(options) = mount["options"].as_array_mut() {
-                    options
-                        .retain(|option| !option.as_str().is_some_and(|option| option.starts_with("gid=")));
-                }
-            }
-        });
-        // By cp(1): what we open to write, a child that another test forks just then has open too, and it could not be
-        // executed.
-        let program = bundle.dir().join("cofferdam");
-        let copied = Command::new("cp").arg(Runtime::under_test().program()).arg(&program).status();
-        assert!(copied.is_ok_and(|copied| copied.success()), "copy the runtime");
-        let home = Self { bundle, program };
-        for directory in [home.runtime_directory(), home.bundle.state_root()] {
-            fs::create_dir(&directory).expect("make a directory");
-            fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).expect("close it");
-            chown(&directory, Some(USER), Some(USER)).expect("give it away");
-        }
-        home
-    }
-
-    fn edit(self, change: impl FnOnce(&mut Value)) -> Self {
-        Self { bundle: self.bundle.edit(change), ..self }
-    }
-
-    fn shell(self, line: &str) -> Self {
-        Self { bundle: self.bundle.shell(line), ..self }
-    }
-
-    /// Maps the user's own id, and ten more.
-    fn with_more_ids(self) -> Self {
-        self.edit(|config| {
-            let map = json!([
-                {"containerID": 0, "hostID": USER, "size": 1},
-                {"containerID": 1, "hostID": FIRST, "size": 10},
-            ]);
-            config["linux"]["uidMappings"] = map.clone();
-            config["linux"]["gidMappings"] = map;
-        })
-    }
-
-    fn runtime_directory(&self) -> PathBuf {
-        self.bundle.dir().join("runtime")
-    }
-
-    fn container(&self) -> Container<'_> {
-        self.bundle.container(&Runtime::at(&self.program))
-    }
-
-    /// How the user runs something.
-    fn as_user(&self) -> Vec<String> {
-        let runtime = format!("XDG_RUNTIME_DIR={}", self.runtime_directory().display());
-        let user = format!("--reuid={USER}");
-        let group = format!("--regid={USER}");
-        ["env", &runtime, "setpriv", &user, &group, "--clear-groups"].map(str::to_owned).to_vec()
-    }
-
-    fn command<'a>(&'a self, container: &Container<'a>, words: &[&str]) -> Invocation<'a> {
-        container.command(words).launched_by(&self.as_user())
-    }
-
-    fn call(&self, container: &Container<'_>, words: &[&str]) -> Output {
-        self.command(container, words).run()
-    }
-
-    fn run(&self) -> Output {
-        self.call(&self.container(), &["run", "--bundle", "BUNDLE", "ID"])
-    }
-
-    /// What a refused container says, and that it left nothing.
-    fn refusal(&self) -> String {
-        let output = self.run();
-        output.code(1);
-        self.bundle.assert_nothing_left();
-        output.stderr
-    }
+/// Maps the user's own id, and ten more.
+fn map_more(config: &mut Value) {
+    let map = json!([
+        {"containerID": 0, "hostID": USER, "size": 1},
+        {"containerID": 1, "hostID": FIRST, "size": 10},
+    ]);
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
 }
 
 fn lines(text: &str) -> Vec<String> {
@@ -178,12 +83,6 @@ fn root_an_ordinary_user_has_the_whole_life() {
     assert_eq!(fs::read_dir(&root).expect("the state root").count(), 0);
 }
 
-impl Home {
-    fn args(self, args: &[&str]) -> Self {
-        Self { bundle: self.bundle.args(args), ..self }
-    }
-}
-
 #[test]
 fn root_what_takes_root_is_refused_by_name() {
     needs!(Root, Busybox);
@@ -216,7 +115,10 @@ fn root_what_takes_root_is_refused_by_name() {
         (|config| config["mounts"][0]["options"] = json!(["idmap"]), "mounts[0]"),
     ];
     for (number, (change, why)) in cases.into_iter().enumerate() {
-        let told = Home::new(&format!("refused{number}")).edit(change).refusal();
+        let home = Home::new(&format!("refused{number}")).edit(change);
+        let output = home.run();
+        let told = &output.code(1).stderr;
+        home.bundle.assert_nothing_left();
         assert!(told.contains(why), "{why}: {told}");
         assert_eq!(told.lines().count(), 1, "{told}");
     }
@@ -260,7 +162,7 @@ fn root_more_ids_come_by_newuidmap() {
     assert!(Path::new("/etc/subuid").exists() && Path::new("/etc/subgid").exists(), "uidmap brings them");
     let line = "cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups; id -u; id -G";
     let user = json!({"uid": 3, "gid": 4, "additionalGids": [5, 10]});
-    let home = Home::new("more").with_more_ids().shell(line).edit(|config| config["process"]["user"] = user);
+    let home = Home::new("more").edit(map_more).shell(line).edit(|config| config["process"]["user"] = user);
     let output = with_grants(&home, &RUN, &format!("cdt:{FIRST}:10"));
     let (own, more) = (format!("0 {USER} 1"), format!("1 {FIRST} 10"));
     let wanted = [&own, &more, &own, &more, "allow", "3", "4 5 10"];
@@ -276,7 +178,7 @@ fn root_more_ids_come_by_newuidmap() {
 #[test]
 fn root_more_ids_do_not_come_by_themselves() {
     needs!(Root, Busybox);
-    let home = Home::new("alone").with_more_ids();
+    let home = Home::new("alone").edit(map_more);
     let container = home.container();
     let path = format!("PATH={}", home.bundle.dir().display());
     // setpriv finds itself and the runtime by whole paths.
@@ -287,4 +189,142 @@ fn root_more_ids_do_not_come_by_themselves() {
     assert!(told.contains("linux.uidMappings: maps more than the caller's own id"), "{output}");
     assert!(told.contains("newuidmap is not in PATH"), "{output}");
     home.bundle.assert_nothing_left();
+}
+
+/// What a container's groups are below, made by the test and given to the user, in every hierarchy.
+struct Delegated {
+    paths: Vec<PathBuf>,
+}
+
+impl Delegated {
+    fn to_user(name: &str) -> Self {
+        let root = Path::new("/sys/fs/cgroup");
+        let below = fs::read_dir(root).expect("control groups").map(|entry| entry.expect("an entry").path());
+        let is_v2 = root.join("cgroup.procs").exists();
+        let mut mounts: Vec<PathBuf> = if is_v2 { vec![root.to_owned()] } else { below.collect() };
+        mounts.retain(|mount| !mount.is_symlink() && mount.join("cgroup.procs").exists());
+        // The unified tree comes last.
+        mounts.sort_by_key(|mount| mount.join("cgroup.subtree_control").exists());
+        let mut paths = Vec::new();
+        for mount in &mounts {
+            let path = mount.join(name);
+            fs::create_dir_all(path.join("launcher")).expect("make a group");
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                if let Ok(all) = fs::read_to_string(mount.join(file)) {
+                    fs::write(path.join(file), all.trim()).expect("give it CPUs and memory");
+                }
+            }
+            for entry in ["", "cgroup.procs", "tasks", "cgroup.subtree_control", "launcher/cgroup.procs"] {
+                if path.join(entry).exists() {
+                    chown(path.join(entry), Some(USER), Some(USER)).expect("give it away");
+                }
+            }
+            paths.push(path);
+        }
+        Self { paths }
+    }
+
+    /// Moves whoever runs what follows into the user's part of the unified tree: nobody goes from one part to another
+    /// who may not write where both begin.
+    fn launcher(&self) -> Vec<String> {
+        let unified = self.paths.last().expect("there is a hierarchy").join("launcher/cgroup.procs");
+        let script = format!("echo $$ >{} && exec \"$@\"", unified.display());
+        ["sh", "-c", &script, "sh"].map(str::to_owned).to_vec()
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        for path in &self.paths {
+            for path in [path.join("launcher"), path.clone()] {
+                // The bundle tells of what is left.
+                let _left = fs::remove_dir(path);
+            }
+        }
+    }
+}
+
+#[test]
+fn root_groups_that_were_given_to_the_user_are_used() {
+    needs!(Root, Busybox);
+    let home = Home::new("given").args(&["sleep", "1000"]);
+    let name = format!("{}-own", home.bundle.id());
+    let groups = Delegated::to_user(&name);
+    let home = home.edit(|config| {
+        config["linux"]["cgroupsPath"] = json!(format!("/{name}/web"));
+        config["linux"]["resources"] = json!({"pids": {"limit": 7}});
+    });
+    let container = home.container();
+    let call = |words: &[&str]| {
+        let launcher: Vec<String> = groups.launcher().into_iter().chain(home.as_user()).collect();
+        container.command(words).launched_by(&launcher).run()
+    };
+    let output = call(&["run", "--detach", "--bundle", "BUNDLE", "ID"]);
+    output.success();
+    // Device rules of version 1 take root.
+    let left_out = |line: &str| !line.contains("linux.resources.devices: ");
+    assert_eq!(output.stderr.lines().find(|line| left_out(line)), None, "{output}");
+    let pids = groups.paths.iter().find_map(|path| fs::read_to_string(path.join("web/pids.max")).ok());
+    assert_eq!(pids.as_deref().map(str::trim), Some("7"));
+    let listed = call(&["ps", "--format", "json", "ID"]);
+    let pid = container.pid().expect("it runs");
+    assert_eq!(listed.success().stdout.trim(), format!("[{pid}]"), "{listed}");
+    call(&["exec", "ID", "true"]).success();
+    call(&["delete", "--force", "ID"]).success();
+    assert!(groups.paths.iter().all(|path| !path.join("web").exists()), "its groups are gone");
+    drop(groups);
+}
+
+#[test]
+fn root_false_asks_for_groups_and_true_is_the_users_own_word() {
+    needs!(Root, Busybox);
+    let home = Home::new("word");
+    let run = |word: &str| {
+        home.command(&home.container(), &["run", "--bundle", "BUNDLE", "ID"])
+            .global("--rootless")
+            .global(word)
+            .run()
+    };
+    run("true").success();
+    let refused = run("false");
+    assert!(refused.code(1).stderr.contains("mkdir("), "{refused}");
+    home.bundle.assert_nothing_left();
+}
+
+#[test]
+fn root_an_ordinary_user_tries() {
+    needs!(Root, Busybox);
+    let home = Home::new("try");
+    let call = |words: &[&str]| home.command(&home.container(), words).without_globals().run();
+    let output =
+        call(&["try", "--", "sh", "-c", "id -u; cat /proc/self/uid_map; touch /tmp/x && hostname; exit 7"]);
+    let shown = lines(&output.code(7).stdout);
+    assert_eq!(shown[..2], ["0", "0 0 1"], "{output}");
+    assert!(shown[2].starts_with("try-"), "{output}");
+    let left = fs::read_dir(home.runtime_directory().join("cofferdam")).expect("the state root").count();
+    assert_eq!(left, 0, "nothing is left");
+    let limited = call(&["try", "--pids", "7", "--", "true"]);
+    assert!(limited.code(1).stderr.contains("linux.resources: needs control groups"), "{limited}");
+    let other = call(&["try", "--user", "1000", "--", "true"]);
+    assert!(other.code(1).stderr.contains("process.user.uid"), "{other}");
+    let rootfs = home.bundle.rootfs();
+    let output = call(&["try", "--rootfs", rootfs.to_str().expect("ASCII"), "--", "/bin/echo", "hello"]);
+    assert_eq!(output.success().stdout, "hello\n", "{output}");
+}
+
+/// A program of the user's own is not the one that runs in the container: that one nobody can write.
+#[test]
+fn root_a_users_own_program_is_copied_and_sealed() {
+    needs!(Root, Busybox);
+    for (owner, is_copied) in [(0, false), (USER, true)] {
+        let home = Home::new("sealed").args(&["true"]);
+        chown(home.program(), Some(owner), Some(owner)).expect("give it away");
+        let container = home.container();
+        home.command(&container, &["create", "--bundle", "BUNDLE", "ID"]).run().success();
+        let pid = container.pid().expect("it waits");
+        let runs = fs::read_link(format!("/proc/{pid}/exe")).expect("its program");
+        let wanted = if is_copied { Path::new("/memfd:cofferdam (deleted)") } else { home.program() };
+        assert_eq!(runs, wanted);
+        home.command(&container, &["delete", "ID"]).run().success();
+    }
 }

@@ -114,11 +114,20 @@ impl Group {
             }
             self.copy_cpuset(self.place.path(), self.is_new)?;
         }
-        self.set(&plan.settings, &mut |_, _, _| {})?;
+        let mut omitted = None;
+        let may_forbid = |setting: &Setting| setting.rule == Rule::MayForbid;
+        for settings in plan.settings.chunk_by(|one, next| may_forbid(one) == may_forbid(next)) {
+            match self.set(settings, &mut |_, _, _| {}) {
+                Err(failed) if settings.iter().any(may_forbid) && is_forbidden(&failed) => {
+                    omitted = Some(failed);
+                }
+                set => set?,
+            }
+        }
         if let Some(owner) = plan.owner {
             self.hand_over(owner)?;
         }
-        let Some(devices) = &plan.devices else { return Ok(None) };
+        let Some(devices) = &plan.devices else { return Ok(omitted) };
         match self.guard(devices).doing(|| "linux.resources.devices") {
             Err(failed) if devices.optional && !is_gone(&failed) => Ok(Some(failed)),
             guarded => guarded.map(|()| None),

@@ -18,6 +18,8 @@ pub struct Order {
     /// `--rootless`: whether control groups may be left out that the caller may not make and nobody asked for; found out
     /// without it.
     pub rootless: Option<bool>,
+    /// Whether setgroups(2) is denied to the caller.
+    pub keeps_groups: bool,
     /// Keep the caller's session keyring.
     pub keep_keyring: bool,
     /// Move the root instead of pivoting into it.
@@ -60,6 +62,7 @@ pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
     let request = Request {
         id: order.id.clone(),
         bundle,
+        keeps_groups: order.keeps_groups,
         keep_keyring: order.keep_keyring,
         no_pivot: order.no_pivot,
         notify: order.notify.clone(),

@@ -195,6 +195,8 @@ pub enum Rule {
         /// What is written there.
         value: String,
     },
+    /// Left out, and told, where the caller lacks the right: device rules of version 1 take root.
+    MayForbid,
     /// Refused when this file already shows as much as the limit allows.
     AboveUse {
         /// The file that shows the use.
@@ -251,7 +253,13 @@ fn hierarchies(host: &HostCgroups, resources: &Resources, place: &Place) -> Resu
     for hierarchy in &host.hierarchies {
         let mut settings = Vec::new();
         for controller in &hierarchy.controllers {
-            settings.append(&mut wanted.take(controller));
+            let mut own = wanted.take(controller);
+            if host.rootless && controller == "devices" {
+                for setting in &mut own {
+                    setting.rule = Rule::MayForbid;
+                }
+            }
+            settings.append(&mut own);
         }
         let mut controllers = hierarchy.controllers.clone();
         controllers.extend(hierarchy.name.as_ref().map(|name| format!("name={name}")));

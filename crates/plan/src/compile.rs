@@ -123,12 +123,11 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     }
     plan.enter_namespaces(process, linux, &namespaces, request)?;
     plan.build_root(spec, host, request, &namespaces, &moments)?;
-    if let Some(ordinary) = &ordinary {
+    if ordinary.is_some() {
         rootless::protect(&mut plan.steps, namespaces.cgroup);
-        if ordinary.keeps_groups {
-            rootless::keep_groups(&mut plan.steps);
-        }
     }
+    let keeps_groups =
+        request.keeps_groups || ordinary.as_ref().is_some_and(|ordinary| ordinary.keeps_groups);
     let umask = process.user.umask.unwrap_or(0o022);
     let bounding = if namespaces.users { host.bounding | EVERY } else { host.bounding };
     plan.manner.check_labels(host)?;
@@ -142,6 +141,9 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         if !plan.forerunner.is_empty() {
             conceal(&mut plan.forerunner, true);
         }
+    }
+    if keeps_groups {
+        rootless::keep_groups(&mut plan.steps);
     }
     plan.steps.push(Step::Ready);
     if request.gated {

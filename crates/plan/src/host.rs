@@ -38,6 +38,8 @@ pub struct Request {
     pub id: String,
     /// The bundle directory, absolute and without links.
     pub bundle: String,
+    /// Whether setgroups(2) is denied in the user namespace that we are in, and so in all below it.
+    pub keeps_groups: bool,
     /// `--no-new-keyring`: keep the caller's session keyring.
     pub keep_keyring: bool,
     /// `--no-pivot`: move the root instead of pivoting into it.

@@ -47,8 +47,10 @@ impl Mount {
     /// The path of the host that is bound, or may be.
     pub fn host_path(&self) -> Option<&String> {
         match &self.source {
-            // What is not followed is not opened for the child: it looks for itself.
-            Source::Bind { path, .. } => (!self.links.source && !self.links.copied).then_some(path),
+            // What is not followed, or may not be there, is not opened for the child: it looks for itself.
+            Source::Bind { path, .. } => {
+                (!self.links.source && !self.links.copied && !self.is_optional).then_some(path)
+            }
             Source::Mapped(_) => None,
             Source::New { .. } => self.or_bind.as_ref(),
         }

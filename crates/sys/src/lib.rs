@@ -31,7 +31,7 @@ pub use error::{Called, Doing, Failed};
 pub use exec::{Strings, environment, execute, execute_fd, seal};
 pub use misc::{
     first_closed, join_keyring, leave, loopback_up, open_streams, raise_limit, set_groups, set_limit,
-    unshare_cgroup, unshare_mounts, unshare_time,
+    unshare_cgroup, unshare_mounts, unshare_time, unshare_users,
 };
 pub use mount::{change_mount, map_mount, propagate_mount};
 pub use pass::{receive_fd, send_fd};

@@ -35,6 +35,16 @@ pub fn unshare_cgroup() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Leaves this process's user namespace for a new one, whose ids nobody has mapped yet. Refused with `EINVAL` to a process of
+/// several threads.
+pub fn unshare_users() -> Result<(), Failed> {
+    // SAFETY: CLONE_NEWUSER changes only who this process is, and what it may.
+    if unsafe { libc::unshare(libc::CLONE_NEWUSER) } == -1 {
+        return Err(Failed::call("unshare(CLONE_NEWUSER)", last_errno()));
+    }
+    Ok(())
+}
+
 /// Gives the children of this process a time namespace of their own, which this process may enter afterwards.
 pub fn unshare_time() -> Result<(), Failed> {
     const CLONE_NEWTIME: i32 = 0x80;

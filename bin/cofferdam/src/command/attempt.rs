@@ -4,6 +4,7 @@
 //! the kernel takes it away when we end, however we end. All signals stay blocked from the first side effect to the
 //! last undoing; while the program runs they are read and passed on, before that they are looked for.
 
+mod alone;
 mod archive;
 mod document;
 mod place;
@@ -11,6 +12,7 @@ mod skeleton;
 
 use container::{Containers, Order, plan_bundle};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 use sys::{Called, Mask, SignalFd, block_signals};
 
@@ -21,10 +23,6 @@ use crate::root::{Origin, StateRoot};
 use place::Place;
 
 pub(super) fn run(global: &Global, attempt: &Try, log: &mut Log) -> Outcome {
-    if !rustix::process::geteuid().is_root() {
-        let hint = "run it as root, or a bundle of your own with cofferdam run; see docs/roadmap.md";
-        return Err(Complaint { hint: Some(hint.to_owned()), ..Complaint::new("try: needs root for now") });
-    }
     sys::seal()?;
     let root = StateRoot::find(global.root.as_deref())?;
     let directory = text(&root.directory, "--root")?;
@@ -33,8 +31,12 @@ pub(super) fn run(global: &Global, attempt: &Try, log: &mut Log) -> Outcome {
         Some(name) => name.clone(),
         None => made_up()?,
     };
+    let is_alone = !geteuid().is_root();
+    if is_alone {
+        alone::leave_users().map_err(in_try)?;
+    }
     // What the caller typed is relative to here, and the bundle will be elsewhere.
-    let document = document::Draft::of(attempt, &id)?;
+    let document = document::Draft::of(attempt, &id, is_alone)?;
 
     let mask = block_signals()?;
     containers.adopt_orphans().map_err(|error| error.while_doing("try"))?;
@@ -42,7 +44,8 @@ pub(super) fn run(global: &Global, attempt: &Try, log: &mut Log) -> Outcome {
         log.warning(&warning);
     }
     let place = Place::make(&directory, &id, root.origin == Origin::User).map_err(in_try)?;
-    let outcome = Run { attempt, containers: &containers, id: &id, mask, place: &place }.whole(document, log);
+    let outcome =
+        Run { attempt, containers: &containers, id: &id, mask, place: &place, is_alone }.whole(document, log);
     match (outcome, place.remove()) {
         (outcome, Ok(())) => outcome,
         (Ok(_), Err(failed)) => Err(in_try(failed)),
@@ -60,6 +63,7 @@ struct Run<'a> {
     id: &'a str,
     mask: Mask,
     place: &'a Place,
+    is_alone: bool,
 }
 
 impl Run<'_> {
@@ -83,7 +87,13 @@ impl Run<'_> {
     /// From the bundle to the program's end, and back to no container.
     fn live(&self, log: &mut Log) -> Result<u8, container::Error> {
         let bundle = Some(self.place.path().to_owned());
-        let order = Order { id: self.id.to_owned(), bundle, ..Order::default() };
+        let order = Order {
+            id: self.id.to_owned(),
+            bundle,
+            rootless: self.is_alone.then_some(true),
+            keeps_groups: self.is_alone,
+            ..Order::default()
+        };
         let plan = plan_bundle(&order)?;
         let mut created = self.containers.create_blocked(&plan, self.mask)?;
         created.warnings.iter().for_each(|warning| log.warning(warning));

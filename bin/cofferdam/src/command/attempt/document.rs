@@ -6,7 +6,7 @@ use spec::{
     Capabilities, Cpu, Linux, Memory, Mount, Namespace, NamespaceKind, Pids, Process, Root, Spec, User,
 };
 
-use super::skeleton;
+use super::{alone, skeleton};
 use crate::command::{Complaint, text};
 use crate::invocation::Try;
 
@@ -37,8 +37,11 @@ pub(super) struct Draft(Spec);
 
 impl Draft {
     /// Reads what was typed; paths in it are relative to the working directory.
-    pub(super) fn of(attempt: &Try, id: &str) -> Result<Self, Complaint> {
+    pub(super) fn of(attempt: &Try, id: &str, is_alone: bool) -> Result<Self, Complaint> {
         let mut spec = Spec::template(true);
+        if is_alone {
+            alone::adapt(&mut spec);
+        }
         let path = match &attempt.rootfs {
             Some(directory) => root_in(directory)?,
             None => "rootfs".to_owned(),

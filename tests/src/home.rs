@@ -1,0 +1,111 @@
+//! An ordinary user: somebody by a number, without a right over the host.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::{Bundle, Container, Invocation, Output, Runtime};
+
+/// Nobody that this host knows.
+pub const USER: u32 = 61_001;
+
+/// A bundle of the user's own, a runtime that he may execute, and a runtime directory.
+#[derive(Debug)]
+pub struct Home {
+    /// The bundle.
+    pub bundle: Bundle,
+    program: PathBuf,
+}
+
+impl Home {
+    /// With the default configuration, as `spec --rootless` changes it. `name` is for people.
+    pub fn new(name: &str) -> Self {
+        Self::of(Bundle::new(name))
+    }
+
+    fn of(bundle: Bundle) -> Self {
+        let bundle = bundle.given_to(USER).edit(|config| {
+            let linux = &mut config["linux"];
+            let list = linux["namespaces"].as_array_mut().expect("a list");
+            list.retain(|one| one["type"] != "network");
+            list.push(json!({"type": "user"}));
+            let map = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
+            linux["uidMappings"] = map.clone();
+            linux["gidMappings"] = map;
+            linux.as_object_mut().expect("an object").remove("resources");
+            linux.as_object_mut().expect("an object").remove("cgroupsPath");
+            for mount in config["mounts"].as_array_mut().expect("a list") {
+                if let Some(options) = mount["options"].as_array_mut() {
+                    options
+                        .retain(|option| !option.as_str().is_some_and(|option| option.starts_with("gid=")));
+                }
+            }
+        });
+        // By cp(1): what we open to write, a child that another test forks just then has open too, and it could not be
+        // executed.
+        let program = bundle.dir().join("cofferdam");
+        let copied = Command::new("cp").arg(Runtime::under_test().program()).arg(&program).status();
+        assert!(copied.is_ok_and(|copied| copied.success()), "copy the runtime");
+        let home = Self { bundle, program };
+        for directory in [home.runtime_directory(), home.bundle.state_root()] {
+            fs::create_dir(&directory).expect("make a directory");
+            fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).expect("close it");
+            chown(&directory, Some(USER), Some(USER)).expect("give it away");
+        }
+        home
+    }
+
+    /// Changes the configuration.
+    #[must_use]
+    pub fn edit(self, change: impl FnOnce(&mut Value)) -> Self {
+        Self { bundle: self.bundle.edit(change), ..self }
+    }
+
+    /// A line for the shell to run.
+    #[must_use]
+    pub fn shell(self, line: &str) -> Self {
+        Self { bundle: self.bundle.shell(line), ..self }
+    }
+
+    /// The program and its arguments.
+    #[must_use]
+    pub fn args(self, args: &[&str]) -> Self {
+        Self { bundle: self.bundle.args(args), ..self }
+    }
+
+    /// The copy of the runtime, which is root's.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// `$XDG_RUNTIME_DIR`.
+    pub fn runtime_directory(&self) -> PathBuf {
+        self.bundle.dir().join("runtime")
+    }
+
+    /// The container, by the copy of the runtime.
+    pub fn container(&self) -> Container<'_> {
+        self.bundle.container(&Runtime::at(&self.program))
+    }
+
+    /// How the user runs something.
+    pub fn as_user(&self) -> Vec<String> {
+        let runtime = format!("XDG_RUNTIME_DIR={}", self.runtime_directory().display());
+        let user = format!("--reuid={USER}");
+        let group = format!("--regid={USER}");
+        ["env", &runtime, "setpriv", &user, &group, "--clear-groups"].map(str::to_owned).to_vec()
+    }
+
+    /// A command that the user runs.
+    pub fn command<'a>(&'a self, container: &Container<'a>, words: &[&str]) -> Invocation<'a> {
+        container.command(words).launched_by(&self.as_user())
+    }
+
+    /// `run` in the foreground.
+    pub fn run(&self) -> Output {
+        self.command(&self.container(), &["run", "--bundle", "BUNDLE", "ID"]).run()
+    }
+}
