@@ -109,3 +109,59 @@ impl Home {
         self.command(&self.container(), &["run", "--bundle", "BUNDLE", "ID"]).run()
     }
 }
+
+/// What a container's groups are below, made by the test and given to the user, in every hierarchy.
+#[derive(Debug)]
+pub struct Delegated {
+    /// One in each hierarchy, the unified one last.
+    pub paths: Vec<PathBuf>,
+}
+
+impl Delegated {
+    /// Makes them, by this name at the top of each hierarchy.
+    pub fn to_user(name: &str) -> Self {
+        let root = Path::new("/sys/fs/cgroup");
+        let below = fs::read_dir(root).expect("control groups").map(|entry| entry.expect("an entry").path());
+        let is_v2 = root.join("cgroup.procs").exists();
+        let mut mounts: Vec<PathBuf> = if is_v2 { vec![root.to_owned()] } else { below.collect() };
+        mounts.retain(|mount| !mount.is_symlink() && mount.join("cgroup.procs").exists());
+        // The unified tree comes last.
+        mounts.sort_by_key(|mount| mount.join("cgroup.subtree_control").exists());
+        let mut paths = Vec::new();
+        for mount in &mounts {
+            let path = mount.join(name);
+            fs::create_dir_all(path.join("launcher")).expect("make a group");
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                if let Ok(all) = fs::read_to_string(mount.join(file)) {
+                    fs::write(path.join(file), all.trim()).expect("give it CPUs and memory");
+                }
+            }
+            for entry in ["", "cgroup.procs", "tasks", "cgroup.subtree_control", "launcher/cgroup.procs"] {
+                if path.join(entry).exists() {
+                    chown(path.join(entry), Some(USER), Some(USER)).expect("give it away");
+                }
+            }
+            paths.push(path);
+        }
+        Self { paths }
+    }
+
+    /// Moves whoever runs what follows into the user's part of the unified tree: nobody goes from one part to another
+    /// who may not write where both begin.
+    pub fn launcher(&self) -> Vec<String> {
+        let unified = self.paths.last().expect("there is a hierarchy").join("launcher/cgroup.procs");
+        let script = format!("echo $$ >{} && exec \"$@\"", unified.display());
+        ["sh", "-c", &script, "sh"].map(str::to_owned).to_vec()
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        for path in &self.paths {
+            for path in [path.join("launcher"), path.clone()] {
+                // The bundle tells of what is left.
+                let _left = fs::remove_dir(path);
+            }
+        }
+    }
+}

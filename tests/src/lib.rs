@@ -34,7 +34,7 @@ mod wait;
 
 pub use bundle::Bundle;
 pub use docker::Docker;
-pub use home::{Home, USER};
+pub use home::{Delegated, Home, USER};
 pub use needs::{Need, figure, skipped};
 pub use podman::Podman;
 pub use receiver::{Received, Receiver};

@@ -13,7 +13,7 @@ use std::thread;
 
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 use serde_json::{Value, json};
-use tests::{Bundle, LIMIT, Lines, Output, Receiver, Runtime, channel, gone_within, needs};
+use tests::{Bundle, Delegated, Home, LIMIT, Lines, Output, Receiver, Runtime, channel, gone_within, needs};
 
 /// What lies on the host, outside the root, and must never be read from inside.
 const SECRET: &str = "the host's own";
@@ -800,5 +800,39 @@ fn attack_exec_inheritable() {
                 assert!(is_empty, "user {user}, {flags:?}: {set} is not empty: {exec}");
             }
         }
+    }
+}
+
+/// A control group that was given to an ordinary user is his inside his container too, and there it is found below the
+/// host's /sys, which is bound because he cannot mount one: by writing there a program leaves its own limits.
+#[test]
+fn attack_cve_2023_25809() {
+    needs!(Root, Busybox);
+    for word in ["ro", "rw"] {
+        let home = Home::new("groups").edit(|config| {
+            let mounts = config["mounts"].as_array_mut().expect("the default has mounts");
+            mounts.retain(|mount| {
+                !mount["destination"].as_str().is_some_and(|target| target.starts_with("/sys"))
+            });
+            mounts.push(json!({
+                "destination": "/sys", "type": "none", "source": "/sys",
+                "options": ["rbind", "nosuid", "noexec", "nodev", word],
+            }));
+        });
+        let groups = Delegated::to_user(&format!("{}-own", home.bundle.id()));
+        let tries: Vec<String> = groups
+            .paths
+            .iter()
+            .map(|path| {
+                let path = path.display();
+                format!("ls {path}/cgroup.procs && mkdir {path}/launcher/escaped && rmdir {path}/launcher/escaped && echo wrote")
+            })
+            .collect();
+        let home = home.shell(&format!("{}; echo done", tries.join("; ")));
+        let output = home.run();
+        assert!(output.success().stdout.ends_with("done\n"), "{output}");
+        assert!(!output.stdout.contains("wrote"), "{word}: a group of the host's was changed: {output}");
+        assert_eq!(output.stdout.matches("cgroup.procs").count(), groups.paths.len(), "{output}");
+        drop(groups);
     }
 }

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     fn spec(attempt: &Try) -> Spec {
-        let Ok(Draft(spec)) = Draft::of(attempt, "web") else { unreachable!("no path is in it") };
+        let Ok(Draft(spec)) = Draft::of(attempt, "web", false) else { unreachable!("no path is in it") };
         spec
     }
 
