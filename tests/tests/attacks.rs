@@ -825,7 +825,9 @@ fn attack_cve_2023_25809() {
             .iter()
             .map(|path| {
                 let path = path.display();
-                format!("ls {path}/cgroup.procs && mkdir {path}/launcher/escaped && rmdir {path}/launcher/escaped && echo wrote")
+                format!(
+                    "ls {path}/cgroup.procs && mkdir {path}/escaped && rmdir {path}/escaped && echo wrote"
+                )
             })
             .collect();
         let home = home.shell(&format!("{}; echo done", tries.join("; ")));
