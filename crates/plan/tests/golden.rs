@@ -7,7 +7,8 @@ mod property;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use plan::{Host, Modules, Source, Step};
+use plan::cgroup::HostCgroups;
+use plan::{Caller, Host, Modules, Source, Step};
 use property::{hold, hosts, plan, request};
 
 fn documents(folder: &str) -> Vec<PathBuf> {
@@ -28,6 +29,14 @@ fn hosts_of(document: &Path) -> Vec<(&'static str, Host)> {
     if document.ends_with("labels.json") {
         let (_, plain) = hosts.last().expect("there are hosts").clone();
         hosts.push((LABELLED, Host { modules: Modules { apparmor: true, selinux: true }, ..plain }));
+    }
+    if document.ends_with("rootless.json") {
+        let caller = Caller { uid: 1000, gid: 1000 };
+        for (name, host) in Vec::from(property::hosts()) {
+            let cgroups = HostCgroups { rootless: true, ..host.cgroups };
+            let name = if name == "v2" { "user-v2" } else { "user-hybrid" };
+            hosts.push((name, Host { caller: Some(caller), cgroups, ..host }));
+        }
     }
     hosts
 }

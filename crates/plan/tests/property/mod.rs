@@ -195,7 +195,8 @@ fn keeps_acts(plan: &Plan, root: usize) {
     assert!(matches!(acts.first(), Some(Act::Claim)) && matches!(acts.get(1), Some(Act::Intend)), "{acts:?}");
     let clone = acts.iter().position(|act| matches!(act, Act::Clone(_))).expect("init is born");
     let complete = acts.iter().position(|act| matches!(act, Act::Complete)).expect("the record is completed");
-    let maps = acts.iter().position(|act| matches!(act, Act::Map(_) | Act::Compare(_)));
+    let maps =
+        acts.iter().position(|act| matches!(act, Act::Map(_) | Act::MapAsUser { .. } | Act::Compare(_)));
     let hand = acts.iter().position(|act| matches!(act, Act::Hand));
     assert!(maps.is_none_or(|maps| clone < maps && Some(maps) < hand), "{acts:?}");
     assert!(hand.is_none_or(|hand| clone < hand && hand < complete), "{acts:?}");
