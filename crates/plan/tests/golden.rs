@@ -109,7 +109,7 @@ fn every_blessed_plan_has_its_document() {
     for file in documents("tests/plans") {
         let name = file.file_name().and_then(|name| name.to_str()).expect("names are text");
         let stem = name.strip_suffix(".json").or_else(|| {
-            ["hybrid", "v2", LABELLED]
+            ["user-hybrid", "user-v2", "hybrid", "v2", LABELLED]
                 .iter()
                 .find_map(|host| name.strip_suffix(".txt")?.strip_suffix(host)?.strip_suffix('.'))
         });
