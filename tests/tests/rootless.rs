@@ -275,3 +275,23 @@ fn root_a_users_own_program_is_copied_and_sealed() {
         home.command(&container, &["delete", "ID"]).run().success();
     }
 }
+
+/// Two containers with namespaces in common, as a pod has them.
+#[test]
+fn root_an_ordinary_users_container_joins_another() {
+    needs!(Root, Busybox);
+    let home = Home::new("pod").args(&["sleep", "1000"]);
+    let first = home.container();
+    home.command(&first, &["run", "--detach", "--bundle", "BUNDLE", "ID"]).run().success();
+    let pid = first.pid().expect("it runs");
+    let other = Home::new("joins").shell("id -u; cat /proc/1/comm").edit(|config| {
+        for one in config["linux"]["namespaces"].as_array_mut().expect("a list") {
+            let kind = one["type"].as_str().expect("a kind").to_owned();
+            if matches!(kind.as_str(), "user" | "pid" | "ipc") {
+                one["path"] = json!(format!("/proc/{pid}/ns/{kind}"));
+            }
+        }
+    });
+    let output = other.run();
+    assert_eq!(output.success().stdout, "0\nsleep\n", "{output}");
+}

@@ -3,8 +3,8 @@
 use plan::{Host, Plan, Request};
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use rustix::process::{chdir, getcwd};
-use spec::{Resources, Spec};
-use sys::{Called, Doing, Errno, read_whole};
+use spec::{NamespaceKind, Resources, Spec};
+use sys::{Called, Doing, Errno, Failed, read_whole};
 
 use crate::{Error, Kind};
 
@@ -62,7 +62,7 @@ pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
     let request = Request {
         id: order.id.clone(),
         bundle,
-        keeps_groups: order.keeps_groups,
+        keeps_groups: order.keeps_groups || joins_denied(&spec)?,
         keep_keyring: order.keep_keyring,
         no_pivot: order.no_pivot,
         notify: order.notify.clone(),
@@ -76,6 +76,27 @@ pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
         pid_file: order.pid_file.clone(),
     };
     Ok(plan::compile(&spec, &host, &request)?)
+}
+
+/// Whether the document joins a user namespace that denies setgroups(2), where its path tells a process that knows.
+fn joins_denied(spec: &Spec) -> Result<bool, Error> {
+    let namespaces = spec.linux.as_ref().map(|linux| linux.namespaces.as_slice()).unwrap_or_default();
+    let users = namespaces.iter().find(|one| one.kind == NamespaceKind::User);
+    let path = users.and_then(|users| users.path.as_deref()).unwrap_or_default();
+    let pid = path.strip_prefix("/proc/").and_then(|rest| rest.strip_suffix("/ns/user"));
+    match pid.filter(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit())) {
+        // Of one that is gone the namespace cannot be joined either, which is then the error.
+        Some(pid) => Ok(denies_groups(pid).or_else(|failed| match failed.errno() {
+            Some(Errno::NOENT) => Ok(false),
+            _ => Err(failed),
+        })?),
+        None => Ok(false),
+    }
+}
+
+/// Whether setgroups(2) is denied in the user namespace of a process.
+pub(crate) fn denies_groups(pid: &str) -> Result<bool, Failed> {
+    Ok(probe::read_text(&format!("/proc/{pid}/setgroups"))?.trim() == "deny")
 }
 
 /// The bundle's path, absolute and without links, as the kernel tells it.
