@@ -24,7 +24,17 @@ struct Victim {
     words: &'static [&'static str],
     program: &'static [&'static str],
     before: fn(&Container<'_>),
-    hooks: bool,
+    shape: Shape,
+}
+
+/// What a container has beside the default.
+#[derive(Clone, Copy)]
+enum Shape {
+    Plain,
+    Hooks,
+    /// A user namespace, another namespace that is joined beside it, and a mount with maps of its own: all that it takes
+    /// more processes and descriptors for.
+    Users,
 }
 
 const SLEEP: &[&str] = &["/bin/sleep", "1000"];
@@ -35,72 +45,92 @@ const VICTIMS: &[Victim] = &[
         words: &["create", "--bundle", "BUNDLE", "ID"],
         program: SLEEP,
         before: |_| {},
-        hooks: false,
+        shape: Shape::Plain,
     },
-    Victim { told: "start", words: &["start", "ID"], program: SLEEP, before: created, hooks: false },
+    Victim { told: "start", words: &["start", "ID"], program: SLEEP, before: created, shape: Shape::Plain },
     Victim {
         told: "run",
         words: &["run", "--bundle", "BUNDLE", "ID"],
         program: &["/bin/true"],
         before: |_| {},
-        hooks: false,
+        shape: Shape::Plain,
     },
     Victim {
         told: "run --detach",
         words: &["run", "--detach", "--bundle", "BUNDLE", "ID"],
         program: SLEEP,
         before: |_| {},
-        hooks: false,
+        shape: Shape::Plain,
     },
-    Victim { told: "kill", words: &["kill", "ID", "KILL"], program: SLEEP, before: running, hooks: false },
+    Victim {
+        told: "kill",
+        words: &["kill", "ID", "KILL"],
+        program: SLEEP,
+        before: running,
+        shape: Shape::Plain,
+    },
     Victim {
         told: "delete",
         words: &["delete", "ID"],
         program: &["/bin/true"],
         before: stopped,
-        hooks: false,
+        shape: Shape::Plain,
     },
     Victim {
         told: "delete --force",
         words: &["delete", "--force", "ID"],
         program: SLEEP,
         before: running,
-        hooks: false,
+        shape: Shape::Plain,
     },
     Victim {
         told: "exec",
         words: &["exec", "ID", "/bin/true"],
         program: SLEEP,
         before: running,
-        hooks: false,
+        shape: Shape::Plain,
     },
     Victim {
         told: "exec --detach",
         words: &["exec", "--detach", "ID", "/bin/true"],
         program: SLEEP,
         before: running,
-        hooks: false,
+        shape: Shape::Plain,
     },
     Victim {
         told: "create with hooks",
         words: &["create", "--bundle", "BUNDLE", "ID"],
         program: SLEEP,
         before: |_| {},
-        hooks: true,
+        shape: Shape::Hooks,
+    },
+    Victim {
+        told: "create with user namespaces",
+        words: &["create", "--bundle", "BUNDLE", "ID"],
+        program: SLEEP,
+        before: |_| {},
+        shape: Shape::Users,
+    },
+    Victim {
+        told: "exec into user namespaces",
+        words: &["exec", "ID", "/bin/true"],
+        program: SLEEP,
+        before: running,
+        shape: Shape::Users,
     },
     Victim {
         told: "start with hooks",
         words: &["start", "ID"],
         program: SLEEP,
         before: created,
-        hooks: true,
+        shape: Shape::Hooks,
     },
     Victim {
         told: "delete with hooks",
         words: &["delete", "ID"],
         program: SLEEP,
         before: created,
-        hooks: true,
+        shape: Shape::Hooks,
     },
 ];
 
@@ -112,18 +142,42 @@ impl Victim {
 
     fn bundle(&self) -> Bundle {
         let bundle = Bundle::new("point").args(self.program).may_leave();
-        if !self.hooks {
-            return bundle;
+        match self.shape {
+            Shape::Plain => bundle,
+            Shape::Hooks => with_hooks(bundle),
+            Shape::Users => with_users(bundle),
         }
-        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "read line; true"], "timeout": 20}]);
-        bundle.edit(|config| {
-            for kind in
-                ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
-            {
-                config["hooks"][kind] = hook.clone();
-            }
-        })
     }
+}
+
+fn with_hooks(bundle: Bundle) -> Bundle {
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "read line; true"], "timeout": 20}]);
+    bundle.edit(|config| {
+        for kind in
+            ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
+        {
+            config["hooks"][kind] = hook.clone();
+        }
+    })
+}
+
+fn with_users(bundle: Bundle) -> Bundle {
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+    let mount = json!({
+        "destination": "/tmp", "source": bundle.rootfs().join("tmp"), "options": ["rbind", "idmap"],
+        "uidMappings": [{"containerID": 0, "hostID": 100_005, "size": 10}],
+        "gidMappings": [{"containerID": 0, "hostID": 100_005, "size": 10}],
+    });
+    bundle.given_to(100_000).namespace("user").edit(|config| {
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+        config["mounts"].as_array_mut().expect("a list").push(mount);
+        // The host's own: nobody has to hold it, and nothing is changed in it.
+        let list = config["linux"]["namespaces"].as_array_mut().expect("a list");
+        list.retain(|one| one["type"] != "uts");
+        list.push(json!({"type": "uts", "path": "/proc/self/ns/uts"}));
+        config.as_object_mut().expect("a document").remove("hostname");
+    })
 }
 
 /// The container is what it was, with nobody new in it, and another process can be run in it.

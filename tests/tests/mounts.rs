@@ -464,13 +464,12 @@ fn root_what_another_user_namespace_locked_stays() {
         // The container's root may make nothing in what is the host's root's.
         fs::create_dir(bundle.rootfs().join("mnt")).expect("make a directory");
         let output = run_with_volume(&bundle, &[]);
-        match expected {
-            Some(wanted) => assert_eq!(shown(output.success())[0], *wanted, "{options:?}"),
-            None => {
-                output.code(1);
-                assert!(output.stderr.contains("os error 1)"), "{options:?}: {output}");
-                assert_eq!(output.stderr.lines().count(), 1, "{output}");
-            }
+        if let Some(wanted) = expected {
+            assert_eq!(shown(output.success())[0], *wanted, "{options:?}");
+        } else {
+            output.code(1);
+            assert!(output.stderr.contains("os error 1)"), "{options:?}: {output}");
+            assert_eq!(output.stderr.lines().count(), 1, "{output}");
         }
     }
 }

@@ -259,6 +259,31 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("run: no arguments", &[]),
 ];
 
+/// The same in a user namespace, with the root file system given to its root.
+const MAPPED: &[(&str, &[&str])] = &[
+    (
+        "run, mapped: who it is",
+        &["/bin/sh", "-c", "id; id -G; cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups"],
+    ),
+    (
+        "run, mapped: whose files",
+        &["/bin/sh", "-c", "stat -c '%n %u:%g %a %F' / /tmp /proc /sys /dev /dev/*"],
+    ),
+    (
+        "run, mapped: its rights",
+        &["/bin/sh", "-c", "grep -E 'Cap|Groups|NoNew|Seccomp' /proc/self/status; umask; ulimit -n"],
+    ),
+    (
+        "run, mapped: its mounts",
+        &["/bin/sh", "-c", "cut -d' ' -f 4,5 /proc/self/mountinfo | grep -v cdt | sort -u"],
+    ),
+    (
+        "run, mapped: what it may not",
+        &["/bin/sh", "-c", "mknod /tmp/m c 1 3; chown 70000 /tmp; mount -t tmpfs t /tmp; exit 4"],
+    ),
+    ("run, mapped: no such program", &["no-such-program"]),
+];
+
 /// One thing to try.
 #[derive(Clone, Copy)]
 enum Try {
@@ -267,6 +292,11 @@ enum Try {
         state: State,
     },
     Program {
+        told: &'static str,
+        args: &'static [&'static str],
+    },
+    /// In a user namespace.
+    Mapped {
         told: &'static str,
         args: &'static [&'static str],
     },
@@ -289,9 +319,10 @@ impl Try {
             states.iter().map(|state| Self::Command { words, state: *state })
         });
         let programs = PROGRAMS.iter().map(|(told, args)| Self::Program { told, args });
+        let mapped = MAPPED.iter().map(|(told, args)| Self::Mapped { told, args });
         let specs = [&["spec"] as &[_], &["spec", "--rootless"]].map(|words| Self::Spec { words });
         let sessions = SESSIONS.iter().map(|session| Self::Sat(*session));
-        commands.chain(programs).chain(sessions).chain(specs).collect()
+        commands.chain(programs).chain(mapped).chain(sessions).chain(specs).collect()
     }
 
     fn told(self) -> String {
@@ -302,14 +333,16 @@ impl Try {
                 .collect::<Vec<_>>()
                 .join(" "),
             Self::Command { words, .. } | Self::Spec { words } => words.join(" "),
-            Self::Program { told, .. } | Self::Sat(Session { told, .. }) => told.to_owned(),
+            Self::Program { told, .. } | Self::Mapped { told, .. } | Self::Sat(Session { told, .. }) => {
+                told.to_owned()
+            }
         }
     }
 
     fn state(self) -> State {
         match self {
             Self::Command { state, .. } => state,
-            Self::Program { .. } | Self::Sat(_) | Self::Spec { .. } => State::None,
+            Self::Program { .. } | Self::Mapped { .. } | Self::Sat(_) | Self::Spec { .. } => State::None,
         }
     }
 
@@ -319,6 +352,16 @@ impl Try {
         match self {
             Self::Program { args, .. } => {
                 let bundle = bundle.args(args);
+                let container = bundle.container(runtime);
+                let output = Ok(container.run());
+                Ok(Seen::of(&output, None, container, &bundle, runtime, None))
+            }
+            Self::Mapped { args, .. } => {
+                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+                let bundle = bundle.args(args).namespace("user").given_to(100_000).edit(|config| {
+                    config["linux"]["uidMappings"] = map.clone();
+                    config["linux"]["gidMappings"] = map;
+                });
                 let container = bundle.container(runtime);
                 let output = Ok(container.run());
                 Ok(Seen::of(&output, None, container, &bundle, runtime, None))

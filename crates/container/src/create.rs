@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use cgroup::{Cgroup, Paths};
 use init::{Inherited, Opened, Report};
-use plan::{Act, Plan, Step};
+use plan::{Act, Handle, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -257,7 +257,8 @@ impl Making<'_> {
             self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);
         }
         let acts = &self.plan.acts;
-        let bears_more = self.plan.has_hooks() || acts.contains(&Act::Keep);
+        let maps = self.plan.handles.iter().any(|handle| matches!(handle, Handle::Mapped(_)));
+        let bears_more = self.plan.has_hooks() || acts.contains(&Act::Keep) || maps;
         if bears_more && acts.contains(&Act::Enter) {
             // Who is born from here on is ours, and not the container's.
             Opened::open(NamespaceKind::Pid, "/proc/self/ns/pid", "linux.namespaces")?.join()?;
