@@ -21,7 +21,9 @@
 mod bundle;
 pub mod debian;
 pub mod differences;
+mod docker;
 mod needs;
+mod podman;
 pub mod pty;
 mod receiver;
 mod runtime;
@@ -30,7 +32,9 @@ pub mod trace;
 mod wait;
 
 pub use bundle::Bundle;
+pub use docker::Docker;
 pub use needs::{Need, figure, skipped};
+pub use podman::Podman;
 pub use receiver::{Received, Receiver};
 pub use runtime::{Container, Invocation, Output, Process, Runtime};
 pub use snapshot::Snapshot;

@@ -32,6 +32,10 @@ pub enum Need {
     Runc,
     /// The cached Debian root file system, or what it takes to make it.
     Debian,
+    /// Debian's dockerd and client.
+    Docker,
+    /// Debian's podman.
+    Podman,
     /// bash(1), whose completion is driven.
     Bash,
     /// fish(1), likewise.
@@ -56,6 +60,8 @@ impl Need {
             Self::Busybox => missing("/bin/busybox", "busybox-static"),
             Self::Runc => crate::Runtime::find("runc").is_none().then(|| "no runc in PATH".into()),
             Self::Debian => debian::lacking(),
+            Self::Docker => missing("/usr/sbin/dockerd", "docker.io"),
+            Self::Podman => missing("/usr/bin/podman", "podman"),
             Self::Bash => in_path("bash"),
             Self::Fish => in_path("fish"),
             Self::Zsh => in_path("zsh"),

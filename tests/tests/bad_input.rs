@@ -175,7 +175,10 @@ const PROCESSES: &[(&str, &str)] = &[
 const REFUSED: &[(&str, &str)] = &[
     (r#"{"args":["a"],"cwd":"/"}"#, "exec: \"a\": executable file not found in $PATH"),
     (r#"{"args":["/a"],"cwd":"/"}"#, "exec: \"/a\": access(\"/a\"): no such file or directory (os error 2)"),
-    (r#"{"args":["/bin"],"cwd":"/"}"#, "exec: \"/bin\": execve(): is a directory (os error 21)"),
+    (
+        r#"{"args":["/bin"],"cwd":"/"}"#,
+        "exec: \"/bin\": is a directory: execve(): permission denied (os error 13)",
+    ),
     (
         r#"{"args":["/bin/true"],"cwd":"/nowhere"}"#,
         "go to the working directory: chdir(\"/nowhere\"): no such file or directory (os error 2)",

@@ -43,6 +43,8 @@ enum Look {
     Joined(&'static str),
     /// A line of /proc/PID/status of an `exec` whose process runs.
     Joiner(&'static str),
+    /// What a line for the shell prints, on a host of the test's own with a network device `left`.
+    OnHost(&'static str),
     /// Nothing on this host, because of this.
     Nowhere(String),
 }
@@ -198,6 +200,21 @@ fn look(look: &Look, bundle: Bundle, runtime: &Runtime) -> Result<String, String
             let status = fs::read_to_string(format!("/proc/{}/status", exec.pid())).expect("its status");
             let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             Ok(line.expect("such a line").trim().to_owned())
+        }
+        Look::OnHost(line) => {
+            let script = "ip link add left type veth peer name right && exec \"$@\"";
+            let launcher = ["unshare", "--net", "sh", "-c", script, "sh"];
+            let lacks =
+                ["unshare", "--net", "ip", "link", "add", "left", "type", "veth", "peer", "name", "right"];
+            let made = std::process::Command::new(lacks[0]).args(&lacks[1..]).status();
+            if !made.is_ok_and(|status| status.success()) {
+                return Err("no pairs of virtual network devices".into());
+            }
+            let bundle = bundle.shell(line);
+            let container = bundle.container(runtime);
+            let run = container.command(&["run", "--bundle", "BUNDLE", "ID"]).launched_by(&launcher).run();
+            assert!(run.stderr.is_empty() || run.code == 0, "{run}");
+            Ok(run.stdout.trim().to_owned())
         }
         Look::Nowhere(why) => Err(why.clone()),
     }
@@ -767,6 +784,12 @@ fn isolation() -> Vec<Entry> {
             |config, _| config["hostname"] = json!("shown.example"),
             Look::Inside("hostname"),
             "shown.example",
+        ),
+        entry(
+            &["linux.netDevices", "linux.netDevices.name"],
+            |config, _| config["linux"]["netDevices"] = json!({"left": {"name": "shown0"}}),
+            Look::OnHost("ip -o link | grep -o 'shown0'"),
+            "shown0",
         ),
         entry(
             &["domainname"],

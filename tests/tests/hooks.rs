@@ -612,6 +612,36 @@ fn root_hooks_stay_out_of_a_joined_pid_namespace() {
     pause.delete_force().success();
 }
 
+/// With a user namespace, those of the container are the container's root, and no other.
+#[test]
+fn root_hooks_of_the_container_are_in_its_user_namespace() {
+    needs!(Root, Busybox);
+    let bundle = bundle("mapped");
+    fs::set_permissions(bundle.dir().join("seen"), fs::Permissions::from_mode(0o777)).expect("a mode");
+    // Its root is nobody to the bundle.
+    fs::create_dir(bundle.rootfs().join("seen")).expect("a place for the mount");
+    let hooks: Vec<_> =
+        KINDS.map(|kind| (kind, shell(&bundle, kind, "/bin/busybox cat /proc/self/uid_map > $1/$2"))).into();
+    let bundle = with(bundle, &hooks).edit(|config| {
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+        config["linux"]["namespaces"].as_array_mut().expect("a list").push(json!({"type": "user"}));
+    });
+    let before = Snapshot::take(&bundle);
+    let container = bundle.container(&Runtime::under_test());
+    container.create().success();
+    container.start().success();
+    container.delete_force().success();
+    for kind in KINDS {
+        let shown: Vec<u64> =
+            seen(&bundle, kind).split_whitespace().map(|word| word.parse().expect("a number")).collect();
+        let expected = if kind.ends_with("Container") { [0, 100_000, 65_536] } else { [0, 0, 4_294_967_295] };
+        assert_eq!(shown, expected, "{kind}");
+    }
+    before.assert_same();
+}
+
 /// A failing hook is found out within its time, not after somebody's patience.
 #[test]
 fn root_hooks_take_no_time_of_their_own() {

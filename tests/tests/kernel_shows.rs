@@ -423,7 +423,11 @@ impl Seen {
             | Act::Listen
             | Act::Complete
             | Act::Tell(_) => {}
-            Act::Console(_) | Act::Introduce(_) => unreachable!("the documents here ask for no terminal"),
+            Act::Console(_) | Act::Introduce(_) | Act::Notify | Act::Hear => {
+                unreachable!("no flag here asks for it")
+            }
+            Act::Devices { .. } => unreachable!("the documents here name no network device"),
+            Act::StayOn(_) => unreachable!("an act of exec: no plan of create has it"),
         }
     }
 
@@ -595,7 +599,7 @@ impl Seen {
                 let is_read_only = line.options.contains(&"ro".to_owned());
                 assert_eq!(is_read_only, remount.set & spec::MOUNT_ATTR_RDONLY != 0, "{line:?}");
             }
-            Step::JoinCgroupNamespace | Step::Inside | Step::Cpus(_) => {
+            Step::JoinCgroupNamespace | Step::Inside | Step::Cpus(_) | Step::Procfs => {
                 unreachable!("steps of exec: no plan of create has them")
             }
             // What hooks do shows elsewhere: tests/tests/hooks.rs.
@@ -733,6 +737,10 @@ impl Seen {
             }
             Step::Mask(path) => self.compare_mask(path),
             Step::Hostname(name) => assert_eq!(self.entered(&["uname", "-n"]), *name),
+            Step::AwaitDevices => unreachable!("the documents here name no network device"),
+            Step::Label(_) | Step::LabelMasks(_) => {
+                unreachable!("no document of these names a label: this host may run no security module")
+            }
             Step::Domainname(name) => {
                 assert_eq!(self.entered(&["cat", "/proc/sys/kernel/domainname"]), *name);
             }

@@ -50,10 +50,12 @@ fn root_exec_takes_the_containers_manner_where_its_own_document_is_silent() {
     before.assert_same();
 }
 
+/// A change of a document.
+type Edit = fn(&mut Value);
+
 #[test]
 fn root_what_the_kernel_does_not_grant_is_told() {
     needs!(Root, Busybox);
-    type Edit = fn(&mut Value);
     let edits: [(Edit, &str); 5] = [
         (
             |config| config["process"]["scheduler"] = json!({"policy": "SCHED_DEADLINE"}),

@@ -226,3 +226,43 @@ fn pid_of(pidfd: &impl AsFd) -> i32 {
     let line = info.lines().find_map(|line| line.strip_prefix("Pid:")).expect("it is a pidfd");
     line.trim().parse().expect("a number")
 }
+
+/// Its devpts is of its own user namespace, and so are the terminals in it: also one that `exec` opens later.
+#[test]
+fn root_a_terminal_in_a_user_namespace() {
+    needs!(Root, Busybox);
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let bundle = bundle("users")
+        .namespace("user")
+        .shell("id -u; stat -L -c '%n %t:%T %u' /dev/console; tty; read end")
+        .edit(|config| {
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+        });
+    let before = Snapshot::take(&bundle);
+    let container = bundle.container(&Runtime::under_test());
+    let receiver = Receiver::new(&bundle, "console");
+    let mut first = create(&container, &receiver);
+    container.start().success();
+    first.shows("0\r\n/dev/console 88:0 0\r\n/dev/pts/0\r\n");
+    let words = [
+        "exec",
+        "-t",
+        "-d",
+        "--console-socket",
+        receiver.path(),
+        "ID",
+        "sh",
+        "-c",
+        "tty; id -u; stat -L -c %u $(tty)",
+    ];
+    let exec = container.command(&words).spawn();
+    let mut second = screen(receiver.receive());
+    exec.wait().success();
+    assert_eq!(second.rest(), b"/dev/pts/1\r\n0\r\n0\r\n");
+    first.types("\n");
+    assert!(container.ended());
+    container.delete().success();
+    drop(receiver);
+    before.assert_same();
+}

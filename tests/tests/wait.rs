@@ -221,9 +221,9 @@ fn root_a_killed_keeper_keeps_nothing() {
     // Who waited before the end was told by the kernel, or says that it was not.
     let early = waiting.wait();
     if early.code == 0 {
-        prints(&early, 137)
+        prints(&early, 137);
     } else {
-        is_not_told(&early)
+        is_not_told(&early);
     }
     is_not_told(&wait(&container));
     container.delete().success();
@@ -298,6 +298,32 @@ fn root_a_keeper_holds_what_it_needs_and_nothing_more() {
     assert_eq!(links, expected);
     container.delete_force().success();
     assert!(gone_within(keeper, LIMIT));
+}
+
+/// Where the container joins a pid namespace, its keeper does not.
+#[test]
+fn root_a_keeper_stays_out_of_a_joined_pid_namespace() {
+    needs!(Root, Busybox);
+    let runtime = Runtime::under_test();
+    let first = Bundle::new("first").args(&["/bin/sleep", "1000"]);
+    let pause = first.container(&runtime);
+    pause.create().success();
+    let joined = format!("/proc/{}/ns/pid", pause.pid().expect("it waits"));
+    let bundle = Bundle::new("joined").shell("sleep 0.2; exit 4").edit(|config| {
+        config["linux"]["namespaces"][0]["path"] = joined.clone().into();
+    });
+    let before = Snapshot::take(&bundle);
+    let container = bundle.container(&runtime);
+    container.call(&["run", "--detach", "--bundle", "BUNDLE", "ID"]).success();
+    let keeper = keeper(&bundle, &container).expect("a keeper");
+    // It may have ended by now; then there is nothing to see, but that it has done its work.
+    if let Ok(namespace) = fs::read_link(format!("/proc/{keeper}/ns/pid")) {
+        assert_eq!(namespace, fs::read_link("/proc/self/ns/pid").expect("ours"));
+    }
+    prints(&wait(&container), 4);
+    container.delete().success();
+    before.assert_same();
+    pause.delete_force().success();
 }
 
 /// `run` in the foreground knows how it ended, and `--keep` keeps that too.

@@ -77,7 +77,7 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
         Command::Events(events) => events::events(&containers(global)?, &events),
         Command::Exec(exec) => exec::exec(&containers(global)?, exec, log),
         Command::Try(attempt) => attempt::run(global, &attempt, log),
-        Command::Start { id } => told("start", &id, containers(global)?.start(&id)),
+        Command::Start { id } => create::start(global, &id),
         Command::Wait { id } => look::wait(&containers(global)?, &id),
         Command::Kill { all, id, signal } => kill(&containers(global)?, all, &id, &signal),
         Command::Delete { force, id } => look::delete(&containers(global)?, &id, force, log),

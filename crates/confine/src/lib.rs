@@ -5,8 +5,10 @@
 //! Never:   gives anything back; goes on when something could not be given up.
 //! Begin with [`bound`], then [`become_user`], then [`keep`].
 
+mod label;
 mod schedule;
 
+pub use label::label;
 pub use schedule::{behave, place, schedule, serve, stay_on};
 
 use plan::Capabilities;

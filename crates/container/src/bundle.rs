@@ -19,6 +19,8 @@ pub struct Order {
     pub keep_keyring: bool,
     /// Move the root instead of pivoting into it.
     pub no_pivot: bool,
+    /// The directory of the notify socket, for a program whose service manager wants to hear from it.
+    pub notify: Option<String>,
     /// Sockets from descriptor 3 on that somebody listens at for the program.
     pub listen_fds: u32,
     /// Descriptors after those that the program keeps.
@@ -47,12 +49,16 @@ pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
     let text = read_document("config.json", "config.json: the bundle has none")?;
     let spec = Spec::parse(&text)?;
     spec.check()?;
-    let host: Host = probe::host()?;
+    let mut host: Host = probe::host()?;
+    if plan::has_labels(&spec) {
+        host.modules = probe::modules();
+    }
     let request = Request {
         id: order.id.clone(),
         bundle,
         keep_keyring: order.keep_keyring,
         no_pivot: order.no_pivot,
+        notify: order.notify.clone(),
         listen_fds: order.listen_fds,
         preserve_fds: order.preserve_fds,
         keep_status: order.keep_status,

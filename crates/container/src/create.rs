@@ -2,6 +2,7 @@
 
 mod meeting;
 
+use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use cgroup::{Cgroup, Paths};
@@ -11,14 +12,16 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use spec::{NamespaceKind, Status};
-use state::{Entry, Gate, Init, Moment, Phase, Record, Store};
+use state::{Entry, Gate, Init, Moment, Notify, Phase, Record, Store};
 use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, restore_mask};
 
 use crate::birth::{Birthplace, Born};
 use crate::console::{Console, Front, Introduced};
+use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked, state_of};
 use crate::keeper::Keeper;
 use crate::life::start_time;
+use crate::ready::{self, Ready};
 use crate::terminal::Terminal;
 use crate::undo::Undo;
 use crate::{Containers, Error, Kind, Written, map};
@@ -34,6 +37,10 @@ pub struct Created {
     pub(crate) mask: Mask,
     /// The program's terminal, where it came to us.
     pub(crate) terminal: Option<Terminal>,
+    /// Where the program says that it is ready.
+    notify: Option<Notify>,
+    /// Where that is passed on to.
+    pub(crate) ready: Option<Ready>,
     /// What was not done as asked.
     pub warnings: Vec<String>,
 }
@@ -63,6 +70,7 @@ impl Containers {
             line: None,
             front: None,
             terminal: None,
+            notify: None,
         };
         let outcome = made.carry_out();
         let created = match outcome {
@@ -74,9 +82,21 @@ impl Containers {
 }
 
 impl Created {
-    /// Leaves the container alone, to whoever becomes its parent.
+    /// Passes on to the service manager at this address that the program is ready, once it says so.
+    pub fn report_to(&mut self, address: &OsStr) -> Result<(), Error> {
+        let manager = ready::manager(address)?;
+        self.ready = self.notify.take().map(|notify| Ready::between(notify, manager));
+        Ok(())
+    }
+
+    /// Leaves the container alone, to whoever becomes its parent; but not before the program is ready, if anybody wants
+    /// to hear that.
     pub fn leave(self) -> Result<(), Error> {
-        Ok(restore_mask(&self.mask)?)
+        restore_mask(&self.mask)?;
+        match self.ready {
+            Some(ready) => Ok(ready.wait(&self.init, self.pid)?),
+            None => Ok(()),
+        }
     }
 }
 
@@ -94,6 +114,7 @@ struct Making<'a> {
     /// Ours, if it comes to us.
     front: Option<Front>,
     terminal: Option<Terminal>,
+    notify: Option<Notify>,
 }
 
 impl Making<'_> {
@@ -108,14 +129,18 @@ impl Making<'_> {
                 Act::Group(_) => {}
                 Act::Listen => self.gate = Some(Gate::bind(self.entry()?)?),
                 Act::Open { kind, path, field } => self.namespaces.push(Opened::open(*kind, path, field)?),
+                Act::Notify => Notify::provide(self.entry()?)?,
+                Act::Hear => self.notify = Notify::listen(self.entry()?)?,
                 Act::Console(master) => {
                     let Console { line, front } = Console::reach(master)?;
                     (self.line, self.front) = (Some(line), front);
                 }
+                Act::StayOn(cpus) => confine::stay_on(cpus)?,
                 Act::Enter => self.enter()?,
                 Act::Clone(kinds) => self.clone(kinds, record.as_ref())?,
                 Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
                 Act::Score(score) => map::score(&self.born()?.pid.to_string(), *score)?,
+                Act::Devices { devices, namespace } => self.attach(devices, namespace.as_deref())?,
                 Act::Map(maps) => map::write(self.born()?.pid, maps)?,
                 Act::Compare(maps) => map::compare(self.born()?.pid, maps)?,
                 Act::Hand => self.hand()?,
@@ -148,6 +173,8 @@ impl Making<'_> {
             id: self.plan.id.clone(),
             mask: self.mask,
             terminal: self.terminal.take(),
+            notify: self.notify.take(),
+            ready: None,
             warnings: record.warnings,
         })
     }
@@ -266,6 +293,20 @@ impl Making<'_> {
 
     fn signals(&self) -> Option<&SignalFd> {
         self.undo.blocked.as_ref().map(|blocked| &blocked.signals)
+    }
+
+    /// Moves network devices in. Init waits meanwhile, so that nobody sees half of them.
+    fn attach(&mut self, wanted: &[(String, String)], namespace: Option<&str>) -> Result<(), Error> {
+        let devices = Devices::reach(self.born()?.pid, namespace).doing(|| "linux.netDevices")?;
+        let devices = self.undo.devices.insert(devices);
+        for (host, inside) in wanted {
+            devices.attach(host, inside).doing(|| format!("linux.netDevices{}", spec::step(host)))?;
+        }
+        match self.born()?.release() {
+            // It has failed meanwhile, and says why when it is listened to.
+            Err(failed) if failed.errno() == Some(Errno::PIPE) => Ok(()),
+            released => Ok(released?),
+        }
     }
 
     fn complete(&mut self, record: Option<&mut Written>) -> Result<(), Error> {

@@ -15,7 +15,7 @@ use crate::bundle::read_document;
 use crate::console::{Console, Front, Introduced};
 use crate::create::write_pid;
 use crate::join::Others;
-use crate::supervise::follow;
+use crate::supervise::{Beside, follow};
 use crate::terminal::Terminal;
 use crate::undo::end;
 use crate::{Containers, Error, Kind, Known, map};
@@ -39,6 +39,10 @@ pub struct ExecOrder {
     pub gid: Option<u32>,
     /// More groups.
     pub additional_gids: Vec<u32>,
+    /// The AppArmor profile in place of the document's.
+    pub apparmor: Option<String>,
+    /// The SELinux label in place of the document's.
+    pub process_label: Option<String>,
     /// More capabilities.
     pub capabilities: Vec<String>,
     /// Whether privileges can be gained, in place of the document's word.
@@ -83,7 +87,7 @@ impl Executed {
 
     /// Waits until it is no more, and forwards every signal that reaches us.
     pub fn supervise(self) -> Result<Exit, Error> {
-        let exit = follow(self.pid, &self.process, self.terminal, &mut Ok)?;
+        let exit = follow(self.pid, &self.process, Beside { terminal: self.terminal, ready: None }, &mut Ok)?;
         restore_mask(&self.mask)?;
         Ok(exit)
     }
@@ -191,8 +195,17 @@ fn prepare(
     if !order.capabilities.is_empty() {
         add_capabilities(process.capabilities.get_or_insert_default(), &order.capabilities);
     }
+    if order.apparmor.is_some() {
+        process.apparmor_profile.clone_from(&order.apparmor);
+    }
+    if order.process_label.is_some() {
+        process.selinux_label.clone_from(&order.process_label);
+    }
     let process = checked(process, origin)?;
-    let host = probe::host()?;
+    let mut host = probe::host()?;
+    if known.record.manner.with(&process).has_labels() {
+        host.modules = probe::modules();
+    }
     let others = Others::of(known.pid())?;
     let request = ExecRequest {
         id: known.record.id.clone(),
@@ -260,7 +273,7 @@ impl Prepared {
             Some(below) => Cgroup::open(&known.record.cgroup.below(below).map_err(wrong)?)?,
             None => known.groups()?,
         };
-        let scores = plan.steps.iter().any(|step| matches!(step, Step::OomScore(_)));
+        let scores = plan.steps.iter().any(|step| matches!(step, Step::OomScore(_) | Step::Label(_)));
         Ok(Self {
             unified: groups.unified_dir()?,
             doors: groups.join_handles()?,
@@ -285,11 +298,9 @@ impl Prepared {
                 Act::Ceiling { kind, hard } => map::raise(*kind, *hard)?,
                 // Its own, which its child is born with.
                 Act::Score(score) => map::score("self", *score)?,
+                Act::StayOn(cpus) => confine::stay_on(cpus)?,
                 _ => return Err(Failed::refused("exec plans what is for create alone").into()),
             }
-        }
-        if let Some(cpus) = &plan.cpus {
-            confine::stay_on(cpus)?;
         }
         self.others.join(init)?;
         let Self { groups, refuge, unified, doors, others, proc, pid_file, introduced, console } = self;

@@ -12,6 +12,7 @@ mod bundle;
 mod console;
 mod create;
 mod delete;
+mod devices;
 mod error;
 mod events;
 mod exec;
@@ -21,6 +22,7 @@ mod join;
 mod keeper;
 mod life;
 mod map;
+mod ready;
 mod start;
 mod supervise;
 mod terminal;
@@ -56,6 +58,11 @@ impl Containers {
     /// Those whose state is below this directory, which need not exist yet.
     pub fn under(root: impl Into<String>) -> Self {
         Self { root: root.into(), is_sticky: false }
+    }
+
+    /// Where a container's notify socket lies, for [`Order::notify`].
+    pub fn notify_directory(&self, id: &str) -> String {
+        format!("{}/{id}/{}", self.root, state::NOTIFY)
     }
 
     /// Whether a state root that must be made gets the sticky bit: what cleans `$XDG_RUNTIME_DIR` spares it then.

@@ -1,12 +1,15 @@
 //! Start: from a process that waits to the program.
 
+use std::ffi::OsStr;
+
 use init::Manner;
 use spec::Status;
-use state::Knock;
+use state::{Entry, Knock, Notify};
 use sys::{Errno, Failed, Pidfd};
 
 use crate::hooks::{self, state_of};
 use crate::life::stat_field;
+use crate::ready::{self, Ready};
 use crate::{Containers, Error, Kind, Known, delete};
 
 /// `PF_FORKNOEXEC` of linux/sched.h, as field 9 of /proc/PID/stat shows it: born by fork, and no other program since.
@@ -19,7 +22,10 @@ const PAUSE: u32 = 10;
 
 impl Containers {
     /// Lets a created container's program run; returns once it does, or with the reason why it does not.
-    pub fn start(&self, id: &str) -> Result<(), Error> {
+    ///
+    /// Where a service manager wants to hear that the program is ready (`manager` is its address) and the program knows
+    /// whom to tell, this returns once it has told, or is no more.
+    pub fn start(&self, id: &str, manager: Option<&OsStr>) -> Result<(), Error> {
         let entry = self.lock(id)?;
         let known = Known::of(&entry)?.ok_or_else(Error::not_found)?;
         match known.status {
@@ -39,6 +45,7 @@ impl Containers {
             }
             Err(failed) => return Err(failed.into()),
         };
+        let ready = listen(&entry, manager)?;
         entry.remove_gate()?;
         match knock.go() {
             Ok(None) => {}
@@ -49,13 +56,26 @@ impl Containers {
             }
             Err(failed) => return Err(failed.into()),
         }
-        if !known.record.hooks.poststart.is_empty() {
-            // A hook may well ask us for something that waits for the lock.
+        let has_hooks = !known.record.hooks.poststart.is_empty();
+        if has_hooks || ready.is_some() {
+            // A hook may well ask us for something that waits for the lock; and so may whoever waits for the program.
             entry.release()?;
+        }
+        if has_hooks {
             poststart(&known)?;
         }
-        Ok(())
+        match (ready, &known.init) {
+            (Some(ready), Some(init)) => Ok(ready.wait(init, known.pid())?),
+            _ => Ok(()),
+        }
     }
+}
+
+/// At the notify socket, if there is anybody to speak there and anybody to pass it on to.
+fn listen(entry: &Entry, manager: Option<&OsStr>) -> Result<Option<Ready>, Error> {
+    let Some(address) = manager else { return Ok(None) };
+    let manager = ready::manager(address)?;
+    Ok(Notify::listen(entry)?.map(|notify| Ready::between(notify, manager)))
 }
 
 fn stopped() -> Error {

@@ -1,8 +1,10 @@
 //! Foreground: signals go in, the exit status comes out, orphans are reaped.
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, getpid, set_child_subreaper};
-use sys::{Called, Errno, Exit, Pidfd, Reaped, SignalFd, restore_mask};
+use sys::{Called, Errno, Exit, Failed, Pidfd, Reaped, SignalFd, restore_mask};
 
+use crate::ready::Ready;
 use crate::terminal::Terminal;
 use crate::{Containers, Created, Error};
 
@@ -35,7 +37,37 @@ impl Containers {
         created: &mut Created,
         mut translate: impl FnMut(i32) -> Result<i32, Error>,
     ) -> Result<Exit, Error> {
-        follow(created.pid, &created.init, created.terminal.take(), &mut translate)
+        let beside = Beside { terminal: created.terminal.take(), ready: created.ready.take() };
+        follow(created.pid, &created.init, beside, &mut translate)
+    }
+}
+
+/// What we attend to beside the process itself.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    pub(crate) terminal: Option<Terminal>,
+    pub(crate) ready: Option<Ready>,
+}
+
+/// What there is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// A signal.
+    Signal,
+    /// What the program says to its service manager.
+    Word,
+}
+
+fn wait(signals: &SignalFd, ready: Option<&Ready>) -> Result<Woken, Failed> {
+    let Some(ready) = ready else { return Ok(Woken::Signal) };
+    loop {
+        let mut fds = [PollFd::new(signals, PollFlags::IN), PollFd::new(ready, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => continue,
+            polled => polled.called(|| "poll(signalfd)")?,
+        };
+        let [signal, _] = fds.map(|fd| !fd.revents().is_empty());
+        return Ok(if signal { Woken::Signal } else { Woken::Word });
     }
 }
 
@@ -43,13 +75,20 @@ impl Containers {
 pub(crate) fn follow(
     pid: i32,
     process: &Pidfd,
-    mut terminal: Option<Terminal>,
+    Beside { mut terminal, mut ready }: Beside,
     translate: &mut dyn FnMut(i32) -> Result<i32, Error>,
 ) -> Result<Exit, Error> {
     let signals = SignalFd::open()?;
     loop {
-        if let Some(terminal) = &mut terminal {
-            terminal.copy(&signals)?;
+        let woken = match &mut terminal {
+            Some(terminal) => terminal.copy(&signals, ready.as_ref())?,
+            None => wait(&signals, ready.as_ref())?,
+        };
+        if woken == Woken::Word {
+            // A service manager that has gone wants to hear nothing more.
+            ready =
+                ready.and_then(|mut ready| ready.pass(getpid().as_raw_nonzero().get()).ok().map(|()| ready));
+            continue;
         }
         match signals.next_signal()? {
             SIGCHLD => {

@@ -15,6 +15,8 @@ use rustix::termios::{
 use sys::{Called, Doing, Errno, Failed, SignalFd};
 
 use crate::guard::Guard;
+use crate::ready::Ready;
+use crate::supervise::Woken;
 
 /// Our caller's terminal, as it was.
 #[derive(Debug)]
@@ -174,14 +176,17 @@ impl Terminal {
         let _gone = tcgetwinsize(&self.caller.tty).and_then(|size| tcsetwinsize(&self.master, size));
     }
 
-    /// Copies both ways until a signal is there to be read.
-    pub(crate) fn copy(&mut self, signals: &SignalFd) -> Result<(), Failed> {
-        while !self.step(signals)? {}
-        Ok(())
+    /// Copies both ways until there is something else to do.
+    pub(crate) fn copy(&mut self, signals: &SignalFd, ready: Option<&Ready>) -> Result<Woken, Failed> {
+        loop {
+            if let Some(woken) = self.step(signals, ready)? {
+                return Ok(woken);
+            }
+        }
     }
 
-    /// Waits for whatever comes first and does it; true where that is a signal.
-    fn step(&mut self, signals: &SignalFd) -> Result<bool, Failed> {
+    /// Waits for whatever comes first and does it; says what is not its own.
+    fn step(&mut self, signals: &SignalFd, ready: Option<&Ready>) -> Result<Option<Woken>, Failed> {
         let idle = || PollFd::new(signals, PollFlags::empty());
         let on = |is_wanted: bool, stream, flags| if is_wanted { PollFd::new(stream, flags) } else { idle() };
         let mut master = PollFlags::empty();
@@ -189,15 +194,16 @@ impl Terminal {
         master.set(PollFlags::OUT, !self.typed.is_empty());
         let mut fds = [
             PollFd::new(signals, PollFlags::IN),
+            ready.map_or_else(idle, |ready| PollFd::new(ready, PollFlags::IN)),
             on(self.hears && self.typed.is_empty(), &self.caller.input, PollFlags::IN),
             on(!master.is_empty(), &self.master, master),
             on(!self.printed.is_empty(), &self.caller.output, PollFlags::OUT),
         ];
         match poll(&mut fds, None) {
-            Err(Errno::INTR) => return Ok(false),
+            Err(Errno::INTR) => return Ok(None),
             polled => polled.called(|| "poll(terminals)")?,
         };
-        let [signal, input, master, output] = fds.map(|fd| fd.revents());
+        let [signal, word, input, master, output] = fds.map(|fd| fd.revents());
         if !input.is_empty() {
             self.hear();
         }
@@ -210,7 +216,8 @@ impl Terminal {
         if !output.is_empty() {
             self.show();
         }
-        Ok(!signal.is_empty())
+        let woken = (!signal.is_empty()).then_some(Woken::Signal);
+        Ok(woken.or((!word.is_empty()).then_some(Woken::Word)))
     }
 
     /// At the end of what is typed nothing more is read; the program is not told.
@@ -252,7 +259,7 @@ impl Terminal {
                 }
                 most = most.saturating_sub(self.printed.to);
             }
-            if self.step(signals)? && is_enough(signals.next_signal()?) {
+            if self.step(signals, None)?.is_some() && is_enough(signals.next_signal()?) {
                 break;
             }
         }

@@ -6,6 +6,7 @@ use state::Entry;
 use sys::{Called, Failed, Pidfd};
 
 use crate::birth::Born;
+use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked};
 use crate::keeper::Keeper;
 
@@ -15,6 +16,8 @@ pub(crate) struct Undo {
     pub(crate) entry: Option<Entry>,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) init: Option<Born>,
+    /// Network devices that were moved in.
+    pub(crate) devices: Option<Devices>,
     pub(crate) keeper: Option<Keeper>,
     pub(crate) pid_file: Option<String>,
     /// The hooks that are owed once all is gone, and how hooks are run.
@@ -28,6 +31,10 @@ impl Undo {
         let mut left = Vec::new();
         if let Some(path) = self.pid_file.take() {
             left.extend(unlink(path.as_str()).called(|| format!("unlink({path:?})")).err());
+        }
+        // Before init, with which their namespace may go, and they with it.
+        if let Some(devices) = self.devices.take() {
+            left.extend(devices.back());
         }
         if let Some(keeper) = self.keeper.take() {
             left.extend(keeper.end().err());

@@ -161,6 +161,8 @@ impl Child<'_> {
             Step::Conceal => confine::conceal(),
             Step::OomScore(score) => confine::score(self.proc()?, *score).doing(|| "set oom_score_adj"),
             Step::Session => setsid().map(drop).called(|| "setsid()"),
+            Step::Procfs => self.proc().map(drop),
+            Step::Label(label) => confine::label(self.proc()?, label),
             Step::Await => self.wait_for_parent(),
             Step::Rule => self.rule(),
             Step::Keyring { name, others } => join_keyring(name, *others),
@@ -168,6 +170,7 @@ impl Child<'_> {
             Step::Inside => self.look_inside(),
             Step::CgroupNamespace => sys::unshare_cgroup(),
             Step::Clocks(offsets) => self.set_clocks(offsets).doing(|| "make a time namespace"),
+            Step::AwaitDevices => self.inherited.report.pause().doing(|| "wait for network devices"),
             Step::Loopback => sys::loopback_up().doing(|| "bring lo up"),
             Step::Sysctl { path, value } => {
                 confine::tune(self.proc()?, path, value).doing(|| format!("set sysctl {path}"))
@@ -182,6 +185,10 @@ impl Child<'_> {
             Step::Seal(path) => self.rootfs()?.seal(path),
             Step::SealRoot => self.rootfs()?.seal_root(),
             Step::ReadOnly(path) => self.rootfs()?.protect(path),
+            Step::LabelMasks(label) => {
+                self.rootfs()?.label_masks(label);
+                Ok(())
+            }
             Step::Mask(path) => self.rootfs()?.mask(path),
             Step::Meet => self.meet(),
             Step::CreateHook(hook) => self.hook(hook, Status::Creating),
@@ -365,8 +372,8 @@ impl Child<'_> {
         made.or(self.inside.as_ref()).ok_or_else(|| Failed::refused("the plan has no root before this step"))
     }
 
-    /// The host's /proc, taken before anything of the container's is mounted; nothing is read through it after the root
-    /// was entered.
+    /// The host's /proc, taken before anything of the container's is mounted; nothing but a label is written through it
+    /// after the root was entered.
     fn proc(&mut self) -> Result<&Procfs, Failed> {
         match &mut self.inherited.proc {
             Some(proc) => Ok(proc),

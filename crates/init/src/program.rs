@@ -68,7 +68,8 @@ fn check(path: &CStr) -> Result<(), Failed> {
     access(path, Access::EXEC_OK).map_err(|errno| words("access", path, errno))?;
     let mode = stat(path).called(|| format!("stat({path:?})"))?.st_mode;
     if FileType::from_raw_mode(mode) == FileType::Directory {
-        Err(Failed::call("execve()", Errno::ISDIR))
+        // What execve(2) would say. Older dockerd knows a program that cannot be executed by these words alone.
+        Err(Failed::call("is a directory: execve()", Errno::ACCESS))
     } else {
         Ok(())
     }

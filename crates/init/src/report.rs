@@ -103,6 +103,11 @@ impl Report {
 
     fn say_and_wait(&self, words: &[u8]) -> Result<(), Failed> {
         write(&self.0, words).called(|| "write(report)")?;
+        self.pause()
+    }
+
+    /// Waits for the parent's word without having said anything; fails if the parent is gone.
+    pub(crate) fn pause(&self) -> Result<(), Failed> {
         let mut word = [0u8; 1];
         loop {
             match read(&self.0, &mut word) {

@@ -11,7 +11,7 @@ use crate::map::{self, Handle, Maps};
 use crate::mount::{self, Mount, Propagation, PropagationKind, Source};
 use crate::refuse;
 use crate::step::{Act, Capabilities, Master, Program, Step, Walk};
-use crate::{Filter, Host, Manner, Refused, Request, clean, console, device, seccomp};
+use crate::{Filter, Host, Manner, Refused, Request, clean, console, device, label, notify, seccomp};
 
 /// What will be done: the parent's acts, the child's steps, and what both need to know.
 #[derive(Clone, Debug, Serialize)]
@@ -111,6 +111,9 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         warnings: cgroup.warnings.clone(),
         cgroup,
     };
+    if request.notify.is_some() {
+        plan.program.set("NOTIFY_SOCKET", notify::SOCKET);
+    }
     if request.listen_fds > 0 {
         // The program is process 1 of its pid namespace; where it is not, it is told the same, as runc tells it.
         plan.program.set("LISTEN_FDS", &request.listen_fds.to_string());
@@ -120,6 +123,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     plan.build_root(spec, host, request, &namespaces, &moments)?;
     let umask = process.user.umask.unwrap_or(0o022);
     let bounding = if namespaces.users { host.bounding | EVERY } else { host.bounding };
+    plan.manner.check_labels(host)?;
     let Confined { steps, warnings } =
         Confined::compile(process, bounding, &plan.program, &plan.manner, Some(umask))?;
     plan.steps.extend(steps);
@@ -128,7 +132,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         let maps_are_ours = !(namespaces.users && host.cgroups.rootless);
         conceal(&mut plan.steps, maps_are_ours);
         if !plan.forerunner.is_empty() {
-            conceal(&mut plan.forerunner, true);
+            conceal(&mut plan.forerunner, maps_are_ours);
         }
     }
     plan.steps.push(Step::Ready);
@@ -140,7 +144,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     seccomp::place(filter, process, &mut plan.steps);
     plan.handles = handles(&plan, namespaces.users);
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
-    plan.acts = acts(&plan, &namespaces, process, maps, &moments, master, request);
+    plan.acts = acts(&plan, &namespaces, (process, linux), maps, &moments, master, request);
     Ok(plan)
 }
 
@@ -228,7 +232,7 @@ impl<'a> Namespaces<'a> {
 fn acts(
     plan: &Plan,
     namespaces: &Namespaces<'_>,
-    process: &Process,
+    (process, linux): (&Process, &Linux),
     maps: Option<Maps>,
     moments: &Moments,
     master: Option<Master>,
@@ -244,6 +248,11 @@ fn acts(
     if request.gated {
         acts.push(Act::Listen);
     }
+    if request.notify.is_some() {
+        acts.push(Act::Notify);
+        // Where `start` comes, it is `start` who listens.
+        acts.extend((!request.gated).then_some(Act::Hear));
+    }
     acts.extend(master.map(Act::Console));
     if namespaces.joins(NamespaceKind::Pid) && plan.forerunner.is_empty() {
         acts.push(Act::Enter);
@@ -255,6 +264,16 @@ fn acts(
     acts.push(Act::Clone(plan.namespaces.clone()));
     if namespaces.users {
         acts.extend(process.oom_score_adj.map(Act::Score));
+    }
+    let linux = linux.net_devices.iter();
+    let devices: Vec<_> = linux
+        .map(|(host, device)| (host.clone(), device.name.clone().unwrap_or_else(|| host.clone())))
+        .collect();
+    if !devices.is_empty() {
+        let mut joined = namespaces.joined.iter();
+        let network = joined.find(|joined| joined.kind == NamespaceKind::Network);
+        let namespace = network.map(|joined| joined.path.to_owned());
+        acts.push(Act::Devices { devices, namespace });
     }
     let map = if namespaces.joins(NamespaceKind::User) { Act::Compare } else { Act::Map };
     acts.extend(maps.map(map));
@@ -389,8 +408,11 @@ impl Plan {
             steps.extend(process.oom_score_adj.map(Step::OomScore));
         }
         steps.push(Step::Session);
+        if self.manner.has_labels() {
+            steps.push(Step::Procfs);
+        }
         if !namespaces.users {
-            steps.extend(keyring(request, false));
+            steps.extend(self.manner.keyring(keyring(request, false)));
         }
         if !namespaces.need_forerunner() {
             steps.extend(namespaces.joins_in_order().filter(|step| *step != Step::Join(NamespaceKind::Pid)));
@@ -406,6 +428,10 @@ impl Plan {
         }
         if namespaces.fresh(NamespaceKind::Network) {
             steps.push(Step::Loopback);
+        }
+        if !linux.net_devices.is_empty() {
+            // Before the parameters: they may be those of a device.
+            steps.push(Step::AwaitDevices);
         }
         for (key, value) in &linux.sysctl {
             let path = spec::sysctl_path(key).ok_or_else(|| {
@@ -429,6 +455,8 @@ impl Plan {
         let (detach, afterwards) = root_propagation(linux)?;
         // A new sysfs shows a network namespace, and is for those alone who rule it.
         let or_bind = namespaces.users && !namespaces.fresh(NamespaceKind::Network);
+        let notify = request.notify.as_ref().map(|directory| notify::mount(spec, directory));
+        let spec = notify.as_ref().unwrap_or(spec);
         let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup), or_bind)?;
         let steps = &mut self.steps;
         steps.push(Step::Detach(detach));
@@ -439,10 +467,17 @@ impl Plan {
         if namespaces.users {
             // What needs the owner of the host's files has been done: from here on they are somebody else's.
             steps.push(Step::Rule);
-            steps.extend(keyring(request, true));
+            steps.extend(self.manner.keyring(keyring(request, true)));
         }
         steps.push(Step::Root(self.rootfs.clone()));
-        steps.extend(mounts.steps);
+        let label = label::of_mounts(spec, host)?;
+        steps.extend(mounts.steps.into_iter().map(|step| match (step, label) {
+            (Step::Mount(mut mount), Some(label)) => {
+                label::label(&mut mount, label);
+                Step::Mount(mount)
+            }
+            (step, _) => step,
+        }));
         if !mounts.dev_is_bound {
             steps.extend(device::compile(spec, host.has_kcore, namespaces.users)?);
         }
@@ -458,6 +493,9 @@ impl Plan {
             steps.push(Step::SealRoot);
         }
         steps.extend(unique(&linux.readonly_paths).map(Step::ReadOnly));
+        if let (Some(label), false) = (label, linux.masked_paths.is_empty()) {
+            steps.push(Step::LabelMasks(label.to_owned()));
+        }
         steps.extend(unique(&linux.masked_paths).map(Step::Mask));
         steps.push(if request.no_pivot { Step::MoveRoot } else { Step::Pivot });
         steps.extend(afterwards.map(Step::Propagate));
@@ -495,10 +533,12 @@ impl Confined {
             hard: limit.hard,
         }));
         steps.extend(umask.map(Step::Umask));
+        steps.extend(manner.profile());
         if process.no_new_privileges {
             steps.push(Step::NoNewPrivileges);
         }
         steps.extend(manner.steps()?);
+        steps.extend(manner.program_label());
         let user = &process.user;
         let identity = Step::Become { uid: user.uid, gid: user.gid, groups: user.additional_gids.clone() };
         // Without the object there are none, as with runc: not those that our caller happens to have.

@@ -4,8 +4,8 @@ use serde::Serialize;
 use spec::Process;
 
 use crate::compile::{Confined, EVERY, UNBLOCKED, conceal_again, program};
-use crate::step::{Act, Master, Numbers, Program, Step, Walk};
-use crate::{Filter, Host, Manner, Refused, console, refuse, seccomp};
+use crate::step::{Act, Master, Program, Step, Walk};
+use crate::{Filter, Host, Manner, Refused, console, seccomp};
 
 /// What is asked beside the process itself.
 #[derive(Clone, Debug, Default)]
@@ -35,8 +35,6 @@ pub struct ExecRequest {
 pub struct ExecPlan {
     /// What the parent does before it joins the namespaces.
     pub before: Vec<Act>,
-    /// CPUs that its parent confines itself to before it is born.
-    pub cpus: Option<Numbers>,
     /// The child's steps, in order.
     pub steps: Vec<Step>,
     /// Who gets the master end of its terminal; none where it has none.
@@ -55,13 +53,13 @@ pub struct ExecPlan {
 ///
 /// The order is the kernel's: a cgroup namespace comes after the cgroups, and all that needs privilege before it goes.
 pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Result<ExecPlan, Refused> {
-    refuse::unbuilt_process(process)?;
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
     let program = program(process);
     let manner = request.manner.with(process);
+    manner.check_labels(host)?;
     let (cpus, last) = manner.cpus()?;
     let mut steps = vec![Step::JoinGroups, last.map_or(Step::AllCpus, Step::Cpus)];
-    let mut before = Vec::new();
+    let mut before: Vec<Act> = cpus.map(Act::StayOn).into_iter().collect();
     if request.other_user_namespace {
         let limits = process.rlimits.iter();
         before.extend(limits.map(|limit| Act::Ceiling { kind: limit.kind, hard: limit.hard }));
@@ -75,7 +73,8 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     }
     if !request.keep_keyring {
         let name = format!("_ses.{}", request.id);
-        steps.push(Step::Keyring { name, others: request.other_user_namespace });
+        let keyring = Step::Keyring { name, others: request.other_user_namespace };
+        steps.extend(manner.keyring(Some(keyring)));
     }
     if request.other_cgroup_namespace {
         steps.push(Step::JoinCgroupNamespace);
@@ -91,7 +90,6 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     seccomp::place(request.filter.clone(), process, &mut steps);
     Ok(ExecPlan {
         before,
-        cpus,
         steps,
         master,
         program,

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::cgroup::HostCgroups;
+use crate::label::Modules;
 
 /// What this host can do, as the room `probe` found it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -15,6 +16,8 @@ pub struct Host {
     pub ignored_signals: u64,
     /// Whether the kernel offers its memory as /proc/kcore; /dev/core then leads there.
     pub has_kcore: bool,
+    /// Security modules, where labels are asked for.
+    pub modules: Modules,
 }
 
 /// What was asked for on the command line, or by a door.
@@ -28,6 +31,8 @@ pub struct Request {
     pub keep_keyring: bool,
     /// `--no-pivot`: move the root instead of pivoting into it.
     pub no_pivot: bool,
+    /// `NOTIFY_SOCKET`: the directory of the host that holds the socket at which the program says that it is ready.
+    pub notify: Option<String>,
     /// `LISTEN_FDS`: sockets from descriptor 3 on that were opened for the program.
     pub listen_fds: u32,
     /// `--preserve-fds`: descriptors after those that the program keeps.

@@ -22,17 +22,20 @@ pub struct Mount {
     pub set: u64,
     /// `MOUNT_ATTR_*` bits that were asked to be clear.
     pub clear: u64,
-    /// What of the host is bound there with all that is mounted below it, where the kernel permits no mount of its own.
-    pub or_bind: Option<String>,
     /// The same for it and all mounts below it: set, and cleared.
     #[serde(default)]
     pub all: (u64, u64),
+    /// The SELinux label that its directory gets.
+    #[serde(default)]
+    pub label: Option<String>,
     /// A tmpfs that begins with what lies in the directory under it.
     #[serde(default)]
     pub copies_up: bool,
     /// What happens where it meets symbolic links.
     #[serde(default)]
     pub links: Links,
+    /// What of the host is bound there with all that is mounted below it, where the kernel permits no mount of its own.
+    pub or_bind: Option<String>,
     /// Propagation changes, in order, once it is attached.
     pub propagation: Vec<Propagation>,
 }
@@ -41,7 +44,8 @@ impl Mount {
     /// The path of the host that is bound, or may be.
     pub fn host_path(&self) -> Option<&String> {
         match &self.source {
-            Source::Bind { path, .. } => Some(path),
+            // What is not followed is not opened for the child: it looks for itself.
+            Source::Bind { path, .. } => (!self.links.source && !self.links.copied).then_some(path),
             Source::Mapped(_) => None,
             Source::New { .. } => self.or_bind.as_ref(),
         }
@@ -205,16 +209,18 @@ fn sort_out(options: &[String]) -> Options {
 impl Mount {
     fn of(target: String, source: Source, set: u64) -> Self {
         let links = Links::default();
+        let propagation = Vec::new();
         Self {
             target,
             source,
             set,
             clear: 0,
-            or_bind: None,
             all: (0, 0),
+            or_bind: None,
+            label: None,
             copies_up: false,
             links,
-            propagation: Vec::new(),
+            propagation,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use spec::{Process, Spec};
+use spec::Spec;
 
 /// A field that cannot be done, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,34 +49,16 @@ pub(crate) fn unbuilt(spec: &Spec) -> Result<(), Refused> {
     }
 }
 
-/// The same for a process that joins a container.
-pub(crate) fn unbuilt_process(process: &Process) -> Result<(), Refused> {
-    match process_fields(process).into_iter().find(|(asked, _)| *asked) {
-        Some((_, path)) => Err(Refused::unbuilt(path)),
-        None => Ok(()),
-    }
-}
-
-fn process_fields(process: &Process) -> [(bool, &'static str); 2] {
-    [
-        (process.apparmor_profile.as_deref().is_some_and(|s| !s.is_empty()), "process.apparmorProfile"),
-        (process.selinux_label.as_deref().is_some_and(|s| !s.is_empty()), "process.selinuxLabel"),
-    ]
-}
-
 fn first_unbuilt(spec: &Spec) -> Option<String> {
-    let process = spec.process.iter().flat_map(process_fields);
-    let linux = spec.linux.iter().flat_map(|linux| {
+    let mut linux = spec.linux.iter().flat_map(|linux| {
         [
-            (!linux.net_devices.is_empty(), "linux.netDevices"),
             (
                 linux.seccomp.as_ref().is_some_and(|filter| filter.listener_path.is_some()),
                 "linux.seccomp.listenerPath",
             ),
-            (linux.mount_label.as_deref().is_some_and(|s| !s.is_empty()), "linux.mountLabel"),
             (linux.intel_rdt.is_some(), "linux.intelRdt"),
         ]
     });
-    let field = process.chain(linux).find(|(asked, _)| *asked);
+    let field = linux.find(|(asked, _)| *asked);
     field.map(|(_, path)| path.to_owned())
 }

@@ -5,6 +5,7 @@ use spec::{NamespaceKind, RlimitKind};
 
 use crate::Filter;
 use crate::hook::Hook;
+use crate::label::Label;
 use crate::map::{Handle, Maps};
 use crate::mount::{Mount, Propagation, Remount};
 
@@ -19,6 +20,8 @@ pub enum Act {
     Group(usize),
     /// Binds the start gate in the state directory.
     Listen,
+    /// Confines itself to these CPUs, with the child that is to be born.
+    StayOn(Numbers),
     /// Opens a namespace that is joined, before any is.
     Open {
         /// Of this kind.
@@ -30,6 +33,10 @@ pub enum Act {
     },
     /// Has init born in the pid namespace that was opened.
     Enter,
+    /// Makes the directory in which the program finds a socket to say that it is ready.
+    Notify,
+    /// Listens at that socket.
+    Hear,
     /// Makes the line that the master end of the program's terminal goes over.
     Console(Master),
     /// Clones init into new namespaces; by a forerunner, if the plan has steps for one.
@@ -45,6 +52,13 @@ pub enum Act {
     Score(i32),
     /// Writes the maps of the child's user namespace.
     Map(Maps),
+    /// Moves network devices of the host's into init's network namespace, and lets it go on. Undone, they are as they were.
+    Devices {
+        /// Each by its name on the host, and its name inside, which may hold `%d`.
+        devices: Vec<(String, String)>,
+        /// The namespace, where it is one that is there already.
+        namespace: Option<String>,
+    },
     /// Makes sure that the user namespace that was joined has the maps that the document tells.
     Compare(Maps),
     /// Waits until the child asks, and hands it the descriptors of the plan's table, opened in its mount namespace with
@@ -92,6 +106,10 @@ pub enum Step {
     OomScore(i32),
     /// Leads a session of its own.
     Session,
+    /// Takes the host's /proc while it is there, for labels to be written through it.
+    Procfs,
+    /// Writes a label of a security module.
+    Label(Label),
     /// Asks its parent for the maps of its user namespace, and for the descriptors of the plan's table, and waits.
     Await,
     /// Becomes the root of its user namespace, in no other group.
@@ -113,6 +131,8 @@ pub enum Step {
     Clocks(Vec<String>),
     /// Brings the loopback interface up.
     Loopback,
+    /// Waits until its parent has moved network devices in.
+    AwaitDevices,
     /// Writes a kernel parameter of its namespaces.
     Sysctl {
         /// Below /proc/sys, with slashes.
@@ -165,6 +185,8 @@ pub enum Step {
     Domainname(String),
     /// Makes a path read-only, if it exists.
     ReadOnly(String),
+    /// The directories that masks are of bear this SELinux label.
+    LabelMasks(String),
     /// Makes a path read as empty, if it exists.
     Mask(String),
     /// Sets a resource limit.

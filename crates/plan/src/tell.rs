@@ -7,6 +7,7 @@ use spec::{CAPABILITIES, Flag, IdMapping, MOUNT_ATTR__ATIME, MountOption, option
 
 use crate::compile::Plan;
 use crate::hook::Hook;
+use crate::label::Label;
 use crate::manner::{IO_CLASSES, MEMORY_MODES, POLICIES};
 use crate::map::Maps;
 use crate::mount::{Mount, Propagation, PropagationKind, Remount, Source};
@@ -77,6 +78,11 @@ impl Plan {
                 None => format!("group   {index}"),
             },
             Act::Listen => "listen  at the start gate".to_owned(),
+            Act::Devices { devices, .. } => {
+                let told = devices.iter().map(|(host, inside)| format!("{host} as {inside}"));
+                format!("move    network devices in: {}", told.collect::<Vec<_>>().join(", "))
+            }
+            Act::StayOn(cpus) => format!("stay    on CPUs {cpus}"),
             Act::Open { kind, path, .. } => format!("open    {} namespace {path}", kind.name()),
             Act::Enter => "enter   the pid namespace, to bear init there".to_owned(),
             Act::Clone(kinds) => {
@@ -99,6 +105,8 @@ impl Plan {
             Act::Part => "part    from init".to_owned(),
             Act::Keep => "fork    a keeper of the exit status".to_owned(),
             Act::Complete => "record  init".to_owned(),
+            Act::Notify => "make    the directory of the notify socket".to_owned(),
+            Act::Hear => "listen  at the notify socket".to_owned(),
             Act::Console(Master::Socket(path)) => format!("connect the console socket {path}"),
             Act::Console(Master::Us) => "take    the caller's terminal".to_owned(),
             Act::Introduce(path) => format!("send    a pidfd of init to {path}"),
@@ -125,12 +133,15 @@ impl Act {
             Self::Claim => "remove the state directory",
             Self::Group(_) => "kill what is in it, remove it",
             Self::Clone(_) => "kill and reap init",
+            Self::Devices { .. } => "move them back",
             Self::Tell(_) => "remove the file",
             Self::Keep => "kill and reap it",
             Self::Meet => "run the hooks of poststop",
             Self::Console(Master::Us) => "set it as it was",
             Self::Intend
             | Self::Listen
+            | Self::Notify
+            | Self::Hear
             | Self::Open { .. }
             | Self::Enter
             | Self::Ceiling { .. }
@@ -142,6 +153,7 @@ impl Act {
             | Self::Part
             | Self::Console(_)
             | Self::Introduce(_)
+            | Self::StayOn(_)
             | Self::Complete => "",
         }
     }
@@ -157,6 +169,9 @@ impl fmt::Display for Step {
             Self::Conceal => write!(to, "hide    from its neighbours"),
             Self::OomScore(score) => write!(to, "write   oom_score_adj {score}"),
             Self::Session => write!(to, "lead    a session"),
+            Self::Procfs => write!(to, "keep    the host's /proc, for labels"),
+            Self::Label(label) => label.fmt(to),
+            Self::LabelMasks(label) => write!(to, "label   masks {label}"),
             Self::Await => {
                 write!(to, "await   what its parent alone can do: maps of ids, handles of the host's")
             }
@@ -172,6 +187,7 @@ impl fmt::Display for Step {
                 write!(to, "enter   a time namespace")?;
                 offsets.iter().try_for_each(|offset| write!(to, ", {offset}"))
             }
+            Self::AwaitDevices => write!(to, "await   network devices"),
             Self::Loopback => write!(to, "up      lo"),
             Self::Sysctl { path, value } => write!(to, "write   /proc/sys/{path} {value:?}"),
             Self::Detach(how) => write!(to, "make    the host's mounts {how}"),
@@ -203,15 +219,7 @@ impl fmt::Display for Step {
                 write!(to, "serve   its disks by {} {level}", class.unwrap_or(&"class 0"))
             }
             Self::Personality(domain) => write!(to, "be      of personality {domain:#x}"),
-            Self::MemoryPolicy { mode, nodes } => {
-                let known = usize::try_from(mode & 0x1fff).ok().and_then(|at| MEMORY_MODES.get(at));
-                write!(to, "place   its memory by {}", known.unwrap_or(&"an unknown mode"))?;
-                match mode & !0x1fff {
-                    0 => {}
-                    flags => write!(to, " flags {flags:#x}")?,
-                }
-                if nodes.0.is_empty() { Ok(()) } else { write!(to, " on nodes {nodes}") }
-            }
+            Self::MemoryPolicy { mode, nodes } => place(to, *mode, nodes),
             Self::Bound(dropped) => write!(to, "drop    from the bounding set: {}", Bits(*dropped)),
             Self::Become { uid, gid, groups } => {
                 write!(to, "become  {uid}:{gid}")?;
@@ -227,6 +235,27 @@ impl fmt::Display for Step {
             Self::Execute => write!(to, "exec    the program"),
         }
     }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Profile(name) => write!(to, "label   the program with the AppArmor profile {name}"),
+            Self::Program(label) => write!(to, "label   the program {label}"),
+            Self::Keys(label) if label.is_empty() => write!(to, "label   keys as usual"),
+            Self::Keys(label) => write!(to, "label   keys {label}"),
+        }
+    }
+}
+
+fn place(to: &mut fmt::Formatter<'_>, mode: u32, nodes: &Numbers) -> fmt::Result {
+    let known = usize::try_from(mode & 0x1fff).ok().and_then(|at| MEMORY_MODES.get(at));
+    write!(to, "place   its memory by {}", known.unwrap_or(&"an unknown mode"))?;
+    match mode & !0x1fff {
+        0 => {}
+        flags => write!(to, " flags {flags:#x}")?,
+    }
+    if nodes.0.is_empty() { Ok(()) } else { write!(to, " on nodes {nodes}") }
 }
 
 impl fmt::Display for Node {
@@ -381,6 +410,9 @@ impl fmt::Display for Mount {
         }
         attributes(to, "", self.set, self.clear)?;
         attributes(to, "r", self.all.0, self.all.1)?;
+        if let Some(label) = &self.label {
+            write!(to, " labelled {label}")?;
+        }
         let words = [
             (self.copies_up, "tmpcopyup"),
             (self.links.copied, "copy-symlink"),

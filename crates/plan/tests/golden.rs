@@ -7,6 +7,7 @@ mod property;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use plan::{Host, Modules, Source, Step};
 use property::{hold, hosts, plan, request};
 
 fn documents(folder: &str) -> Vec<PathBuf> {
@@ -21,6 +22,52 @@ fn goldens() -> impl Iterator<Item = PathBuf> {
     documents("tests/plans").into_iter().filter(|file| file.extension().is_some_and(|end| end == "json"))
 }
 
+/// Documents with labels are planned for a host that runs both security modules, too.
+fn hosts_of(document: &Path) -> Vec<(&'static str, Host)> {
+    let mut hosts = Vec::from(hosts());
+    if document.ends_with("labels.json") {
+        let (_, plain) = hosts.last().expect("there are hosts").clone();
+        hosts.push((LABELLED, Host { modules: Modules { apparmor: true, selinux: true }, ..plain }));
+    }
+    hosts
+}
+
+const LABELLED: &str = "lsm";
+
+/// What stands where: the program is labelled after the root is entered and before privilege goes, through a procfs that
+/// was taken before; keys are labelled around the keyring.
+#[test]
+fn labels_are_planned_where_the_host_has_them() {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans/labels.json");
+    let bytes = fs::read(&document).expect("the document can be read");
+    let hosts = hosts_of(&document);
+    let (_, host) = hosts.last().expect("the one with modules");
+    let (_, plan) = plan(&bytes, host, &request()).expect("it is planned");
+    let at = |wanted: fn(&Step) -> bool| plan.steps.iter().position(wanted).expect("there is such a step");
+    let label = |kind: &str| {
+        let is_it =
+            |step: &Step| matches!(step, Step::Label(label) if format!("{label:?}").starts_with(kind));
+        plan.steps.iter().position(is_it).expect("there is such a label")
+    };
+    let keyring = at(|step| matches!(step, Step::Keyring { .. }));
+    assert_eq!((label("Keys(\"s"), label("Keys(\"\")")), (keyring - 1, keyring + 1));
+    assert!(at(|step| matches!(step, Step::Procfs)) < keyring);
+    let (pivot, bound) = (at(|step| *step == Step::Pivot), at(|step| matches!(step, Step::Bound(_))));
+    assert!(pivot < label("Profile") && label("Profile") < bound, "{plan:#?}");
+    assert!(pivot < label("Program") && label("Program") < bound, "{plan:#?}");
+    let labelled = |target: &str| {
+        plan.steps.iter().any(|step| match step {
+            Step::Mount(mount) if mount.target == target => match &mount.source {
+                Source::New { data, .. } => data.iter().any(|(key, _)| key == "context"),
+                Source::Bind { .. } | Source::Mapped(_) => false,
+            },
+            _ => false,
+        })
+    };
+    let targets = ["/proc", "/dev", "/dev/pts", "/dev/mqueue", "/sys", "/mnt", "/own"];
+    assert_eq!(targets.map(labelled), [false, true, true, false, false, false, false]);
+}
+
 #[test]
 fn plans_are_as_they_were_blessed() {
     let bless = std::env::var_os("BLESS").is_some_and(|value| value == "1");
@@ -28,7 +75,7 @@ fn plans_are_as_they_were_blessed() {
     let mut count = 0;
     for document in goldens() {
         let bytes = fs::read(&document).expect("a document can be read");
-        for (name, host) in hosts() {
+        for (name, host) in hosts_of(&document) {
             let told = match plan(&bytes, &host, &request()) {
                 Ok((_, plan)) => plan.to_string(),
                 Err(refusal) => refusal + "\n",
@@ -53,9 +100,9 @@ fn every_blessed_plan_has_its_document() {
     for file in documents("tests/plans") {
         let name = file.file_name().and_then(|name| name.to_str()).expect("names are text");
         let stem = name.strip_suffix(".json").or_else(|| {
-            hosts()
+            ["hybrid", "v2", LABELLED]
                 .iter()
-                .find_map(|(host, _)| name.strip_suffix(".txt")?.strip_suffix(host)?.strip_suffix('.'))
+                .find_map(|host| name.strip_suffix(".txt")?.strip_suffix(host)?.strip_suffix('.'))
         });
         let stem = stem.unwrap_or_else(|| panic!("{name} is neither a document nor a plan"));
         assert!(file.with_file_name(format!("{stem}.json")).exists(), "{name} has no document");

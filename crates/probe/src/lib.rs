@@ -7,8 +7,8 @@
 mod groups;
 pub mod survey;
 
-use plan::Host;
-use rustix::fs::{CWD, Mode, OFlags, access, openat};
+use plan::{Host, Modules};
+use rustix::fs::{CWD, Mode, OFlags, access, openat, statfs};
 pub use survey::survey;
 use sys::{Called, Doing, Failed, read_whole};
 
@@ -28,9 +28,20 @@ fn probe() -> Result<Host, Failed> {
         cgroups: groups::probe()?,
         bounding: hex("CapBnd")?,
         ignored_signals: hex("SigIgn")?,
+        modules: Modules::default(),
         has_kcore: access("/proc/kcore", rustix::fs::Access::EXISTS).is_ok(),
     })
 }
+
+/// Which security modules this host runs: for documents that name a label, others need not ask.
+pub fn modules() -> Modules {
+    let apparmor = read_text("/sys/module/apparmor/parameters/enabled");
+    let selinux = statfs("/sys/fs/selinux").is_ok_and(|fs| fs.f_type == SELINUX_MAGIC);
+    Modules { apparmor: apparmor.is_ok_and(|text| text.trim() == "Y"), selinux }
+}
+
+/// <linux/magic.h>.
+const SELINUX_MAGIC: rustix::fs::FsWord = 0xf97c_ff8c;
 
 /// A small file of the kernel's, whole.
 pub fn read_text(path: &str) -> Result<String, Failed> {

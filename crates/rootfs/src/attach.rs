@@ -65,8 +65,12 @@ pub(crate) fn clone_tree(path: &str, recursive: bool, old: bool) -> Result<Tree,
     clone_path(path, recursive, true, old)
 }
 
-/// The same; without `follow` a link at the end of the path is meant itself.
-pub(crate) fn clone_path(path: &str, recursive: bool, follow: bool, old: bool) -> Result<Tree, Failed> {
+/// The same; a link at the end of the path is meant itself.
+pub(crate) fn clone_link(path: &str, recursive: bool, old: bool) -> Result<Tree, Failed> {
+    clone_path(path, recursive, false, old)
+}
+
+fn clone_path(path: &str, recursive: bool, follow: bool, old: bool) -> Result<Tree, Failed> {
     if old {
         let nofollow = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
         let source = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC | nofollow, Mode::empty())
@@ -397,6 +401,8 @@ fn flags(bits: u64) -> MountFlags {
 
 pub(crate) fn joined(data: &[(String, Option<String>)]) -> String {
     let options = data.iter().map(|(key, value)| match value {
+        // A label has commas of its own; the kernel takes it in quotes, and takes them off.
+        Some(value) if key == "context" => format!("{key}=\"{value}\""),
         Some(value) => format!("{key}={value}"),
         None => key.clone(),
     });

@@ -34,6 +34,8 @@ pub struct Rootfs {
     handles: Handles,
     /// One empty, read-only directory for all masks: its superblock is made once.
     empty: Option<OwnedFd>,
+    /// The SELinux label of that directory.
+    mask_label: Option<String>,
     /// The null device, once it was proven to be one.
     null: Option<OwnedFd>,
     /// Mounts that are sealed at the end, by the handle that they were made with.
@@ -77,6 +79,7 @@ impl Rootfs {
             root: Root::from(root),
             handles,
             empty: None,
+            mask_label: None,
             null: None,
             kept: Vec::new(),
             near: None,

@@ -39,6 +39,11 @@ impl Rootfs {
         Ok(())
     }
 
+    /// Gives the directories that masks are of an SELinux label.
+    pub fn label_masks(&mut self, label: &str) {
+        self.mask_label = Some(label.to_owned());
+    }
+
     /// Makes a path read-only, by a mount of itself. Nothing happens where nothing is.
     pub fn protect(&mut self, path: &str) -> Result<(), Failed> {
         self.either_way(|rootfs| rootfs.freeze_path(path)).doing(|| format!("protect {path}"))
@@ -84,8 +89,12 @@ impl Rootfs {
         if let Some(first) = &self.empty {
             return attach::clone_handle(first, false, is_old);
         }
-        let data = [("nr_blocks", "1"), ("nr_inodes", "1")]
-            .map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+        let label = self.mask_label.as_deref().map(|label| ("context", label));
+        let data: Vec<_> = [("nr_blocks", "1"), ("nr_inodes", "1")]
+            .into_iter()
+            .chain(label)
+            .map(|(key, value)| (key.to_owned(), Some(value.to_owned())))
+            .collect();
         let fresh = Fresh { kind: "tmpfs", name: "tmpfs", flags: &[], data: &data, set: MOUNT_ATTR_RDONLY };
         fresh.make(&mut self.spent, is_old)
     }

@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use path::{Root, Wanted};
 use plan::{Idmap, Mount, Source};
-use rustix::fs::{CWD, FileType, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, readlinkat, symlinkat};
+use rustix::fs::{
+    CWD, FileType, OFlags, PROC_SUPER_MAGIC, XattrFlags, fstat, fstatfs, readlinkat, setxattr, symlinkat,
+};
 use spec::MOUNT_ATTR_RDONLY;
 use sys::{Called, Doing, Errno, Failed};
 
@@ -63,6 +65,12 @@ impl Rootfs {
                 self.bind(path, *recursive, mount)?
             }
         };
+        if let Some(label) = &mount.label {
+            // By the handle's name: there is no such call for one that is opened as a path alone.
+            let value = [label.as_bytes(), b"\0"].concat();
+            setxattr(attach::name_of(handle.as_fd()), "security.selinux", &value, XattrFlags::empty())
+                .called(|| format!("setxattr(\"security.selinux\", {label:?})"))?;
+        }
         self.spent.push(place);
         self.forget_below(&mount.target);
         for how in &mount.propagation {
@@ -80,7 +88,7 @@ impl Rootfs {
     fn bind(&mut self, path: &str, recursive: bool, mount: &Mount) -> Result<(OwnedFd, OwnedFd), Failed> {
         self.either_way(|rootfs| {
             let tree = if mount.links.source {
-                attach::clone_path(path, recursive, false, rootfs.stage.is_some())?
+                attach::clone_link(path, recursive, rootfs.stage.is_some())?
             } else {
                 rootfs.clone_host(path, recursive)?
             };

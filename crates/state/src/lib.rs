@@ -1,4 +1,5 @@
-//! The state directory: one directory a container, with its record, its lock and its start gate.
+//! The state directory: one directory a container, with its record, its lock, its start gate, and
+//! the socket at which its program says that it is ready.
 //!
 //! Touches: the state root, by handle.
 //! Never:   trusts a record of a newer version; leaves a half-written one; waits for a lock without being asked to.
@@ -6,12 +7,14 @@
 
 mod exit;
 mod gate;
+mod notify;
 mod record;
 mod store;
 mod time;
 
 pub use exit::{Ended, Shelf};
 pub use gate::{Gate, Knock};
+pub use notify::{Notify, ready};
 pub use record::{Init, Phase, Record};
-pub use store::{Entry, Error, Store};
+pub use store::{Entry, Error, NOTIFY, Store};
 pub use time::Moment;

@@ -69,6 +69,9 @@ const DIRECTORY: OFlags =
 const RECORD: &str = "state.json";
 const DRAFT: &str = ".state.json";
 pub(crate) const GATE: &str = "gate";
+/// The directory of the notify socket, in a container's.
+pub const NOTIFY: &str = "notify";
+pub(crate) const NOTIFY_SOCKET: &str = "notify/notify.sock";
 
 impl Store {
     /// Opens the state root; none where there is no such directory.
@@ -254,7 +257,7 @@ impl Entry {
         for name in [GATE, DRAFT, RECORD] {
             self.unlink(name)?;
         }
-        // How it ended is seldom kept, so that is looked for only when something is left. A keeper whom nobody could wait
+        // How it ended is seldom kept, and few have a notify socket, so they are looked for only when something is left. A keeper whom nobody could wait
         // for may be writing it just now: each of its two names once.
         let mut tries = 3;
         loop {
@@ -266,6 +269,19 @@ impl Entry {
             for name in [EXIT_DRAFT, EXIT] {
                 self.unlink(name)?;
             }
+            self.remove_notify()?;
+        }
+    }
+
+    /// The socket, and the directory that it lies in.
+    fn remove_notify(&self) -> Result<(), Failed> {
+        match unlinkat(&self.directory, NOTIFY_SOCKET, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Failed::call(format!("unlinkat({NOTIFY_SOCKET:?})"), errno)),
+        }
+        match unlinkat(&self.directory, NOTIFY, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Failed::call(format!("rmdir({NOTIFY:?})"), errno)),
         }
     }
 

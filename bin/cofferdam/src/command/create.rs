@@ -4,11 +4,12 @@ use container::{Containers, Order, Removed, plan_bundle};
 
 use super::{Complaint, Outcome, absolute, text};
 use crate::activation;
-use crate::invocation::{Create, Run};
+use crate::invocation::{Create, Global, Run};
 use crate::log::Log;
 
-fn order(create: Create, gated: bool, detached: bool) -> Result<Order, Complaint> {
+fn order(containers: &Containers, create: Create, gated: bool, detached: bool) -> Result<Order, Complaint> {
     Ok(Order {
+        notify: activation::notify_socket().map(|_| containers.notify_directory(&create.id)),
         bundle: create.bundle.as_deref().map(|path| text(path, "--bundle")).transpose()?,
         keep_keyring: create.no_new_keyring,
         no_pivot: create.no_pivot,
@@ -33,7 +34,7 @@ pub(super) fn create(containers: &Containers, create: Create, log: &mut Log) -> 
     super::check_root("create")?;
     sys::seal()?;
     let what = format!("create {}", create.id);
-    let order = order(create, true, true)?;
+    let order = order(containers, create, true, true)?;
     let make = || {
         let plan = plan_bundle(&order)?;
         containers.create(&plan)
@@ -44,11 +45,16 @@ pub(super) fn create(containers: &Containers, create: Create, log: &mut Log) -> 
     Ok(0)
 }
 
+pub(super) fn start(global: &Global, id: &str) -> Outcome {
+    let started = super::containers(global)?.start(id, activation::notify_socket().as_deref());
+    super::told("start", id, started)
+}
+
 pub(super) fn run(containers: &Containers, run: Run, log: &mut Log) -> Outcome {
     super::check_root("run")?;
     sys::seal()?;
     let what = format!("run {}", run.create.id);
-    let order = order(run.create, false, run.detach)?;
+    let order = order(containers, run.create, false, run.detach)?;
     if !run.detach && !run.no_subreaper {
         containers.adopt_orphans()?;
     }
@@ -67,17 +73,24 @@ pub(super) fn supervise(
 ) -> Result<u8, container::Error> {
     let mut created = containers.create(&plan_bundle(order)?)?;
     created.warnings.iter().for_each(|warning| log.warning(warning));
+    if order.notify.is_some()
+        && let Some(address) = activation::notify_socket()
+        && let Err(error) = created.report_to(&address)
+    {
+        // The program runs, and need not stop for that.
+        log.warning(&error.to_string());
+    }
     if detach {
         created.leave()?;
         return Ok(0);
     }
-    let exit = containers.supervise(&mut created)?;
+    let exit = containers.supervise(&mut created);
     if keep {
-        containers.keep(&order.id, exit)?;
+        exit.as_ref().map_or(Ok(()), |exit| containers.keep(&order.id, *exit))?;
     } else if let Removed::Whole(warnings) = containers.delete(&order.id, true)? {
         for warning in warnings {
             log.warning(&warning);
         }
     }
-    Ok(exit.code())
+    Ok(exit?.code())
 }

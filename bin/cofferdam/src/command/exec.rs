@@ -33,6 +33,8 @@ fn run(containers: &Containers, exec: Exec, log: &mut Log) -> Outcome {
         uid: exec.uid,
         gid: exec.gid,
         additional_gids: exec.additional_gids,
+        apparmor: exec.apparmor,
+        process_label: exec.process_label,
         capabilities: exec.capabilities,
         no_new_privileges: exec.no_new_privileges,
         preserve_fds: exec.preserve_fds,

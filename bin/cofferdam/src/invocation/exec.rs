@@ -28,6 +28,10 @@ pub struct Exec {
     pub gid: Option<u32>,
     /// More groups.
     pub additional_gids: Vec<u32>,
+    /// The AppArmor profile.
+    pub apparmor: Option<String>,
+    /// The SELinux label.
+    pub process_label: Option<String>,
     /// More capabilities.
     pub capabilities: Vec<String>,
     /// No gain of privileges, or the contrary.
@@ -65,6 +69,8 @@ impl Exec {
             uid,
             gid,
             additional_gids: given.numbers("additional-gids").map(group).collect::<Result<_, _>>()?,
+            apparmor: given.text("apparmor").map(str::to_owned),
+            process_label: given.text("process-label").map(str::to_owned),
             capabilities: given.texts("cap").map(str::to_owned).collect(),
             no_new_privileges: given.switch("no-new-privs"),
             pid_file: given.path("pid-file"),

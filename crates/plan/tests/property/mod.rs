@@ -42,9 +42,19 @@ pub(crate) fn hosts() -> [(&'static str, Host); 2] {
                 bounding: all & !sys_resource,
                 ignored_signals: sigpipe | 1,
                 has_kcore: true,
+                modules: plan::Modules::default(),
             },
         ),
-        ("v2", Host { cgroups: cgroups(UNIFIED), bounding: all, ignored_signals: 0, has_kcore: false }),
+        (
+            "v2",
+            Host {
+                cgroups: cgroups(UNIFIED),
+                bounding: all,
+                ignored_signals: 0,
+                has_kcore: false,
+                modules: plan::Modules::default(),
+            },
+        ),
     ]
 }
 
@@ -69,6 +79,8 @@ pub(crate) fn hold(bytes: &[u8]) {
         keep_keyring: true,
         gated: false,
         preserve_fds: 2,
+        listen_fds: 1,
+        notify: Some("/run/cofferdam/web/notify".into()),
         pid_file: Some("/run/web.pid".into()),
         pidfd_socket: Some("/run/web.sock".into()),
         ..request()
@@ -263,6 +275,8 @@ fn place(step: &Step) -> Place {
         Step::JoinGroups
         | Step::Join(_)
         | Step::OomScore(_)
+        | Step::Procfs
+        | Step::AwaitDevices
         | Step::CgroupNamespace
         | Step::Clocks(_)
         | Step::JoinCgroupNamespace
@@ -293,6 +307,8 @@ fn place(step: &Step) -> Place {
         | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus
+        | Step::Label(_)
+        | Step::LabelMasks(_)
         | Step::Conceal
         | Step::Cpus(_)
         | Step::Domainname(_)
