@@ -440,3 +440,36 @@ fn root_what_is_mounted_can_be_changed() {
     assert!(output.stderr.contains("remount /tmp: ") && output.stderr.contains("os error 22"), "{output}");
     assert_eq!(output.stderr.lines().count(), 1, "{output}");
 }
+
+/// In a user namespace of its own a container has its copies of the host's mounts with what was set, and cannot take it back:
+/// what is not named stays, and what is named is told.
+#[test]
+fn root_what_another_user_namespace_locked_stays() {
+    needs!(Root, Busybox);
+    let rows: &[(&[&str], Option<&str>)] = &[
+        (&["rbind", "ro", "rprivate"], Some("ro,nosuid,relatime")),
+        (&["rbind", "rro", "rprivate"], Some("ro,nosuid,relatime")),
+        (&["rbind", "noexec", "relatime", "rprivate"], Some("rw,nosuid,noexec,relatime")),
+        (&["rbind", "suid"], None),
+        (&["rbind", "rsuid"], None),
+        (&["rbind", "noatime"], None),
+    ];
+    for (options, expected) in rows {
+        let bundle = volume("locked", options).edit(|config| {
+            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+            config["linux"]["namespaces"].as_array_mut().expect("a list").push(json!({"type": "user"}));
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+        });
+        // The container's root may make nothing in what is the host's root's.
+        fs::create_dir(bundle.rootfs().join("mnt")).expect("make a directory");
+        let output = run_with_volume(&bundle, &[]);
+        if let Some(wanted) = expected {
+            assert_eq!(shown(output.success())[0], *wanted, "{options:?}");
+        } else {
+            output.code(1);
+            assert!(output.stderr.contains("os error 1)"), "{options:?}: {output}");
+            assert_eq!(output.stderr.lines().count(), 1, "{output}");
+        }
+    }
+}

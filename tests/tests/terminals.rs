@@ -227,6 +227,18 @@ fn pid_of(pidfd: &impl AsFd) -> i32 {
     line.trim().parse().expect("a number")
 }
 
+/// Whoever goes before it into namespaces that clone(2) cannot make hands the line on.
+#[test]
+fn root_a_terminal_in_a_time_namespace() {
+    needs!(Root, Busybox);
+    let bundle = bundle("time").namespace("time").shell("tty; exit 4");
+    let container = bundle.container(&Runtime::under_test());
+    let receiver = Receiver::new(&bundle, "console");
+    let mut first = create(&container, &receiver);
+    container.start().success();
+    assert_eq!(first.rest(), b"/dev/pts/0\r\n");
+}
+
 /// Its devpts is of its own user namespace, and so are the terminals in it: also one that `exec` opens later.
 #[test]
 fn root_a_terminal_in_a_user_namespace() {

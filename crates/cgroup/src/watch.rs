@@ -45,8 +45,9 @@ enum Memory<'a> {
     V2 { events: OwnedFd, killed: u64 },
 }
 
-/// How long the signal of a removal may come after the removal: it is sent by a work queue.
-const REMOVAL: Duration = Duration::from_millis(20);
+/// How long the signal of a removal may come after the removal: by a work queue, behind a grace period of RCU. Only who
+/// looks after the groups are gone, and finds a single signal, waits for this, most often for a part of it.
+const REMOVAL: Duration = Duration::from_secs(1);
 
 impl Cgroup {
     /// Begins to watch. What happened before is not told.
@@ -99,7 +100,7 @@ impl Watch<'_> {
         memory.into_iter().chain(population).collect()
     }
 
-    /// What has happened and was not told yet; none where nothing has. Never waits for something to happen.
+    /// What has happened and was not told yet; none where nothing has. Does not wait for something to happen.
     pub fn take(&mut self) -> Result<Option<Event>, Failed> {
         // Why the last process is gone comes before that it is.
         if self.pending == 0 && !self.ended {

@@ -676,3 +676,99 @@ fn root_a_group_is_handed_over_with_the_files_that_the_kernel_lists() {
     assert!(seen >= 3, "cgroup.procs, cgroup.threads and cgroup.subtree_control: {seen}");
     assert_eq!(fs::metadata(&directory).expect("the group").uid(), 4321);
 }
+
+/// A limit of processor time is one that the kernel may refuse to take back: a group below may need more by then.
+#[test]
+fn root_what_cannot_be_taken_back_is_told() {
+    needs!(has("cpu") && has("pids"), "no cpu or pids hierarchy");
+    let scratch = Scratch::new(r#"{"cpu":{"quota":20000,"period":100000},"pids":{"limit":5}}"#);
+    let hierarchies: Vec<_> = scratch
+        .plan
+        .groups
+        .iter()
+        .map(|group| plan::Hierarchy { version: group.version, controllers: &group.controllers })
+        .collect();
+    let asked: spec::Resources =
+        serde_json::from_str(r#"{"cpu":{"quota":90000},"pids":{"limit":7}}"#).expect("resources");
+    let update = plan::compile_update(&asked, &scratch.plan.limits, &hierarchies).expect("an update");
+
+    let mut change = scratch.cgroup.change();
+    change.make(&update).expect("a change");
+    assert_eq!(scratch.read("cpu", "cpu.cfs_quota_us"), "90000");
+    assert_eq!(change.take_back(), []);
+    assert_eq!(scratch.read("cpu", "cpu.cfs_quota_us"), "20000");
+    assert_eq!(scratch.read("pids", "pids.max"), "5");
+
+    let mut change = scratch.cgroup.change();
+    change.make(&update).expect("a change");
+    let below = scratch.directory("cpu").join("below");
+    fs::create_dir(&below).expect("a group below");
+    fs::write(below.join("cpu.cfs_quota_us"), "80000").expect("a limit below");
+    let left = change.take_back();
+    assert_eq!(left.len(), 1, "{left:?}");
+    let told = left[0].to_string();
+    assert!(told.contains("cpu.cfs_quota_us\", \"20000\"): invalid argument"), "{told}");
+    // What could be taken back was.
+    assert_eq!(scratch.read("pids", "pids.max"), "5");
+}
+
+/// The unified tree by itself, as on a v2 host, as far as a hybrid host has anything in it.
+#[test]
+fn root_the_unified_tree_counts_and_tells_the_end() {
+    needs!(host().unified.is_some(), "no unified tree");
+    let scratch = Scratch::new("{}");
+    let mut paths: Paths = scratch.cgroup.paths();
+    paths.groups.retain(|group| group.version == Version::V2);
+    let unified = Cgroup::open(&paths).expect("the group");
+    let mut watch = unified.watch().expect("a watch");
+    assert!(watch.tells_the_end());
+    // Nobody is in it yet.
+    assert_eq!(watch.take().expect("no event"), Some(cgroup::Event::Ended));
+
+    let mut process =
+        scratch.shell("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done; exec sleep 1000");
+    let mut watch = unified.watch().expect("a watch");
+    assert_eq!(process.line(), "done");
+    assert_eq!(watch.take().expect("no event"), None);
+    let used = unified.statistics().expect("statistics");
+    assert!(used.cpu.total > 0 && used.cpu.user > 0, "{:?}", used.cpu);
+    let shown = fs::read_to_string(scratch.unified().join("cpu.stat")).expect("cpu.stat");
+    let now: u64 =
+        shown.lines().next().and_then(|line| line.strip_prefix("usage_usec ")).unwrap().parse().unwrap();
+    assert!(used.cpu.total <= now * 1000, "{shown}");
+    if scratch.unified().join("cpu.pressure").exists() {
+        assert!(used.cpu.pressure.and_then(|pressure| pressure.some).is_some(), "{:?}", used.cpu);
+    }
+    assert_eq!(used.memory.usage, cgroup::statistics::Gauge::default());
+
+    scratch.cgroup.kill_all().expect("killed");
+    let limit = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
+    while watch.take().expect("an event").is_none() {
+        let ready = rustix::event::poll(&mut watch.sources(), Some(&limit)).expect("poll");
+        assert!(ready > 0, "nothing in ten seconds");
+    }
+    scratch.cgroup.remove().expect("removed");
+    assert_eq!(watch.take().expect("an event"), Some(cgroup::Event::Ended), "and it stays so");
+}
+
+/// A watch that comes to look only after the groups are gone still tells what was before.
+#[test]
+fn root_a_late_watcher_is_told_of_the_memory_that_ran_out() {
+    needs!(is_hybrid() && has("memory"), "no memory hierarchy beside a unified tree");
+    for (script, expected) in [("tail /dev/zero", true), ("exit 0", false)] {
+        let scratch = Scratch::new(r#"{"memory":{"limit":16777216,"swap":16777216}}"#);
+        let go = std::env::temp_dir().join(format!("{}.go", scratch.plan.groups[0].path.replace('/', "-")));
+        let mut process = scratch.shell(&format!("until [ -e {} ]; do :; done; {script}", go.display()));
+        let mut watch = scratch.cgroup.watch().expect("a watch");
+        fs::write(&go, "").expect("the word to go");
+        process.0.wait().expect("the shell ends");
+        fs::remove_file(&go).expect("the word is taken back");
+        scratch.cgroup.remove().expect("removed");
+        let mut count = 0;
+        while watch.take().expect("an event") == Some(cgroup::Event::OutOfMemory) {
+            count += 1;
+        }
+        assert_eq!(count > 0, expected, "{script}: {count}");
+        assert_eq!(watch.take().expect("an event"), Some(cgroup::Event::Ended));
+    }
+}

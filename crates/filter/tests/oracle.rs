@@ -26,9 +26,11 @@ mod machine;
 mod meaning;
 mod peer;
 
+use std::time::Instant;
+
 use calls::Dice;
-use filter::seccomp::{Action, Arch, Condition, Operator, Profile, Rule, compile};
-use machine::run;
+use filter::seccomp::{Action, Arch, Condition, Instruction, Operator, Profile, Rule, compile};
+use machine::{Call, run};
 use meaning::Reader;
 
 /// What a comparison counted.
@@ -105,6 +107,7 @@ fn engines_profiles_mean_what_libseccomp_makes_of_them() {
                 let what = format!("{engine} on {goarch} with {capabilities} capabilities");
                 let profile = engine::profile(published, native, goarch, holds);
                 let profile = known(&profile);
+                tell(&what, &profile, native);
                 let count = compare(&what, &profile, native).expect("libseccomp takes it");
                 assert_eq!((count.otherwise, count.astray, count.lost), (0, 0, 0), "{what}");
                 total.calls += count.calls;
@@ -113,6 +116,27 @@ fn engines_profiles_mean_what_libseccomp_makes_of_them() {
     }
     println!("{total:?}");
     assert!(total.calls > 10_000);
+}
+
+/// How long libseccomp takes, and how far a call has to go in its filter, beside ours.
+fn tell(what: &str, profile: &Profile, native: Arch) {
+    let started = Instant::now();
+    let theirs = peer::compile(profile, native).expect("libseccomp takes it");
+    let took = started.elapsed();
+    let ours = compile(profile, native).expect("a filter");
+    let steps = |program: &[Instruction]| -> Vec<usize> {
+        let frequent = ["read", "write", "futex", "recvfrom", "sendto", "openat", "close", "mmap", "ioctl"];
+        let numbers = frequent.iter().filter_map(|name| native.call(name));
+        let calls = numbers.map(|number| Call { number, audit: native.audit(), arguments: [0; 6] });
+        calls.map(|call| run(program, &call).steps).collect()
+    };
+    println!(
+        "{what}: {} instructions, libseccomp's {} in {took:?}; steps {:?}, {:?}",
+        ours.len(),
+        theirs.len(),
+        steps(&ours),
+        steps(&theirs)
+    );
 }
 
 #[test]

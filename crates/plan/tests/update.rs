@@ -253,3 +253,53 @@ fn what_has_no_effect_is_a_warning() {
     assert_eq!(update.warnings, ["memory.kernel: ignored: the kernel has no such limit any more"]);
     assert_eq!(update.settings.iter().flatten().count(), 0);
 }
+
+/// What engines write, and what breaks parsers, as updates of each other: refused in one line, or compiled into writes
+/// to plain files; what is in force afterwards is stable, and asking for it again changes nothing of it.
+#[test]
+fn every_document_of_the_corpus_is_an_update_or_a_line() {
+    let mut documents: Vec<Resources> = Vec::new();
+    for folder in ["tests/plans", "../../fuzz/corpus/config", "../../fuzz/corpus/plan"] {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        for file in std::fs::read_dir(folder).expect("the folder is there") {
+            let bytes = std::fs::read(file.expect("an entry").path()).expect("an input");
+            let resources = spec::Spec::parse(&bytes).ok().and_then(|spec| spec.linux?.resources);
+            documents.extend(resources.filter(|resources| *resources != Resources::default()));
+        }
+    }
+    assert!(documents.len() >= 20, "only {} documents", documents.len());
+    let (mut updates, mut refusals) = (0, 0);
+    for (asked, in_force) in documents.iter().flat_map(|one| documents.iter().map(move |other| (one, other)))
+    {
+        for on in [V1, V2] {
+            let owned: Vec<(Version, Vec<String>)> = on
+                .iter()
+                .map(|(version, names)| (*version, names.iter().map(ToString::to_string).collect()))
+                .collect();
+            let hierarchies: Vec<_> = owned
+                .iter()
+                .map(|(version, controllers)| Hierarchy { version: *version, controllers })
+                .collect();
+            match compile_update(asked, in_force, &hierarchies) {
+                Ok(update) => {
+                    updates += 1;
+                    for setting in update.settings.iter().flatten() {
+                        assert!(!setting.file.contains(['/', '\0']) && !setting.file.starts_with("devices."));
+                        assert!(
+                            !setting.value.is_empty() && !setting.field.starts_with("linux."),
+                            "{setting:?}"
+                        );
+                    }
+                    let again = compile_update(asked, &update.limits, &hierarchies).expect("the same again");
+                    assert_eq!(again.limits, update.limits, "{asked:?} over {in_force:?}");
+                }
+                Err(refused) => {
+                    refusals += 1;
+                    let told = format!("{}: {}", refused.path, refused.reason);
+                    assert!(!told.contains('\n') && !refused.path.starts_with("linux."), "{told:?}");
+                }
+            }
+        }
+    }
+    assert!(updates > 100 && refusals > 100, "{updates} updates, {refusals} refusals");
+}

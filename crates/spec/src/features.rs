@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{ACTIONS, ARCHITECTURES, FILTER_FLAGS, OPERATORS};
 use crate::check::{MEMORY_FLAGS, MEMORY_MODES};
 use crate::pretty::pretty;
 use crate::{CAPABILITIES, MountOption, VERSION, options};
@@ -182,7 +183,17 @@ impl Features {
                     systemd_user: Some(false),
                     rdma: Some(false),
                 }),
-                seccomp: Some(SeccompFeatures::default()),
+                seccomp: Some(SeccompFeatures {
+                    enabled: true,
+                    actions: Some(
+                        words(ACTIONS).into_iter().filter(|name| name != "SCMP_ACT_NOTIFY").collect(),
+                    ),
+                    operators: Some(words(OPERATORS)),
+                    archs: Some(words(ARCHITECTURES)),
+                    known_flags: Some(words(FILTER_FLAGS)),
+                    // For whoever can ask the kernel.
+                    supported_flags: None,
+                }),
                 apparmor: Some(Enabled { enabled: true }),
                 selinux: Some(Enabled { enabled: true }),
                 intel_rdt: Some(RdtFeatures::default()),
@@ -244,6 +255,8 @@ mod tests {
         let own = Features::own();
         let announced = own.mount_options.expect("they are known");
         assert!(announced.is_sorted());
+        let seccomp = own.linux.and_then(|linux| linux.seccomp).expect("it is known");
+        assert!(!seccomp.actions.expect("they are known").iter().any(|name| name == "SCMP_ACT_NOTIFY"));
         for name in
             ["ro", "rbind", "rslave", "nosymfollow", "rro", "tmpcopyup", "copy-symlink", "idmap", "ridmap"]
         {
@@ -257,6 +270,6 @@ mod tests {
         assert!(written.starts_with(
             "{\n    \"ociVersionMin\": \"1.0.0\",\n    \"ociVersionMax\": \"1.3.0\",\n    \"hooks\": [\n        \"prestart\",\n"
         ));
-        assert!(written.contains("\"seccomp\": {\n            \"enabled\": false\n        }"));
+        assert!(written.contains("\"seccomp\": {\n            \"enabled\": true,\n            \"actions\": [\n                \"SCMP_ACT_ALLOW\",\n"));
     }
 }

@@ -20,11 +20,11 @@ pub fn load_filter(program: &[u64], flags: u32) -> Result<(), Failed> {
     if result == -1 { Err(Failed::call(call(), last_errno())) } else { Ok(()) }
 }
 
-/// Whether this kernel knows a flag of seccomp(2): `SECCOMP_FILTER_FLAG_*`, one bit. Nothing is loaded.
-pub fn has_filter_flag(flag: u32) -> bool {
+/// Whether this kernel takes these flags of seccomp(2), `SECCOMP_FILTER_FLAG_*`, together. Nothing is loaded.
+pub fn has_filter_flags(flags: u32) -> bool {
     let nothing = std::ptr::null::<libc::sock_fprog>();
     // SAFETY: the kernel looks at the flags first, and answers EFAULT for the program that is not there.
-    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flag, nothing) };
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, nothing) };
     result == -1 && last_errno() == Errno::FAULT
 }
 

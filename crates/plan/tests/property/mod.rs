@@ -182,7 +182,14 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
         }
     }
 
-    let acts = &plan.acts;
+    keeps_acts(plan, root);
+}
+
+/// The order of the parent's acts, and that each one has somebody in the child who waits for it. `root` is the step that
+/// takes it.
+fn keeps_acts(plan: &Plan, root: usize) {
+    let (acts, steps) = (&plan.acts, &plan.steps);
+    let at = |is: fn(&Step) -> bool| steps.iter().position(is);
     assert!(matches!(acts.first(), Some(Act::Claim)) && matches!(acts.get(1), Some(Act::Intend)), "{acts:?}");
     let clone = acts.iter().position(|act| matches!(act, Act::Clone(_))).expect("init is born");
     let complete = acts.iter().position(|act| matches!(act, Act::Complete)).expect("the record is completed");
