@@ -279,7 +279,7 @@ fn root_what_the_host_has_not_is_told_by_the_call_that_failed() {
     refuses(&path("/no/such"), &format!("{field}: open(\"/no/such\"): {missing}"));
     refuses(
         &path("/proc/self/ns/uts"),
-        "join network namespace /proc/self/ns/uts: setns(): invalid argument (os error 22)",
+        &format!("{field}: join network namespace /proc/self/ns/uts: is a namespace of another kind: uts"),
     );
 }
 
