@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tests::trace::{Fate, kill_after};
-use tests::{Bundle, Runtime, Snapshot, needs};
+use tests::{Bundle, LIMIT, Runtime, Snapshot, channel, gone_within, needs};
 
 /// A number that was given to another process must not make that one the container's.
 #[test]
@@ -244,4 +244,34 @@ fn root_a_link_into_proc_is_no_place_for_a_mount() {
         assert!(output.stderr.contains("leads into /proc"), "{}", output.stderr);
         before.assert_same();
     }
+}
+
+/// Where the host's pid namespace is shared, init takes nobody with it: SIGKILL is for all, also after its end.
+#[test]
+fn root_kill_reaches_who_outlived_init_in_the_hosts_pids() {
+    needs!(Root, Busybox);
+    let bundle =
+        Bundle::new("outlived").shell("sleep 1000 & sleep 1000 & echo up; exec sleep 1000").edit(|config| {
+            let namespaces =
+                config["linux"]["namespaces"].as_array_mut().expect("the default has namespaces");
+            namespaces.retain(|namespace| namespace["type"] != "pid");
+        });
+    let before = Snapshot::take(&bundle);
+    let container = bundle.container(&Runtime::under_test());
+    let (mut lines, stdout) = channel();
+    container.command(&["create", "--bundle", "BUNDLE", "ID"]).stdout(stdout).run().success();
+    container.start().success();
+    assert_eq!(lines.next_within(LIMIT).as_deref(), Some("up"));
+    let init = container.pid().expect("init");
+    kill_process(Pid::from_raw(init).expect("a number"), Signal::KILL).expect("kill init alone");
+    assert!(container.ended());
+    let listed = container.call(&["ps", "--format", "json", "ID"]);
+    let others: Vec<i32> = serde_json::from_str(&listed.success().stdout).expect("numbers");
+    let others: Vec<i32> = others.into_iter().filter(|pid| *pid != init).collect();
+    assert_eq!(others.len(), 2, "two live on: {listed}");
+    container.kill("TERM").code(1);
+    container.kill("KILL").success();
+    assert!(others.iter().all(|pid| gone_within(*pid, LIMIT)), "somebody lives on");
+    container.delete().success();
+    before.assert_same();
 }
