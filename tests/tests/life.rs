@@ -275,3 +275,23 @@ fn root_kill_reaches_who_outlived_init_in_the_hosts_pids() {
     container.delete().success();
     before.assert_same();
 }
+
+/// What may be executed is asked of the kernel as execve(2) will see it: with the capabilities that the program has.
+#[test]
+fn root_a_user_with_dac_override_executes_what_is_roots() {
+    needs!(Root, Busybox);
+    let set = ["bounding", "effective", "permitted", "inheritable", "ambient"];
+    let mut bundle = Bundle::new("override").args(&["/bin/busybox", "true"]).edit(|config| {
+        config["process"]["user"] = serde_json::json!({"uid": 1000, "gid": 100});
+    });
+    let program = bundle.rootfs().join("bin/busybox");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o744)).expect("its mode");
+    let denied = bundle.container(&Runtime::under_test()).run();
+    assert!(denied.code(1).stderr.contains("permission denied"), "{denied}");
+    bundle.change(|config| {
+        for name in set {
+            config["process"]["capabilities"][name] = serde_json::json!(["CAP_DAC_OVERRIDE"]);
+        }
+    });
+    bundle.container(&Runtime::under_test()).run().success();
+}
