@@ -295,3 +295,24 @@ fn root_a_user_with_dac_override_executes_what_is_roots() {
     });
     bundle.container(&Runtime::under_test()).run().success();
 }
+
+/// `--debug` writes lines with a level on the stream, or where there is a log into that.
+#[test]
+fn root_debug_tells_what_was_planned_and_who_init_is() {
+    needs!(Root, Busybox);
+    let bundle = Bundle::new("debug").shell("true");
+    let words = |text: &str| {
+        for word in ["level=debug", ": planned, ", ": created, init is ", ": ended with 0"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    };
+    let container = bundle.container(&Runtime::under_test());
+    let run = || container.command(&["run", "--bundle", "BUNDLE", "ID"]);
+    let output = run().global("--debug").run();
+    words(&output.success().stderr);
+    let log = bundle.dir().join("log");
+    let output = run().global("--debug").global("--log").global(&log).run();
+    assert_eq!(output.success().stderr, "");
+    words(&fs::read_to_string(&log).expect("the log"));
+    assert_eq!(run().run().success().stderr, "");
+}
