@@ -137,3 +137,17 @@ fn root_dockers_profile_fits_a_shell() {
         before.assert_same();
     }
 }
+
+/// The flags go to the kernel beside the filter, where nothing inside shows them: `--debug` does.
+#[test]
+fn root_debug_tells_the_flags_of_the_filter() {
+    needs!(Root, Busybox);
+    for (flags, told) in [(json!(null), 4), (json!([]), 0), (json!(["SECCOMP_FILTER_FLAG_LOG"]), 2)] {
+        let bundle = filtered(Bundle::new("filter-flags"), "SCMP_ACT_ERRNO", &MAKE)
+            .edit(|config| config["linux"]["seccomp"]["flags"] = flags);
+        let container = bundle.container(&Runtime::under_test());
+        let output = container.command(&["run", "--bundle", "BUNDLE", "ID"]).global("--debug").run();
+        let line = format!("msg=\"seccomp filter flags: {told}\"");
+        assert!(output.success().stderr.contains(&line), "{line}: {output}");
+    }
+}

@@ -46,6 +46,11 @@ fn make(containers: &Containers, order: &Order, log: &mut Log) -> Result<Created
     let plan = plan_bundle(order)?;
     let (steps, acts) = (plan.forerunner.len() + plan.steps.len(), plan.acts.len());
     log.debug(|| format!("container {}: planned, {steps} steps inside and {acts} acts outside", plan.id));
+    for step in &plan.steps {
+        if let plan::Step::Filter(filter) = step {
+            log.debug(|| format!("seccomp filter flags: {}", filter.flags));
+        }
+    }
     let created = containers.create(&plan)?;
     log.debug(|| format!("container {}: created, init is {}", created.id, created.pid));
     Ok(created)
