@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 
 use path::Root;
-use rustix::fs::{Access, FileType, OFlags, access, stat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, OFlags, access, accessat, stat};
 use rustix::process::{chdir, getcwd};
 use sys::{Called, Doing, Errno, Failed, Strings, read_whole};
 
@@ -71,9 +71,19 @@ pub(crate) fn find(arguments: &Strings, environment: &Strings) -> Result<CString
 
 /// Whether what may be executed there is a directory, of which that says something else.
 fn is_directory(path: &CStr) -> Result<bool, Failed> {
-    access(path, Access::EXEC_OK).map_err(|errno| words("access", path, errno))?;
+    may_execute(path).map_err(|errno| words("access", path, errno))?;
     let mode = stat(path).called(|| format!("stat({path:?})"))?.st_mode;
     Ok(FileType::from_raw_mode(mode) == FileType::Directory)
+}
+
+/// As execve(2) will see it, with the capabilities that are effective now: access(2) alone leaves those of others than root
+/// out, and would deny a program to a user with an ambient `CAP_DAC_OVERRIDE`.
+fn may_execute(path: &CStr) -> Result<(), Errno> {
+    match accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
+        // Linux before 5.8, or a filter of the document's that does not know the call.
+        Err(Errno::NOSYS | Errno::PERM) => access(path, Access::EXEC_OK),
+        told => told,
+    }
 }
 
 fn words(call: &str, path: &CStr, errno: Errno) -> Failed {
