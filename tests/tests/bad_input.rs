@@ -275,10 +275,11 @@ fn root_what_the_host_has_not_is_told_by_the_call_that_failed() {
         let namespace = json!({"type": "network", "path": path});
         Bundle::new("call").edit(|config| config["linux"]["namespaces"][1] = namespace)
     };
-    refuses(&path("/no/such"), &format!("join network namespace /no/such: open(\"/no/such\"): {missing}"));
+    let field = "config.json: linux.namespaces[1].path";
+    refuses(&path("/no/such"), &format!("{field}: open(\"/no/such\"): {missing}"));
     refuses(
         &path("/proc/self/ns/uts"),
-        "join network namespace /proc/self/ns/uts: setns(): invalid argument (os error 22)",
+        &format!("{field}: join network namespace /proc/self/ns/uts: is a namespace of another kind: uts"),
     );
 }
 

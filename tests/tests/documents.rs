@@ -94,6 +94,10 @@ fn root_the_record_has_the_fields_that_are_documented() {
         config["process"]["capabilities"]["bounding"] = serde_json::json!(["CAP_MOON"]);
         config["process"]["capabilities"]["effective"] = serde_json::json!([]);
         config["process"]["capabilities"]["permitted"] = serde_json::json!([]);
+        config["linux"]["seccomp"] = serde_json::json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_ERRNO"}],
+        });
     });
     let container = bundle.container(&Runtime::under_test());
     container.create().success();

@@ -137,3 +137,45 @@ fn root_dockers_profile_fits_a_shell() {
         before.assert_same();
     }
 }
+
+/// The flags go to the kernel beside the filter, where nothing inside shows them: `--debug` does.
+#[test]
+fn root_debug_tells_the_flags_of_the_filter() {
+    needs!(Root, Busybox);
+    for (flags, told) in [(json!(null), 4), (json!([]), 0), (json!(["SECCOMP_FILTER_FLAG_LOG"]), 2)] {
+        let bundle = filtered(Bundle::new("filter-flags"), "SCMP_ACT_ERRNO", &MAKE)
+            .edit(|config| config["linux"]["seccomp"]["flags"] = flags);
+        let container = bundle.container(&Runtime::under_test());
+        let output = container.command(&["run", "--bundle", "BUNDLE", "ID"]).global("--debug").run();
+        let line = format!("msg=\"seccomp filter flags: {told}\"");
+        assert!(output.success().stderr.contains(&line), "{line}: {output}");
+    }
+}
+
+/// A hook of `startContainer` is the image's own as the program is. That we may not ask for threads then is no matter.
+#[test]
+fn root_hooks_inside_are_filtered_too() {
+    needs!(Root, Busybox);
+    for lock in [true, false] {
+        let bundle = Bundle::new("filter-hook").mount("/tmp", "tmpfs", "tmpfs", &[]).edit(|config| {
+            let args = ["sh", "-c", "! mkdir /tmp/made"];
+            config["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": args}]});
+        });
+        let names = ["mkdir", "mkdirat", "unshare"];
+        let bundle = locked(filtered(bundle, "SCMP_ACT_ERRNO", &names), lock);
+        let before = Snapshot::take(&bundle);
+        bundle.container(&Runtime::under_test()).run().success();
+        before.assert_same();
+    }
+}
+
+/// Where no rule asks an agent, there is nothing to hand over, and nobody need listen.
+#[test]
+fn root_an_agent_that_nothing_asks_is_passed_over() {
+    needs!(Root, Busybox);
+    let bundle = filtered(Bundle::new("filter-agent"), "SCMP_ACT_ERRNO", &MAKE).edit(|config| {
+        config["linux"]["seccomp"]["listenerPath"] = json!("/nonexistent/agent");
+        config["linux"]["seccomp"]["listenerMetadata"] = json!("for nobody");
+    });
+    bundle.container(&Runtime::under_test()).run().success();
+}

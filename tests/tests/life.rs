@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tests::trace::{Fate, kill_after};
-use tests::{Bundle, Runtime, Snapshot, needs};
+use tests::{Bundle, LIMIT, Runtime, Snapshot, channel, gone_within, needs};
 
 /// A number that was given to another process must not make that one the container's.
 #[test]
@@ -244,4 +244,75 @@ fn root_a_link_into_proc_is_no_place_for_a_mount() {
         assert!(output.stderr.contains("leads into /proc"), "{}", output.stderr);
         before.assert_same();
     }
+}
+
+/// Where the host's pid namespace is shared, init takes nobody with it: SIGKILL is for all, also after its end.
+#[test]
+fn root_kill_reaches_who_outlived_init_in_the_hosts_pids() {
+    needs!(Root, Busybox);
+    let bundle =
+        Bundle::new("outlived").shell("sleep 1000 & sleep 1000 & echo up; exec sleep 1000").edit(|config| {
+            let namespaces =
+                config["linux"]["namespaces"].as_array_mut().expect("the default has namespaces");
+            namespaces.retain(|namespace| namespace["type"] != "pid");
+        });
+    let before = Snapshot::take(&bundle);
+    let container = bundle.container(&Runtime::under_test());
+    let (mut lines, stdout) = channel();
+    container.command(&["create", "--bundle", "BUNDLE", "ID"]).stdout(stdout).run().success();
+    container.start().success();
+    assert_eq!(lines.next_within(LIMIT).as_deref(), Some("up"));
+    let init = container.pid().expect("init");
+    kill_process(Pid::from_raw(init).expect("a number"), Signal::KILL).expect("kill init alone");
+    assert!(container.ended());
+    let listed = container.call(&["ps", "--format", "json", "ID"]);
+    let others: Vec<i32> = serde_json::from_str(&listed.success().stdout).expect("numbers");
+    let others: Vec<i32> = others.into_iter().filter(|pid| *pid != init).collect();
+    assert_eq!(others.len(), 2, "two live on: {listed}");
+    container.kill("TERM").code(1);
+    container.kill("KILL").success();
+    assert!(others.iter().all(|pid| gone_within(*pid, LIMIT)), "somebody lives on");
+    container.delete().success();
+    before.assert_same();
+}
+
+/// What may be executed is asked of the kernel as execve(2) will see it: with the capabilities that the program has.
+#[test]
+fn root_a_user_with_dac_override_executes_what_is_roots() {
+    needs!(Root, Busybox);
+    let set = ["bounding", "effective", "permitted", "inheritable", "ambient"];
+    let mut bundle = Bundle::new("override").args(&["/bin/busybox", "true"]).edit(|config| {
+        config["process"]["user"] = serde_json::json!({"uid": 1000, "gid": 100});
+    });
+    let program = bundle.rootfs().join("bin/busybox");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o744)).expect("its mode");
+    let denied = bundle.container(&Runtime::under_test()).run();
+    assert!(denied.code(1).stderr.contains("permission denied"), "{denied}");
+    bundle.change(|config| {
+        for name in set {
+            config["process"]["capabilities"][name] = serde_json::json!(["CAP_DAC_OVERRIDE"]);
+        }
+    });
+    bundle.container(&Runtime::under_test()).run().success();
+}
+
+/// `--debug` writes lines with a level on the stream, or where there is a log into that.
+#[test]
+fn root_debug_tells_what_was_planned_and_who_init_is() {
+    needs!(Root, Busybox);
+    let bundle = Bundle::new("debug").shell("true");
+    let words = |text: &str| {
+        for word in ["level=debug", ": planned, ", ": created, init is ", ": ended with 0"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    };
+    let container = bundle.container(&Runtime::under_test());
+    let run = || container.command(&["run", "--bundle", "BUNDLE", "ID"]);
+    let output = run().global("--debug").run();
+    words(&output.success().stderr);
+    let log = bundle.dir().join("log");
+    let output = run().global("--debug").global("--log").global(&log).run();
+    assert_eq!(output.success().stderr, "");
+    words(&fs::read_to_string(&log).expect("the log"));
+    assert_eq!(run().run().success().stderr, "");
 }

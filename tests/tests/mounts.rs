@@ -473,3 +473,23 @@ fn root_what_another_user_namespace_locked_stays() {
         }
     }
 }
+
+/// A user namespace inside may mount a proc without masks where one is in its mount namespace already, seen or not: with
+/// `--no-pivot` the host's would be, beneath the root.
+#[test]
+fn root_no_pivot_leaves_no_bare_proc_beneath() {
+    needs!(Root, Busybox);
+    for kind in ["proc", "sysfs"] {
+        let line = format!(
+            "busybox unshare -mrpnf busybox sh -c 'mount -t {kind} none /mnt && echo bare'; echo done"
+        );
+        let bundle = Bundle::new("bare").cap("CAP_SETFCAP").shell(&line);
+        fs::create_dir(bundle.rootfs().join("mnt")).expect("a directory");
+        let before = Snapshot::take(&bundle);
+        let container = bundle.container(&Runtime::under_test());
+        let output = container.command(&["run", "--no-pivot", "--bundle", "BUNDLE", "ID"]).run();
+        assert_eq!(output.success().stdout, "done\n", "{kind}: {output}");
+        assert!(output.stderr.contains("permission denied"), "{kind}: {output}");
+        before.assert_same();
+    }
+}

@@ -8,7 +8,10 @@ use std::ffi::OsString;
 /// since whoever started us may have been meant itself.
 pub fn listen_fds() -> u32 {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
-    counted(number("LISTEN_PID"), number("LISTEN_FDS"), std::process::id())
+    match number("LISTEN_PID") {
+        None => 0,
+        pid => counted(pid, number("LISTEN_FDS"), std::process::id()),
+    }
 }
 
 fn counted(pid: Option<u32>, count: Option<u32>, ours: u32) -> u32 {

@@ -67,16 +67,17 @@ impl Log {
     }
 
     /// Writes down what only `--debug` wants to know.
-    pub fn debug(&mut self, told: &str) {
+    pub fn debug(&mut self, told: impl FnOnce() -> String) {
         if self.debug {
-            self.remark(Level::Debug, told);
+            self.remark(Level::Debug, &told());
         }
     }
 
     fn remark(&mut self, level: Level, told: &str) {
         if self.file.is_some() {
             self.append(level, told);
-        } else if self.format == LogFormat::Json {
+        } else if self.format == LogFormat::Json || level == Level::Debug {
+            // What `--debug` adds is for those who measure and sift: with its time and level, also on the stream.
             say(&line(self.format, level, told, Moment::now()));
         } else {
             say(&spoken(level.prefix(), told, None));
@@ -103,8 +104,7 @@ impl Level {
 
     fn prefix(self) -> &'static str {
         match self {
-            Self::Debug => "debug: ",
-            Self::Error => "",
+            Self::Debug | Self::Error => "",
             Self::Warning => "warning: ",
         }
     }

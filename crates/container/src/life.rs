@@ -129,10 +129,18 @@ impl Containers {
     /// Sends a signal to init; SIGKILL to all processes where they have no pid namespace of their own to die with.
     pub fn kill(&self, id: &str, signal: i32) -> Result<(), Error> {
         let known = self.find(id)?;
+        let groups_die = signal == SIGKILL && !known.record.own_pids;
         let Some(init) = known.init.as_ref().filter(|_| known.status != Status::Stopped) else {
+            // Init took nobody with it.
+            if groups_die && known.record.init.is_some() {
+                let groups = known.groups()?;
+                if !groups.processes()?.is_empty() {
+                    return Ok(groups.kill_all()?);
+                }
+            }
             return Err(Error::state("container not running"));
         };
-        if signal == SIGKILL && !known.record.own_pids {
+        if groups_die {
             let groups = known.groups()?;
             if !groups.is_none() {
                 return Ok(groups.kill_all()?);

@@ -25,6 +25,8 @@ pub struct Manner<'a> {
     pub mask: Option<&'a Mask>,
     /// The environment of a hook that says nothing of one.
     pub environment: Option<&'a Strings>,
+    /// What says that we have one thread, where a filter may be in force already.
+    pub newborn: Option<&'a Newborn>,
     /// Signals that are blocked here, and end the hook and the waiting for it.
     pub signals: Option<&'a SignalFd>,
 }
@@ -87,7 +89,8 @@ impl Running {
         let (input, to_input) = pipe()?;
         let (output, to_output) = pipe()?;
         let (refusal, to_refusal) = pipe()?;
-        let (pid, process) = match sys::fork()? {
+        let side = manner.newborn.map_or_else(sys::fork, Newborn::fork)?;
+        let (pid, process) = match side {
             Side::Child(newborn) => {
                 let streams = [input.as_fd(), to_output.as_fd(), to_output.as_fd()];
                 let failed = match settle(&newborn, streams, &to_refusal, manner) {

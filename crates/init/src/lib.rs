@@ -317,6 +317,7 @@ impl Child<'_> {
             cwd: self.rootfs.as_ref().map(|rootfs| rootfs.root().as_fd()),
             mask: Some(&mask),
             environment: Some(&self.inherited.environment),
+            newborn: Some(&self.newborn),
             signals: None,
         };
         let state = State { status, pid: getpid().as_raw_pid(), ..state.clone() };

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 
 use path::Root;
-use rustix::fs::{Access, FileType, OFlags, access, stat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, OFlags, access, accessat, stat};
 use rustix::process::{chdir, getcwd};
 use sys::{Called, Doing, Errno, Failed, Strings, read_whole};
 
@@ -44,18 +44,23 @@ pub(crate) fn find(arguments: &Strings, environment: &Strings) -> Result<CString
         return Err(Failed::refused("no program is named"));
     };
     if name.to_bytes().contains(&b'/') {
-        check(name).map_err(|failed| failed.while_doing(&format!("exec: {name:?}")))?;
-        return Ok(name.to_owned());
+        let why = match is_directory(name) {
+            Ok(false) => return Ok(name.to_owned()),
+            // What execve(2) would say. Older dockerd knows a program that cannot be executed by these words alone.
+            Ok(true) => Failed::call("is a directory: execve()", Errno::ACCESS),
+            Err(failed) => failed,
+        };
+        return Err(why.while_doing(&format!("exec: {name:?}")));
     }
     let path = environment.iter().find_map(|pair| pair.to_bytes().strip_prefix(b"PATH="));
     let path = path.unwrap_or(DEFAULT_PATH.as_bytes());
     let mut denied = None;
     for directory in path.split(|&byte| byte == b':').filter(|directory| !directory.is_empty()) {
         let Ok(candidate) = CString::new([directory, b"/", name.to_bytes()].concat()) else { continue };
-        match check(&candidate) {
-            Ok(()) => return Ok(candidate),
+        match is_directory(&candidate) {
+            Ok(false) => return Ok(candidate),
             Err(failed) if failed.errno() == Some(Errno::ACCESS) => denied = Some(failed),
-            Err(_) => {}
+            Ok(true) | Err(_) => {}
         }
     }
     Err(match denied {
@@ -64,14 +69,20 @@ pub(crate) fn find(arguments: &Strings, environment: &Strings) -> Result<CString
     })
 }
 
-fn check(path: &CStr) -> Result<(), Failed> {
-    access(path, Access::EXEC_OK).map_err(|errno| words("access", path, errno))?;
+/// Whether what may be executed there is a directory, of which that says something else.
+fn is_directory(path: &CStr) -> Result<bool, Failed> {
+    may_execute(path).map_err(|errno| words("access", path, errno))?;
     let mode = stat(path).called(|| format!("stat({path:?})"))?.st_mode;
-    if FileType::from_raw_mode(mode) == FileType::Directory {
-        // What execve(2) would say. Older dockerd knows a program that cannot be executed by these words alone.
-        Err(Failed::call("is a directory: execve()", Errno::ACCESS))
-    } else {
-        Ok(())
+    Ok(FileType::from_raw_mode(mode) == FileType::Directory)
+}
+
+/// As execve(2) will see it, with the capabilities that are effective now: access(2) alone leaves those of others than root
+/// out, and would deny a program to a user with an ambient `CAP_DAC_OVERRIDE`.
+fn may_execute(path: &CStr) -> Result<(), Errno> {
+    match accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
+        // Linux before 5.8, or a filter of the document's that does not know the call.
+        Err(Errno::NOSYS | Errno::PERM) => access(path, Access::EXEC_OK),
+        told => told,
     }
 }
 

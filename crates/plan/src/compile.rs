@@ -139,7 +139,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         let maps_are_ours = !(namespaces.users && ordinary.is_some());
         conceal(&mut plan.steps, maps_are_ours);
         if !plan.forerunner.is_empty() {
-            conceal(&mut plan.forerunner, true);
+            conceal(&mut plan.forerunner, maps_are_ours);
         }
     }
     if keeps_groups {

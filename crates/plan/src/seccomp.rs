@@ -38,12 +38,14 @@ impl fmt::Display for Filter {
 }
 
 /// Puts the filter where it belongs among the child's steps. With no new privileges anybody may load it, so it comes last
-/// of all before the program, whose profile need not allow what we do on the way. Otherwise it takes a capability that is
-/// about to be dropped.
+/// of all before the programs of the container's own, whose profile need not allow what we do on the way: the hooks of
+/// `startContainer`, which may come with the image, are filtered as the program is. Otherwise it takes a capability that
+/// is about to be dropped.
 pub(crate) fn place(filter: Option<Filter>, process: &Process, steps: &mut Vec<Step>) {
     let goes = |step: &Step| matches!(step, Step::Bound(_) | Step::Become { .. });
+    let runs = |step: &Step| matches!(step, Step::StartHook(_) | Step::Execute);
     let at = if process.no_new_privileges { None } else { steps.iter().position(goes) };
-    let at = at.unwrap_or(steps.len().saturating_sub(1));
+    let at = at.or_else(|| steps.iter().position(runs)).unwrap_or(steps.len());
     steps.splice(at..at, filter.map(Step::Filter));
 }
 

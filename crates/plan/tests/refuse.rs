@@ -298,7 +298,7 @@ fn every_field_that_is_called_refused_is_refused_here() {
     }
     let lacking: Vec<_> = refused.difference(&seen).collect();
     assert!(lacking.is_empty(), "called refused in docs/fields.md, and not proven here: {lacking:#?}");
-    assert!(refused.len() > 8, "only {} rows were found", refused.len());
+    assert!(refused.len() > 5, "only {} rows were found", refused.len());
     for (_, path) in unbuilt() {
         let path = plain(path);
         assert!(

@@ -27,9 +27,11 @@ impl Rootfs {
         chdir("/").called(|| "chdir(\"/\")")
     }
 
-    /// Moves the root to `/` without pivoting, for hosts whose root is a ramfs.
+    /// Moves the root to `/` without pivoting, for hosts whose root is a ramfs. The old root stays where it was, but for
+    /// its proc and sysfs.
     pub fn move_root(&mut self) -> Result<(), Failed> {
         self.strike_stage()?;
+        self.strip_host().doing(|| "take the host's proc and sysfs away")?;
         fchdir(self.root.as_fd()).called(|| "fchdir(root)")?;
         mount_move(".", "/").called(|| "mount(\".\", \"/\", MS_MOVE)")?;
         chroot(".").called(|| "chroot(\".\")")?;

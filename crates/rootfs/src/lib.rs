@@ -5,6 +5,7 @@
 //! Begin with [`Rootfs::take`].
 
 mod attach;
+mod bare;
 mod console;
 mod copy;
 mod device;

@@ -67,6 +67,12 @@ impl Newborn {
         }
         close_between(from, u32::MAX)
     }
+
+    /// Forks as [`fork`] does, without asking the kernel whether there is a second thread: a filter of system calls may
+    /// forbid the question. A newborn has one thread; whoever got hold of this value starts no other.
+    pub fn fork(&self) -> Result<Side, Failed> {
+        copy()
+    }
 }
 
 fn close_between(first: u32, last: u32) -> Result<(), Failed> {
@@ -183,6 +189,11 @@ pub fn fork() -> Result<Side, Failed> {
     if unsafe { libc::unshare(CLONE_VM) } == -1 {
         return Err(Failed::call("unshare(CLONE_VM)", last_errno()));
     }
+    copy()
+}
+
+/// clone(2) in a process of one thread.
+fn copy() -> Result<Side, Failed> {
     let mut pidfd: i32 = -1;
     let flags = CLONE_PIDFD | libc::SIGCHLD as u64;
     // SAFETY: no stack is named, so the child goes on with a copy of ours; the third argument, on x86-64 and aarch64

@@ -1,6 +1,6 @@
 //! `create` and `run`.
 
-use container::{Containers, Order, Removed, plan_bundle};
+use container::{Containers, Created, Order, Removed, plan_bundle};
 
 use super::{Complaint, Outcome, absolute, text};
 use crate::activation;
@@ -43,14 +43,25 @@ pub(super) fn create(global: &Global, create: Create, log: &mut Log) -> Outcome 
     sys::seal()?;
     let what = format!("create {}", create.id);
     let order = order(global, &containers, create, true, true)?;
-    let make = || {
-        let plan = plan_bundle(&order)?;
-        containers.create(&plan)
-    };
-    let created = make().map_err(|error| error.while_doing(&what))?;
+    let created = make(&containers, &order, log).map_err(|error| error.while_doing(&what))?;
     created.warnings.iter().for_each(|warning| log.warning(warning));
     created.leave()?;
     Ok(0)
+}
+
+/// Plans and creates.
+fn make(containers: &Containers, order: &Order, log: &mut Log) -> Result<Created, container::Error> {
+    let plan = plan_bundle(order)?;
+    let (steps, acts) = (plan.forerunner.len() + plan.steps.len(), plan.acts.len());
+    log.debug(|| format!("container {}: planned, {steps} steps inside and {acts} acts outside", plan.id));
+    for step in &plan.steps {
+        if let plan::Step::Filter(filter) = step {
+            log.debug(|| format!("seccomp filter flags: {}", filter.flags));
+        }
+    }
+    let created = containers.create(&plan)?;
+    log.debug(|| format!("container {}: created, init is {}", created.id, created.pid));
+    Ok(created)
 }
 
 pub(super) fn start(global: &Global, id: &str) -> Outcome {
@@ -79,7 +90,7 @@ pub(super) fn supervise(
     keep: bool,
     log: &mut Log,
 ) -> Result<u8, container::Error> {
-    let mut created = containers.create(&plan_bundle(order)?)?;
+    let mut created = make(containers, order, log)?;
     created.warnings.iter().for_each(|warning| log.warning(warning));
     if order.notify.is_some()
         && let Some(address) = activation::notify_socket()
@@ -93,6 +104,9 @@ pub(super) fn supervise(
         return Ok(0);
     }
     let exit = containers.supervise(&mut created);
+    if let Ok(exit) = &exit {
+        log.debug(|| format!("container {}: ended with {}", order.id, exit.code()));
+    }
     if keep {
         exit.as_ref().map_or(Ok(()), |exit| containers.keep(&order.id, *exit))?;
     } else if let Removed::Whole(warnings) = containers.delete(&order.id, true)? {

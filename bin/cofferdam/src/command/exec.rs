@@ -45,6 +45,7 @@ fn run(containers: &Containers, exec: Exec, log: &mut Log) -> Outcome {
     };
     let mut run = || {
         let executed = containers.exec(&order)?;
+        log.debug(|| format!("container {}: process {} executes", order.id, executed.pid));
         executed.warnings.iter().for_each(|warning| log.warning(warning));
         if detach {
             executed.leave()?;
