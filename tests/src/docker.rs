@@ -5,6 +5,7 @@
 //! not touched. The image `box` is the bundle's root file system.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -13,11 +14,15 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::pty::{SESSION, stream};
 use crate::runtime::{Invocation, Output, Process};
 use crate::{Bundle, LIMIT, Lines, Runtime, channel};
 
 /// Debian's client: another one may come first in `PATH`.
 const CLIENT: &str = "/usr/bin/docker";
+
+/// The client's configuration is nobody's, and a build without BuildKit is asked for by name.
+const ENVIRONMENT: [&str; 3] = ["env", "DOCKER_CONFIG=/proc/nonexistent", "DOCKER_BUILDKIT=0"];
 
 /// In which dockerd starts: nothing that it mounts leaves its mount namespace, and its network is nobody's.
 const NAMESPACES: [&str; 5] = ["unshare", "--mount", "--net", "--propagation", "private"];
@@ -119,8 +124,13 @@ impl Docker {
             .without_globals()
             .global("--host")
             .global(host)
-            // Its configuration is nobody's, and a build without BuildKit is asked for by name.
-            .launched_by(&["env", "DOCKER_CONFIG=/proc/nonexistent", "DOCKER_BUILDKIT=0"])
+            .launched_by(&ENVIRONMENT)
+    }
+
+    /// Starts the client in front of a terminal, which is its session's own.
+    pub fn seat(&self, words: &[&str], slave: &OwnedFd) -> Process {
+        let launcher = [&SESSION[..], &ENVIRONMENT].concat();
+        self.command(words).launched_by(&launcher).stdin(stream(slave)).stdout(stream(slave)).spawn()
     }
 
     /// Runs the client to its end.
