@@ -179,3 +179,16 @@ fn root_an_agent_that_nothing_asks_is_passed_over() {
     });
     bundle.container(&Runtime::under_test()).run().success();
 }
+
+/// `features` promises the flags that a filter is loaded with, and none of those that go with a listener.
+#[test]
+fn root_features_promise_the_flags_that_are_handed_on() {
+    needs!(Root, Busybox);
+    let bundle = Bundle::new("filter-features");
+    let output = bundle.container(&Runtime::under_test()).call(&["features"]);
+    let features: Value = serde_json::from_str(&output.success().stdout).expect("it is JSON");
+    let seccomp = &features["linux"]["seccomp"];
+    let flags = ["TSYNC", "SPEC_ALLOW", "LOG"].map(|name| format!("SECCOMP_FILTER_FLAG_{name}"));
+    assert_eq!(seccomp["supportedFlags"], json!(flags));
+    assert!(seccomp["knownFlags"].as_array().is_some_and(|known| known.len() > flags.len()), "{seccomp}");
+}
