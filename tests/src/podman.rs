@@ -17,6 +17,25 @@ use crate::{Bundle, LIMIT, Lines, Runtime, channel, gone_within};
 const CONFIGURATION: &str =
     "[containers]\ndefault_ulimits = [\"nofile=20000:20000\", \"nproc=32768:32768\"]\n";
 
+/// On version 1 podman goes by the directories below /sys/fs/cgroup, also where they are no hierarchies: whatever somebody made
+/// there, it gets one with the hierarchies alone.
+const HIERARCHIES: &str = r#"
+if [ "$(stat -fc %T /sys/fs/cgroup)" = tmpfs ]; then
+    mkdir "$1/groups"
+    mount -t tmpfs tmpfs "$1/groups"
+    for each in /sys/fs/cgroup/*; do
+        name=$(basename "$each")
+        if [ -L "$each" ]; then
+            cp -P "$each" "$1/groups/$name"
+        elif mountpoint -q "$each"; then
+            mkdir "$1/groups/$name"
+            mount --bind "$each" "$1/groups/$name"
+        fi
+    done
+    mount --move "$1/groups" /sys/fs/cgroup
+fi
+"#;
+
 /// Podman, as long as this value.
 #[derive(Debug)]
 pub struct Podman {
@@ -32,10 +51,14 @@ impl Podman {
         let bundle = Bundle::new(name);
         fs::write(bundle.dir().join("containers.conf"), CONFIGURATION).expect("write containers.conf");
         let (mut lines, stdout) = channel();
-        let line =
-            "ip link set lo up; mount -t tmpfs tmpfs /run/netns 2> /dev/null; echo ready; exec sleep 1000000";
+        let line = format!(
+            "set -e; ip link set lo up; mkdir -p /run/netns; mount -t tmpfs tmpfs /run/netns
+                 {HIERARCHIES}
+                 echo ready; exec sleep 1000000"
+        );
+        let dir = bundle.dir().display().to_string();
         let holder = Runtime::at(Path::new("/bin/sh"))
-            .command(&bundle, &["-c", line])
+            .command(&bundle, &["-c", &line, "sh", &dir])
             .without_globals()
             .launched_by(&["unshare", "--mount", "--net", "--propagation", "private"])
             .stdout(stdout)

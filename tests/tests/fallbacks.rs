@@ -73,7 +73,9 @@ fn told(run: &Output, id: &str) -> String {
         // ls prints the minute: all else of the line stays.
         let words: Vec<_> = line.split_whitespace().collect();
         if line.starts_with(['c', 'd', 'l', 'p', '-']) && words.len() > 8 {
-            words[..5].iter().chain(&words[8..]).copied().collect::<Vec<_>>().join(" ")
+            // A device has two numbers where a file has its size.
+            let date = if words[4].ends_with(',') { 6 } else { 5 };
+            words[..date].iter().chain(&words[date + 3..]).copied().collect::<Vec<_>>().join(" ")
         } else {
             line.to_owned()
         }
