@@ -178,7 +178,9 @@ fn attack_exec_cve_2019_5736() {
     rustix::fs::chmod(&script, Mode::from_raw_mode(0o755)).expect("make it executable");
     symlink("/proc/self/exe", bundle.rootfs().join("link")).expect("link to /proc/self/exe");
     let container = bundle.container(&Runtime::at(&victim));
-    container.command(&["run", "--detach", "--bundle", "BUNDLE", "ID"]).stdout(stdout).run().success();
+    // Not `run --detach`, whose keeper would execute the same file, which the kernel lets nobody write to meanwhile.
+    container.command(&["create", "--bundle", "BUNDLE", "ID"]).stdout(stdout).run().success();
+    container.start().success();
     let file = bundle.dir().join("exec.pid");
     let told = source_of(&file);
     let assert_refused = |puppet: &mut Puppet, what: &str| {
