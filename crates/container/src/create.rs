@@ -10,7 +10,6 @@ use init::{Inherited, Opened, Report};
 use plan::{Act, Handle, Maps, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use spec::{NamespaceKind, Status};
 use state::{Entry, Gate, Init, Moment, Notify, Phase, Record, Store};
 use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, restore_mask};
@@ -288,7 +287,8 @@ impl Making<'_> {
         let Some(at) = at else {
             return Err(Failed::refused("the plan enters a pid namespace that nobody opened").into());
         };
-        hide()?;
+        // Whoever lives where our child goes may not trace it, or reach what it has open (CVE-2016-9962).
+        confine::conceal()?;
         Ok(self.namespaces.swap_remove(at).join()?)
     }
 
@@ -399,9 +399,4 @@ pub(crate) fn write_pid(at: BorrowedFd<'_>, path: &str, pid: i32) -> Result<(), 
         let _second = unlinkat(at, draft.as_str(), AtFlags::empty());
     }
     put
-}
-
-/// Whoever lives where our child goes may not trace it, or reach what it has open (CVE-2016-9962).
-fn hide() -> Result<(), Failed> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).called(|| "prctl(PR_SET_DUMPABLE, 0)")
 }
