@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, lchown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
@@ -100,6 +101,20 @@ impl Bundle {
     /// The directory for `--root`: each bundle has a state root of its own, made by the runtime.
     pub fn state_root(&self) -> PathBuf {
         self.dir.join("state")
+    }
+
+    /// The root file system as an archive, for those who import images.
+    pub(crate) fn pack(&self) -> PathBuf {
+        let archive = self.dir.join("rootfs.tar");
+        let packed = Command::new("tar")
+            .args(["--create", "--file"])
+            .arg(&archive)
+            .arg("--directory")
+            .arg(self.rootfs())
+            .arg(".")
+            .status();
+        assert!(packed.expect("run tar").success(), "pack the root file system");
+        archive
     }
 
     /// Where the output of commands is kept.

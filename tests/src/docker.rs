@@ -9,7 +9,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -44,7 +43,6 @@ impl Docker {
     /// The same with more flags for dockerd, and with shell commands in its namespaces before it starts.
     pub fn with_flags(runtime: &Runtime, name: &str, before: &str, flags: &[&str]) -> Self {
         let bundle = Bundle::new(name);
-        fs::remove_dir_all(bundle.rootfs().join("output")).unwrap_or_default();
         let bin = bundle.dir().join("bin");
         fs::create_dir(&bin).expect("make a folder for PATH");
         symlink(runtime.program(), bin.join("runc")).expect("link the runtime as runc");
@@ -93,16 +91,7 @@ impl Docker {
 
     /// Makes the image `box`.
     fn import(&self) {
-        let archive = self.dir().join("box.tar");
-        let packed = Command::new("tar")
-            .args(["--create", "--file"])
-            .arg(&archive)
-            .arg("--directory")
-            .arg(self.bundle.rootfs())
-            .arg(".")
-            .status();
-        assert!(packed.expect("run tar").success(), "pack the image");
-        let path = archive.display().to_string();
+        let path = self.bundle.pack().display().to_string();
         self.call(&["import", "--change", "CMD [\"/bin/sh\"]", &path, "box"]).success();
     }
 

@@ -50,6 +50,8 @@ pub enum Need {
     Mandoc,
     /// The programs that hand out subordinate ids.
     Uidmap,
+    /// Control groups of version 1, with the controllers whose files the tests of limits read.
+    GroupsV1,
     /// A freezer: version 1's controller, or version 2.
     Freezer,
 }
@@ -71,6 +73,18 @@ impl Need {
             Self::Man => in_path("man"),
             Self::Mandoc => in_path("mandoc"),
             Self::Uidmap => missing("/usr/bin/newuidmap", "uidmap"),
+            Self::GroupsV1 => {
+                let files = [
+                    "memory/memory.limit_in_bytes",
+                    "memory/cgroup.event_control",
+                    "cpu/cpu.shares",
+                    "cpuacct/cpuacct.usage",
+                    "cpuset/cpuset.cpus",
+                    "pids/tasks",
+                ];
+                let mut files = files.iter().map(|file| Path::new("/sys/fs/cgroup").join(file));
+                files.find(|file| !file.exists()).map(|file| format!("no {}", file.display()))
+            }
             Self::Freezer => {
                 let found = ["freezer/cgroup.procs", "cgroup.controllers"]
                     .iter()

@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 
@@ -65,16 +64,8 @@ impl Podman {
             .spawn();
         assert_eq!(lines.next_within(LIMIT).as_deref(), Some("ready"), "{}", holder.complaint());
         let podman = Self { holder: Some(holder), bundle, runtime: runtime.clone() };
-        let archive = podman.dir().join("box.tar");
-        let packed = Command::new("tar")
-            .args(["--create", "--file"])
-            .arg(&archive)
-            .arg("--directory")
-            .arg(podman.bundle.rootfs())
-            .arg(".")
-            .status();
-        assert!(packed.expect("run tar").success(), "pack the image");
-        podman.call(&["import", &archive.display().to_string(), "box"]).success();
+        let archive = podman.bundle.pack().display().to_string();
+        podman.call(&["import", &archive, "box"]).success();
         podman
     }
 

@@ -109,7 +109,7 @@ fn root_docker_watches_health() {
 
 #[test]
 fn root_docker_limits() {
-    needs!(Root, Busybox, Docker);
+    needs!(Root, Busybox, Docker, GroupsV1);
     let docker = docker("docker-limits");
     let group = "/sys/fs/cgroup";
     let look = format!(

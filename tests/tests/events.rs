@@ -4,32 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Bundle, Container, LIMIT, Lines, Process, Runtime, Snapshot, channel, figure, needs, skipped};
-
-/// Why a host cannot serve: what stands here are the files of version 1.
-fn lacking() -> Option<String> {
-    let there = ["memory/cgroup.event_control", "cpuacct/cpuacct.usage", "pids/tasks"];
-    there
-        .iter()
-        .find(|file| !PathBuf::from("/sys/fs/cgroup").join(file).exists())
-        .map(|file| format!("no {file}"))
-}
-
-macro_rules! needs_v1 {
-    () => {
-        needs!(Root, Busybox);
-        if let Some(lacking) = lacking() {
-            skipped(&lacking);
-            return;
-        }
-    };
-}
+use tests::{Bundle, Container, LIMIT, Lines, Process, Runtime, Snapshot, channel, figure, needs};
 
 /// A bundle whose program waits for a line from [`go`], and then does `work`.
 fn waiting(name: &str, work: &str) -> Bundle {
@@ -134,7 +114,7 @@ fn stress<'a>(bundle: &'a Bundle, runtime: &Runtime) -> Container<'a> {
 
 #[test]
 fn root_what_a_container_uses_shows_in_its_figures() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     let bundle = stressed("events-stress");
     let before = Snapshot::take(&bundle);
     let container = stress(&bundle, &Runtime::under_test());
@@ -170,7 +150,7 @@ fn root_what_a_container_uses_shows_in_its_figures() {
 
 #[test]
 fn root_figures_have_the_keys_that_runc_has() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     needs!(Runc);
     let (ours, theirs) = (stressed("events-keys"), stressed("events-runc").may_leave());
     let (ours, theirs) = (stress(&ours, &Runtime::under_test()), stress(&theirs, &Runtime::runc()));
@@ -224,7 +204,7 @@ fn root_figures_have_the_keys_that_runc_has() {
 
 #[test]
 fn root_figures_come_at_each_interval_until_the_end() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     let bundle = waiting("events-interval", "sleep 1000");
     let before = Snapshot::take(&bundle);
     let container = running(&bundle, &Runtime::under_test());
@@ -251,7 +231,7 @@ fn root_figures_come_at_each_interval_until_the_end() {
 /// However the container goes, whoever watches is told, and not at the next interval.
 #[test]
 fn root_events_end_with_the_container() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     let bundle = waiting("events-end", "exit 3");
     for end in ["exits", "is killed", "is deleted while paused", "is deleted before it began"] {
         let container = bundle.container(&Runtime::under_test());
@@ -300,7 +280,7 @@ fn settled(events: &Process) {
 
 #[test]
 fn root_a_lack_of_memory_is_told_before_the_end() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     let bundle = waiting("events-oom", "tail /dev/zero");
     let before = Snapshot::take(&bundle);
     let container = running(&bundle, &Runtime::under_test());
@@ -325,7 +305,7 @@ fn root_a_lack_of_memory_is_told_before_the_end() {
 /// removal is not taken for one.
 #[test]
 fn root_a_removal_is_no_lack_of_memory() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     for (work, expected) in [("tail /dev/zero", 1), ("exit 0", 0), ("exit 0", 0), ("exit 0", 0)] {
         let bundle = waiting("events-run", work);
         let container = bundle.container(&Runtime::under_test());
@@ -350,7 +330,7 @@ fn root_a_removal_is_no_lack_of_memory() {
 
 #[test]
 fn root_events_go_by_the_containers_state() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     needs!(Freezer);
     let bundle = waiting("events-states", "sleep 1000");
     let container = bundle.container(&Runtime::under_test());
@@ -387,7 +367,7 @@ fn root_events_go_by_the_containers_state() {
 /// What is asked for is waited for: between two intervals the process does nothing at all.
 #[test]
 fn root_events_sleep_while_nothing_happens() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     let bundle = waiting("events-idle", "sleep 1000");
     let container = running(&bundle, &Runtime::under_test());
     let (events, mut lines) = watch(&container, "1h");

@@ -76,7 +76,7 @@ fn root_podman_stops_pauses_executes_and_removes() {
 
 #[test]
 fn root_podman_limits() {
-    needs!(Root, Busybox, Podman);
+    needs!(Root, Busybox, Podman, GroupsV1);
     let podman = podman("podman-limits");
     let group = "/sys/fs/cgroup";
     let look = format!(

@@ -6,26 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tests::trace::{Fate, kill_after};
-use tests::{Bundle, Container, LIMIT, Output, Runtime, Snapshot, channel, figure, needs, skipped};
-
-/// Why a host cannot serve: what stands here are the files of version 1.
-fn lacking() -> Option<String> {
-    let there = ["memory/memory.limit_in_bytes", "cpu/cpu.shares", "pids/tasks", "cpuset/cpuset.cpus"];
-    there
-        .iter()
-        .find(|file| !PathBuf::from("/sys/fs/cgroup").join(file).exists())
-        .map(|file| format!("no {file}"))
-}
-
-macro_rules! needs_v1 {
-    () => {
-        needs!(Root, Busybox);
-        if let Some(lacking) = lacking() {
-            skipped(&lacking);
-            return;
-        }
-    };
-}
+use tests::{Bundle, Container, LIMIT, Output, Runtime, Snapshot, channel, figure, needs};
 
 /// A bundle that has limits from the beginning.
 fn limited(name: &str) -> Bundle {
@@ -110,7 +91,7 @@ fn recorded(bundle: &Bundle) -> Value {
 
 #[test]
 fn root_update_changes_what_its_flags_name() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     let bundle = limited("update-flags");
     let before = Snapshot::take(&bundle);
     let container = running(&bundle, &Runtime::under_test());
@@ -164,7 +145,7 @@ fn shown_idle(container: &Container<'_>, bundle: &Bundle) -> String {
 
 #[test]
 fn root_update_reads_a_document_as_runc_does() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     needs!(Runc);
     let whole = |bundle: &Bundle, runtime: &Runtime| {
         let container = running(bundle, runtime);
@@ -201,7 +182,7 @@ fn root_update_reads_a_document_as_runc_does() {
 
 #[test]
 fn root_update_finds_the_order_that_the_kernel_takes() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     let bundle = limited("update-order");
     let container = running(&bundle, &Runtime::under_test());
     let m = |bytes: u64| bytes << 20;
@@ -232,7 +213,7 @@ fn root_update_finds_the_order_that_the_kernel_takes() {
 
 #[test]
 fn root_update_that_fails_changes_nothing() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     let bundle = limited("update-fails");
     let before = Snapshot::take(&bundle);
     let container = running(&bundle, &Runtime::under_test());
@@ -295,7 +276,7 @@ fn root_update_that_fails_changes_nothing() {
 
 #[test]
 fn root_update_refuses_less_memory_than_is_used() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     let (mut lines, stdout) = channel();
     let bundle = limited("update-used")
         .shell("dd if=/dev/zero of=/dev/shm/held bs=1M count=20 2>/dev/null; echo held; sleep 1000");
@@ -316,7 +297,7 @@ fn root_update_refuses_less_memory_than_is_used() {
 
 #[test]
 fn root_update_goes_by_the_containers_state() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     needs!(Freezer);
     let bundle = limited("update-states");
     let before = Snapshot::take(&bundle);
@@ -352,7 +333,7 @@ fn root_update_goes_by_the_containers_state() {
 
 #[test]
 fn root_update_leaves_devices_alone() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     let bundle = limited("update-devices");
     let container = running(&bundle, &Runtime::under_test());
     // As a plug-in for graphics cards does it.
@@ -368,7 +349,7 @@ fn root_update_leaves_devices_alone() {
 
 #[test]
 fn root_update_goes_on_from_what_is_in_force() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     let bundle = limited("update-record");
     let container = running(&bundle, &Runtime::under_test());
     container.call(&["update", "--cpu-quota", "70000", "ID"]).success();
@@ -395,7 +376,7 @@ fn root_update_goes_on_from_what_is_in_force() {
 
 #[test]
 fn root_update_tells_bad_input_in_one_line() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     let bundle = limited("update-bad");
     let container = running(&bundle, &Runtime::under_test());
     let (files, record) = (all(&bundle), recorded(&bundle));
@@ -489,7 +470,7 @@ fn spawn(container: &Container<'_>, words: &[String]) -> tests::Process {
 
 #[test]
 fn root_updates_go_one_after_the_other() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     let bundle = limited("update-many");
     let before = Snapshot::take(&bundle);
     let container = running(&bundle, &Runtime::under_test());
@@ -522,7 +503,7 @@ fn root_updates_go_one_after_the_other() {
 /// same update again leads to the end.
 #[test]
 fn root_an_update_killed_at_any_point_leaves_old_or_new() {
-    needs_v1!();
+    needs!(Root, Busybox, GroupsV1);
     let bundle = limited("update-killed");
     let before = Snapshot::take(&bundle);
     let container = running(&bundle, &Runtime::under_test());
