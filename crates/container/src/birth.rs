@@ -125,9 +125,7 @@ impl Born {
     pub(crate) fn meet(&self, signals: Option<&SignalFd>, died: impl FnOnce() -> Error) -> Result<(), Error> {
         match self.listen(signals)? {
             Word::Met => Ok(()),
-            Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
-            Word::Closed => Err(died()),
-            word => Err(unplanned(&word)),
+            word => Err(unexpected(word, died)),
         }
     }
 
@@ -139,9 +137,7 @@ impl Born {
     ) -> Result<(), Error> {
         match self.line.listen()? {
             Word::Waits => Ok(self.line.hand(&provide()?)?),
-            Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
-            Word::Closed => Err(died()),
-            word => Err(unplanned(&word)),
+            word => Err(unexpected(word, died)),
         }
     }
 
@@ -172,9 +168,7 @@ impl Born {
     ) -> Result<Vec<String>, Error> {
         match self.listen(signals)? {
             Word::Ready(ways) => Ok(ways.into_iter().map(|way| format!("done by {way}")).collect()),
-            Word::Failed(why) => Err(Error::new(Kind::Kernel(None), why)),
-            Word::Closed => Err(died()),
-            word => Err(unplanned(&word)),
+            word => Err(unexpected(word, died)),
         }
     }
 
@@ -191,6 +185,15 @@ impl Born {
             Word::Failed(why) => Err(Error::new(Kind::Program, why)),
             word => Err(unplanned(&word)),
         }
+    }
+}
+
+/// Why the word that was waited for did not come: a step failed, it was killed, or it says something else.
+fn unexpected(word: Word, died: impl FnOnce() -> Error) -> Error {
+    match word {
+        Word::Failed(why) => Error::new(Kind::Kernel(None), why),
+        Word::Closed => died(),
+        word => unplanned(&word),
     }
 }
 

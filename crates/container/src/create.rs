@@ -361,17 +361,11 @@ impl Making<'_> {
     }
 
     fn introduce(&self, path: &str) -> Result<(), Error> {
-        let Some(born) = &self.undo.init else {
-            return Err(Failed::refused("the plan sends a pidfd before there is one").into());
-        };
-        Ok(Introduced::to(path)?.send("standard", &born.process)?)
+        Ok(Introduced::to(path)?.send("standard", &self.born()?.process)?)
     }
 
     fn tell(&mut self, path: &str) -> Result<(), Error> {
-        let Some(born) = &self.undo.init else {
-            return Err(Failed::refused("the plan tells a pid before there is one").into());
-        };
-        write_pid(CWD, path, born.pid).doing(|| format!("write the pid file {path}"))?;
+        write_pid(CWD, path, self.born()?.pid).doing(|| format!("write the pid file {path}"))?;
         self.undo.pid_file = Some(path.to_owned());
         Ok(())
     }

@@ -2,7 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, openat, stat};
+use path::open_host;
+use rustix::fs::{OFlags, stat};
 use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
 };
@@ -100,7 +101,5 @@ fn differs(pid: i32, kind: &str) -> Result<bool, Failed> {
 }
 
 fn open(pid: i32, kind: &str) -> Result<OwnedFd, Failed> {
-    let path = format!("/proc/{pid}/ns/{kind}");
-    openat(CWD, path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .called(|| format!("open({path:?})"))
+    open_host(&format!("/proc/{pid}/ns/{kind}"), OFlags::RDONLY)
 }
