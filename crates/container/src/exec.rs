@@ -17,7 +17,6 @@ use crate::create::write_pid;
 use crate::join::Others;
 use crate::supervise::{Beside, follow};
 use crate::terminal::Terminal;
-use crate::undo::end;
 use crate::{Containers, Error, Kind, Known, map};
 
 /// What is asked of `exec`: a process, and what is changed in it.
@@ -376,7 +375,7 @@ impl Joined {
             let gone = unlinkat(&file.directory, file.name.as_str(), AtFlags::empty());
             left.extend(gone.called(|| format!("unlink({:?})", file.name)).err());
         }
-        match end(&self.born.process) {
+        match self.born.process.end() {
             // Whoever is no more, and was reaped, needs neither.
             Err(failed) if failed.errno() == Some(Errno::SRCH) => {}
             ended => left.extend(ended.err()),

@@ -19,6 +19,7 @@ mod events;
 mod exec;
 mod guard;
 mod hooks;
+mod identity;
 mod join;
 mod keeper;
 mod life;

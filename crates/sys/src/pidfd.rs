@@ -120,6 +120,12 @@ impl Pidfd {
         }
     }
 
+    /// Kills our child and reaps it.
+    pub fn end(&self) -> Result<(), Failed> {
+        self.signal(libc::SIGKILL)?;
+        self.reap().map(drop)
+    }
+
     /// Whether the process is no more than a zombie.
     pub fn has_exited(&self) -> Result<bool, Failed> {
         self.wait_exit(Some(0))
