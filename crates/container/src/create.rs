@@ -1,5 +1,6 @@
 //! Create: from a plan to a process that waits to become the program, or has become it.
 
+mod answered;
 mod meeting;
 
 use std::ffi::OsStr;
@@ -151,6 +152,7 @@ impl Making<'_> {
                 Act::Hook(hook) => self.hook(hook, record.as_ref())?,
                 Act::Keep => self.keep()?,
                 Act::Part => self.born()?.release()?,
+                Act::Agent(agent) => self.answer(agent, record.as_ref())?,
                 Act::Complete => self.complete(record.as_mut())?,
                 Act::Introduce(path) => self.introduce(path)?,
                 Act::Tell(path) => self.tell(path)?,
@@ -262,7 +264,7 @@ impl Making<'_> {
             init: None,
         };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
-        if self.plan.has_hooks() {
+        if self.plan.has_hooks() || self.plan.filter().is_some_and(|filter| filter.agent.is_some()) {
             self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);
         }
         let acts = &self.plan.acts;

@@ -92,7 +92,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         format!("{}/{}", request.bundle, root.path)
     };
     let moments = Moments::of(spec);
-    let filter = seccomp::compile(linux.seccomp.as_ref())?;
+    let filter = seccomp::compile(linux.seccomp.as_ref(), &request.bundle)?;
     let mut plan = Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -299,10 +299,17 @@ fn acts(
         acts.extend(moments.outside.iter().cloned());
         acts.push(Act::Part);
     }
+    let agent = plan.filter().and_then(|filter| filter.agent.clone());
+    let mut agent = agent.map(Act::Agent);
+    if seccomp::comes_before_ready(&plan.steps) {
+        // It waits until the agent has been reached.
+        acts.extend(agent.take().into_iter().flat_map(|agent| [agent, Act::Part]));
+    }
     if request.keep_status {
         acts.push(Act::Keep);
     }
     acts.push(Act::Complete);
+    acts.extend(agent.into_iter().flat_map(|agent| [Act::Part, agent]));
     acts.extend(request.pidfd_socket.clone().map(Act::Introduce));
     acts.extend(request.pid_file.clone().map(Act::Tell));
     acts
