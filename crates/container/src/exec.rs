@@ -11,7 +11,7 @@ use spec::{Capabilities, Invalid, Process, Spec, Status};
 use sys::{Called, Doing, Errno, Exit, Failed, Mask, Pidfd, Strings, block_signals, restore_mask};
 
 use crate::birth::{Birthplace, Born};
-use crate::bundle::{denies_groups, read_document};
+use crate::bundle::read_document;
 use crate::console::{Console, Front, Introduced};
 use crate::create::write_pid;
 use crate::join::Others;
@@ -211,7 +211,7 @@ fn prepare(
         id: known.record.id.clone(),
         keep_keyring: known.record.keeps_keyring,
         other_user_namespace: others.has_users(),
-        keeps_groups: others.has_users() && denies_groups(&known.pid().to_string())?,
+        keeps_groups: others.has_users() && probe::denies_groups(&known.pid().to_string())?,
         other_cgroup_namespace: others.cgroup.is_some(),
         filter: known.record.filter.clone(),
         preserve_fds: order.preserve_fds,
