@@ -12,7 +12,7 @@ use sys::{Called, Doing, Errno, Exit, Failed, Mask, Pidfd, SignalFd, Strings, bl
 
 use crate::agent::Line;
 use crate::birth::{Birthplace, Born};
-use crate::bundle::{denies_groups, read_document};
+use crate::bundle::read_document;
 use crate::console::{Console, Front, Introduced};
 use crate::create::write_pid;
 use crate::hooks::{Blocked, state_of};
@@ -216,7 +216,7 @@ fn prepare(
         id: known.record.id.clone(),
         keep_keyring: known.record.keeps_keyring,
         other_user_namespace: others.has_users(),
-        keeps_groups: others.has_users() && denies_groups(&known.pid().to_string())?,
+        keeps_groups: others.has_users() && probe::denies_groups(&known.pid().to_string())?,
         other_cgroup_namespace: others.cgroup.is_some(),
         filter: known.record.filter.clone(),
         preserve_fds: order.preserve_fds,

@@ -32,7 +32,7 @@ pub use below::Below;
 pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
 pub use hook::{Hook, Later};
-pub use host::{Caller, Host, Request};
+pub use host::{Caller, Host, Inner, Request};
 pub use label::{Label, Modules, has_labels};
 pub use manner::Manner;
 pub use map::{Handle, Idmap, Maps};
