@@ -8,6 +8,7 @@
 mod change;
 mod create;
 mod delegate;
+mod devices;
 mod end;
 mod freeze;
 mod join;

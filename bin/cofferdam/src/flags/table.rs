@@ -180,7 +180,7 @@ and a line at once when the container lacks memory. Ends when its last process h
     Verb {
         long: "\
 What is not named stays as it is, and so does a 0. With --resources no other flag counts; its file is
-the linux.resources of a config.json, and devices in it are left out. If the kernel refuses one limit,
+the linux.resources of a config.json; devices in it replace those in force. If the kernel refuses one limit,
 none is changed.",
         flags: &[
             Flag::path("resources", "FILE", "take all limits from this JSON, \"-\" for standard input")
