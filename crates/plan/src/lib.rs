@@ -40,4 +40,4 @@ pub use mount::{Links, Mount, Propagation, PropagationKind, Remount, Source};
 pub use refuse::Refused;
 pub use seccomp::Filter;
 pub use step::{Act, Capabilities, Console, Master, Node, Numbers, Program, Scheduling, Step, Walk};
-pub use update::{Hierarchy, Update, compile_update};
+pub use update::{DeviceChange, Hierarchy, Update, compile_update};
