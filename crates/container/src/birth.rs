@@ -8,7 +8,6 @@ use plan::Walk;
 use rustix::event::{PollFd, PollFlags, poll};
 use sys::{Birth, Called, Errno, Failed, Pidfd, Side, SignalFd, Spent, fork_into};
 
-use crate::undo::end;
 use crate::{Error, Kind};
 
 /// A child of ours that walks its plan, and the line to it.
@@ -64,7 +63,7 @@ impl Birthplace<'_> {
         Spent::default().extend(inherited.into_handles().chain(self.unified));
         if moves && let Err(failed) = join(self.groups, self.init, pid) {
             // Why it was not moved is what to tell; one that cannot be ended is an orphan that hears our end.
-            return Err(match end(&process) {
+            return Err(match process.end() {
                 Ok(()) => failed,
                 Err(second) => failed.while_doing(&format!("{second}; before that")),
             });

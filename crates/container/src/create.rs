@@ -12,15 +12,15 @@ use plan::{Act, Handle, Maps, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use spec::{NamespaceKind, Status};
-use state::{Entry, Gate, Init, Moment, Notify, Phase, Record, Store};
+use state::{Entry, Gate, Moment, Notify, Phase, Record, Store};
 use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, restore_mask};
 
 use crate::birth::{Birthplace, Born};
 use crate::console::{Console, Front, Introduced};
 use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked, state_of};
+use crate::identity::written;
 use crate::keeper::Keeper;
-use crate::life::start_time;
 use crate::mapper::Mapper;
 use crate::ready::{self, Ready};
 use crate::terminal::Terminal;
@@ -371,13 +371,6 @@ impl Making<'_> {
         self.undo.pid_file = Some(path.to_owned());
         Ok(())
     }
-}
-
-/// A process, as it is written down.
-pub(crate) fn written(pid: i32, process: &Pidfd) -> Result<Init, Failed> {
-    let birthmark = process.birthmark()?;
-    let start_time = if birthmark.is_none() { start_time(pid)? } else { None };
-    Ok(Init { pid, birthmark, start_time })
 }
 
 /// The number alone, without a line's end, put in place by rename: whoever sees the file sees the number.

@@ -12,14 +12,13 @@ use sys::{Called, Doing, Errno, Exit, Failed, Mask, Pidfd, SignalFd, Strings, bl
 
 use crate::agent::Line;
 use crate::birth::{Birthplace, Born};
-use crate::bundle::{denies_groups, read_document};
+use crate::bundle::read_document;
 use crate::console::{Console, Front, Introduced};
 use crate::create::write_pid;
 use crate::hooks::{Blocked, state_of};
 use crate::join::Others;
 use crate::supervise::{Beside, follow};
 use crate::terminal::Terminal;
-use crate::undo::end;
 use crate::{Containers, Error, Kind, Known, map};
 
 /// What is asked of `exec`: a process, and what is changed in it.
@@ -217,7 +216,7 @@ fn prepare(
         id: known.record.id.clone(),
         keep_keyring: known.record.keeps_keyring,
         other_user_namespace: others.has_users(),
-        keeps_groups: others.has_users() && denies_groups(&known.pid().to_string())?,
+        keeps_groups: others.has_users() && probe::denies_groups(&known.pid().to_string())?,
         other_cgroup_namespace: others.cgroup.is_some(),
         filter: known.record.filter.clone(),
         preserve_fds: order.preserve_fds,
@@ -414,7 +413,7 @@ impl Joined {
             let gone = unlinkat(&file.directory, file.name.as_str(), AtFlags::empty());
             left.extend(gone.called(|| format!("unlink({:?})", file.name)).err());
         }
-        match end(&self.born.process) {
+        match self.born.process.end() {
             // Whoever is no more, and was reaped, needs neither.
             Err(failed) if failed.errno() == Some(Errno::SRCH) => {}
             ended => left.extend(ended.err()),

@@ -20,6 +20,7 @@ mod events;
 mod exec;
 mod guard;
 mod hooks;
+mod identity;
 mod join;
 mod keeper;
 mod life;
@@ -36,7 +37,7 @@ mod wait;
 use state::{Entry, Record, Store};
 
 pub use bundle::{Order, plan_bundle, read_resources};
-pub use cgroup::{Event, Statistics, statistics};
+pub use cgroup::{Event, Statistics, Strain, statistics};
 pub use create::Created;
 pub use delete::Removed;
 pub use error::{Error, Kind};

@@ -85,10 +85,11 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     steps.push(Step::Inside);
     steps.extend(console::step(process, false));
     let bounding = if request.other_user_namespace { host.bounding | EVERY } else { host.bounding };
-    let Confined { steps: confining, warnings } =
+    let Confined { steps: confining, mut warnings } =
         Confined::compile(process, bounding, &program, &manner, process.user.umask)?;
     steps.extend(confining);
-    if request.keeps_groups {
+    warnings.extend(rootless::left_out(process, host));
+    if request.keeps_groups || host.denies_groups() {
         rootless::keep_groups(&mut steps);
     }
     conceal_again(&mut steps);

@@ -120,6 +120,12 @@ impl Pidfd {
         }
     }
 
+    /// Kills our child and reaps it.
+    pub fn end(&self) -> Result<(), Failed> {
+        self.signal(libc::SIGKILL)?;
+        self.reap().map(drop)
+    }
+
     /// What the process has open under this number, as a descriptor of our own (`pidfd_getfd(2)`, since Linux 5.6). It
     /// takes the right to trace it.
     pub fn take_fd(&self, number: i32) -> Result<OwnedFd, Failed> {
