@@ -17,6 +17,7 @@ mod devices;
 mod error;
 mod events;
 mod exec;
+mod filters;
 mod guard;
 mod hooks;
 mod join;

@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use filter::seccomp::{Action, Arch, Condition, Operator, Profile, Rule, compile as compile_profile};
+use filter::seccomp::{
+    Action, Arch, Condition, Instruction, Key, Operator, Profile, Rule, compile as compile_profile, key,
+    pack, unpack,
+};
 use serde::{Deserialize, Serialize};
-use spec::{Process, Seccomp, SeccompRule};
+use spec::{Process, Seccomp, SeccompRule, Spec};
 
 use crate::Refused;
 use crate::step::Step;
@@ -25,6 +28,25 @@ impl Filter {
     const SPEC_ALLOW: u32 = 1 << 2;
 }
 
+/// What is known of a filter from an earlier container that asked for the same one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Kept {
+    /// Nothing, and nobody keeps filters.
+    #[default]
+    Nowhere,
+    /// Nothing yet, under its key.
+    Missing,
+    /// What is kept under its key: a filter, if it is whole.
+    Found(Vec<u8>),
+}
+
+/// The name under which the filter that a document asks for is kept. None where it asks for none, or for one that
+/// [`compile()`](crate::compile()) refuses.
+pub fn filter_key(spec: &Spec) -> Option<String> {
+    let seccomp = spec.linux.as_ref()?.seccomp.as_ref().filter(|asked| asks(asked))?;
+    Some(key(&profile(seccomp).ok()?, Arch::NATIVE?).to_string())
+}
+
 impl fmt::Display for Filter {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(to, "filter  system calls, by {} instructions", self.program.len())?;
@@ -34,6 +56,26 @@ impl fmt::Display for Filter {
             }
         }
         Ok(())
+    }
+}
+
+impl Filter {
+    /// A program that is loaded with these flags.
+    fn new(program: &[Instruction], flags: u32) -> Self {
+        let packed = program.iter().map(|one| {
+            u64::from(one.code) | u64::from(one.jt) << 16 | u64::from(one.jf) << 24 | u64::from(one.k) << 32
+        });
+        Self { program: packed.collect(), flags }
+    }
+
+    /// What is to be kept of it under its key, for [`Kept::Found`]; none for what is no key.
+    pub fn pack(&self, key: &str) -> Option<Vec<u8>> {
+        let program = self.program.iter().map(|packed| {
+            let [low, high, jt, jf, k @ ..] = packed.to_le_bytes();
+            let code = u16::from_le_bytes([low, high]);
+            Instruction { code, jt, jf, k: u32::from_le_bytes(k) }
+        });
+        Some(pack(&Key::parse(key)?, &program.collect::<Vec<_>>()))
     }
 }
 
@@ -49,23 +91,33 @@ pub(crate) fn place(filter: Option<Filter>, process: &Process, steps: &mut Vec<S
     steps.splice(at..at, filter.map(Step::Filter));
 }
 
-/// Compiles what the document asks for; nothing where it asks for no filter.
-pub(crate) fn compile(seccomp: Option<&Seccomp>) -> Result<Option<Filter>, Refused> {
-    // runc's way of saying "no filter".
-    let Some(seccomp) =
-        seccomp.filter(|asked| !asked.default_action.is_empty() || !asked.syscalls.is_empty())
-    else {
-        return Ok(None);
-    };
+/// Compiles what the document asks for, unless that was done already; nothing where it asks for no filter. With it comes
+/// the key under which it is to be kept, where it is not and somebody keeps filters.
+pub(crate) fn compile(
+    seccomp: Option<&Seccomp>,
+    kept: &Kept,
+) -> Result<Option<(Filter, Option<String>)>, Refused> {
+    let Some(seccomp) = seccomp.filter(|asked| asks(asked)) else { return Ok(None) };
     let native = Arch::NATIVE.ok_or_else(|| {
         Refused::new("linux.seccomp", "this build does not know its own architecture's calls")
     })?;
-    let program = compile_profile(&profile(seccomp)?, native)
+    let profile = profile(seccomp)?;
+    let key = (*kept != Kept::Nowhere).then(|| key(&profile, native));
+    let found = match (kept, &key) {
+        (Kept::Found(bytes), Some(key)) => unpack(key, bytes),
+        _ => None,
+    };
+    if let Some(program) = found {
+        return Ok(Some((Filter::new(&program, flags(seccomp)), None)));
+    }
+    let program = compile_profile(&profile, native)
         .map_err(|refused| Refused::new(format!("linux.seccomp.{}", refused.field), refused.reason))?;
-    let packed = program.iter().map(|one| {
-        u64::from(one.code) | u64::from(one.jt) << 16 | u64::from(one.jf) << 24 | u64::from(one.k) << 32
-    });
-    Ok(Some(Filter { program: packed.collect(), flags: flags(seccomp) }))
+    Ok(Some((Filter::new(&program, flags(seccomp)), key.map(|key| key.to_string()))))
+}
+
+/// Whether a section asks for a filter: without a word on the default and without rules it does not, as runc has it.
+fn asks(seccomp: &Seccomp) -> bool {
+    !seccomp.default_action.is_empty() || !seccomp.syscalls.is_empty()
 }
 
 /// TSYNC means nothing for a process of one thread, and WAIT_KILLABLE_RECV nothing without an agent. A document that does
@@ -135,7 +187,11 @@ mod tests {
     fn filter(flags: Option<&[&str]>) -> Filter {
         let flags = flags.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
         let asked = Seccomp { default_action: "SCMP_ACT_ALLOW".into(), flags, ..Seccomp::default() };
-        compile(Some(&asked)).expect("a filter").expect("one is asked for")
+        compiled(&asked, &Kept::Nowhere).0
+    }
+
+    fn compiled(asked: &Seccomp, kept: &Kept) -> (Filter, Option<String>) {
+        compile(Some(asked), kept).expect("a filter").expect("one is asked for")
     }
 
     #[test]
@@ -159,7 +215,28 @@ mod tests {
 
     #[test]
     fn a_section_that_asks_for_nothing_is_none() {
-        assert_eq!(compile(Some(&Seccomp::default())), Ok(None));
-        assert_eq!(compile(None), Ok(None));
+        assert_eq!(compile(Some(&Seccomp::default()), &Kept::Missing), Ok(None));
+        assert_eq!(compile(None, &Kept::Missing), Ok(None));
+    }
+
+    /// What is kept is taken if it is whole, and only under its own key; else it is made anew, to be kept.
+    #[test]
+    fn a_filter_that_was_kept_is_the_one_that_is_compiled() {
+        let asks = |default: &str| Seccomp { default_action: default.into(), ..Seccomp::default() };
+        let (asked, other) = (asks("SCMP_ACT_ALLOW"), asks("SCMP_ACT_LOG"));
+        let (fresh, key) = compiled(&asked, &Kept::Missing);
+        let key = key.expect("it is to be kept");
+        let linux = spec::Linux { seccomp: Some(asked.clone()), ..spec::Linux::default() };
+        let spec = Spec { linux: Some(linux), ..Spec::default() };
+        assert_eq!(filter_key(&spec).as_ref(), Some(&key));
+        assert_eq!(compiled(&asked, &Kept::Nowhere), (fresh.clone(), None));
+        let bytes = fresh.pack(&key).expect("it is a key");
+        assert_eq!(compiled(&asked, &Kept::Found(bytes.clone())), (fresh.clone(), None));
+        for bad in [Vec::new(), bytes[1..].to_vec(), bytes[..bytes.len() - 1].to_vec(), vec![0; 4096]] {
+            assert_eq!(compiled(&asked, &Kept::Found(bad)), (fresh.clone(), Some(key.clone())));
+        }
+        let (theirs, their_key) = compiled(&other, &Kept::Found(bytes));
+        assert_ne!(theirs, fresh);
+        assert!(their_key.is_some_and(|theirs| theirs != key));
     }
 }

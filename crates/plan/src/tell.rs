@@ -109,6 +109,7 @@ impl Plan {
             Act::Hook(hook) => hook.to_string(),
             Act::Part => "part    from init".to_owned(),
             Act::Keep => "fork    a keeper of the exit status".to_owned(),
+            Act::Remember(_) => "keep    the filter for the next that asks for it".to_owned(),
             Act::Complete => "record  init".to_owned(),
             Act::Notify => "make    the directory of the notify socket".to_owned(),
             Act::Hear => "listen  at the notify socket".to_owned(),
@@ -160,6 +161,7 @@ impl Act {
             | Self::Console(_)
             | Self::Introduce(_)
             | Self::StayOn(_)
+            | Self::Remember(_)
             | Self::Complete => "",
         }
     }
