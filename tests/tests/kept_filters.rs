@@ -12,6 +12,8 @@ use tests::{Bundle, Runtime, Snapshot, needs};
 const COMPILED: &str = "compiled";
 const KEPT: &str = "kept from before";
 
+type Damage = fn(&mut Vec<u8>);
+
 /// A container that may not make directories, and says so.
 fn filtered(name: &str, action: &str) -> Bundle {
     let bundle = Bundle::new(name).shell("mkdir /tmp/made 2> /dev/null; echo $?");
@@ -87,7 +89,7 @@ fn root_what_is_kept_is_not_trusted() {
     let path = file(&bundle);
     let good = fs::read(&path).expect("it is kept");
 
-    let damage: [(&str, fn(&mut Vec<u8>)); 5] = [
+    let damage: [(&str, Damage); 5] = [
         ("a byte is another", |bytes| bytes[100] ^= 1),
         ("its digest is another", |bytes| *bytes.last_mut().expect("a byte") ^= 1),
         ("it is cut off", |bytes| bytes.truncate(60)),

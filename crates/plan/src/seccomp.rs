@@ -169,12 +169,19 @@ fn rule(at: usize, asked: &SeccompRule) -> Result<Rule<'_>, Refused> {
 
 /// An action by its word; `fields` names where the word and its number stand.
 fn action(name: &str, number: Option<u32>, fields: impl Fn() -> (String, String)) -> Result<Action, Refused> {
-    // The number of an action that carries none is skipped, as runc does: see docs/leniency.md.
-    let carries = matches!(name, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE");
-    let number = match number.filter(|_| carries).map(u16::try_from) {
-        None => None,
-        Some(Ok(number)) => Some(number),
-        Some(Err(_)) => return Err(Refused::new(fields().1, "a filter's answer holds no more than 65535")),
+    // The number of an action that carries none is skipped, as runc does: see docs/leniency.md. The kernel would make the
+    // largest error number of any larger one.
+    let most = match name {
+        "SCMP_ACT_ERRNO" => Some((4095, "is more than 4095, the largest error number")),
+        "SCMP_ACT_TRACE" => Some((65535, "is more than 65535, and a filter's answer holds no more")),
+        _ => None,
+    };
+    let number = match (number, most) {
+        (Some(number), Some((most, why))) => match u16::try_from(number) {
+            Ok(number) if number <= most => Some(number),
+            _ => return Err(Refused::new(fields().1, format!("{number} {why}"))),
+        },
+        _ => None,
     };
     Action::parse(name, number).ok_or_else(|| Refused::new(fields().0, "is no known action"))
 }
