@@ -34,18 +34,19 @@ struct Case {
 
 /// A rule about mkdir(2), which denies it unless it says otherwise.
 fn rule(with: Value) -> Value {
-    let mut rule = json!({"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"});
-    let fields = rule.as_object_mut().expect("an object");
-    fields.extend(with.as_object().expect("an object").clone());
-    rule
+    extended(json!({"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}), with)
 }
 
 /// A rule with one condition, which holds for what busybox asks of mkdir(2) unless it says otherwise.
 fn when(with: Value) -> Value {
-    let mut condition = json!({"index": 1, "value": 0o777, "op": "SCMP_CMP_EQ"});
-    let fields = condition.as_object_mut().expect("an object");
-    fields.extend(with.as_object().expect("an object").clone());
+    let condition = extended(json!({"index": 1, "value": 0o777, "op": "SCMP_CMP_EQ"}), with);
     rule(json!({"args": [condition]}))
+}
+
+fn extended(mut object: Value, with: Value) -> Value {
+    let Value::Object(more) = with else { panic!("an object") };
+    object.as_object_mut().expect("an object").extend(more);
+    object
 }
 
 /// These rules, and all else is allowed.
@@ -165,11 +166,7 @@ fn actions() -> Vec<Case> {
 fn conditions() -> Vec<Case> {
     const INDEX: &str = ".syscalls[0].args[0].index: 6 is not from 0 to 5";
     let one = |field: &str, value: Value| rules(&[when(json!({field: value}))]);
-    let beyond = |with: Value| {
-        let mut rule = when(json!({"index": 6}));
-        rule.as_object_mut().expect("an object").extend(with.as_object().expect("an object").clone());
-        rules(&[rule])
-    };
+    let beyond = |with: Value| rules(&[extended(when(json!({"index": 6})), with)]);
     let many: Vec<_> = (0..7).map(|at| json!({"index": at % 6, "value": 0, "op": "SCMP_CMP_GE"})).collect();
     let either = json!([{"index": 1, "value": 5, "op": "SCMP_CMP_EQ"}, {"index": 1, "value": 0o777, "op": "SCMP_CMP_EQ"}]);
     vec![

@@ -9,13 +9,17 @@ use rustix::fs::{
     AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, mkdirat, openat, renameat,
     statat, unlinkat,
 };
-use rustix::io::write;
-use rustix::process::geteuid;
-use sys::{Called, Errno, Failed, read_whole};
+use rustix::io::{read, write};
+use rustix::process::{Uid, geteuid};
+use sys::{Called, Errno, Failed};
 
 /// The directory of the files that are kept, if it is there and ours.
 #[derive(Debug)]
-pub struct Kept(OwnedFd);
+pub struct Kept {
+    directory: OwnedFd,
+    /// Whose it is: ours.
+    owner: Uid,
+}
 
 /// Its name in the state root. No id of a container begins with a dot.
 const DIRECTORY: &str = ".filters";
@@ -38,7 +42,8 @@ impl Kept {
             Err(errno) => return Err(Failed::call(format!("open({path:?})"), errno)),
         };
         let stat = fstat(&directory).called(|| format!("fstat({path:?})"))?;
-        Ok(is_ours(&stat, FileType::Directory).then_some(Self(directory)))
+        let owner = geteuid();
+        Ok(belongs(&stat, FileType::Directory, owner).then_some(Self { directory, owner }))
     }
 
     /// The same, made if it is missing. The state root is not made for its sake.
@@ -53,16 +58,19 @@ impl Kept {
     /// What is kept under a name; none where nothing is, or where it is not ours, or larger than any of ours.
     pub fn find(&self, name: &str) -> Result<Option<Vec<u8>>, Failed> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = match openat(&self.0, name, flags, Mode::empty()) {
+        let file = match openat(&self.directory, name, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
             Err(errno) => return Err(Failed::call(format!("openat({name:?})"), errno)),
         };
         let stat = fstat(&file).called(|| format!("fstat({name:?})"))?;
         match usize::try_from(stat.st_size) {
-            // One more than it has: the end comes with the first read.
-            Ok(size) if size <= LARGEST && is_ours(&stat, FileType::RegularFile) => {
-                Ok(Some(read_whole(&file, name, size + 1, LARGEST)?))
+            Ok(size) if size <= LARGEST && belongs(&stat, FileType::RegularFile, self.owner) => {
+                let mut bytes = vec![0; size];
+                // It was put there whole, and nobody writes it again: what one read does not bring is not ours.
+                let length = read(&file, bytes.as_mut_slice()).called(|| format!("read({name:?})"))?;
+                bytes.truncate(length);
+                Ok(Some(bytes))
             }
             _ => Ok(None),
         }
@@ -74,45 +82,45 @@ impl Kept {
     /// There is one draft and one writer. The lock goes with the process that holds it; what a writer left that was killed,
     /// the next one removes.
     pub fn keep(&self, name: &str, bytes: &[u8]) -> Result<bool, Failed> {
-        match flock(&self.0, FlockOperation::NonBlockingLockExclusive) {
+        match flock(&self.directory, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::AGAIN) => return Ok(false),
             locked => locked.called(|| format!("flock({DIRECTORY:?})"))?,
         }
         let put = self.make_room().and_then(|()| self.put(name, bytes));
         if put.is_err() {
             // The first failure is the one to tell, and the next writer does not mind.
-            let _second = unlinkat(&self.0, DRAFT, AtFlags::empty());
+            let _second = unlinkat(&self.directory, DRAFT, AtFlags::empty());
         }
         // A process that was forked meanwhile may hold a copy of the handle, and with it the lock.
-        let freed =
-            flock(&self.0, FlockOperation::Unlock).called(|| format!("flock({DIRECTORY:?}, LOCK_UN)"));
+        let freed = flock(&self.directory, FlockOperation::Unlock)
+            .called(|| format!("flock({DIRECTORY:?}, LOCK_UN)"));
         put.and(freed).map(|()| true)
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), Failed> {
-        match unlinkat(&self.0, DRAFT, AtFlags::empty()) {
+        match unlinkat(&self.directory, DRAFT, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(Failed::call(format!("unlinkat({DRAFT:?})"), errno)),
         }
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let draft = openat(&self.0, DRAFT, flags, Mode::from_raw_mode(0o600))
+        let draft = openat(&self.directory, DRAFT, flags, Mode::from_raw_mode(0o600))
             .called(|| format!("openat({DRAFT:?})"))?;
         let mut rest = bytes;
         while !rest.is_empty() {
             let written = write(&draft, rest).called(|| format!("write({DRAFT:?})"))?;
             rest = rest.get(written..).unwrap_or_default();
         }
-        renameat(&self.0, DRAFT, &self.0, name).called(|| format!("renameat({name:?})"))
+        renameat(&self.directory, DRAFT, &self.directory, name).called(|| format!("renameat({name:?})"))
     }
 
     /// Removes the oldest until there is a place for one more.
     fn make_room(&self) -> Result<(), Failed> {
         let mut files = Vec::new();
-        for item in Dir::read_from(self.0.as_fd()).called(|| format!("open({DIRECTORY:?})"))? {
+        for item in Dir::read_from(self.directory.as_fd()).called(|| format!("open({DIRECTORY:?})"))? {
             let item = item.called(|| format!("getdents({DIRECTORY:?})"))?;
             let name = item.file_name();
             if !name.to_bytes().starts_with(b".")
-                && let Ok(stat) = statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)
+                && let Ok(stat) = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)
                 && FileType::from_raw_mode(stat.st_mode) != FileType::Directory
             {
                 files.push(((stat.st_mtime, stat.st_mtime_nsec), name.to_owned()));
@@ -121,15 +129,15 @@ impl Kept {
         files.sort();
         let surplus = (files.len() + 1).saturating_sub(MOST);
         for (_, name) in files.into_iter().take(surplus) {
-            unlinkat(&self.0, &name, AtFlags::empty()).called(|| format!("unlinkat({name:?})"))?;
+            unlinkat(&self.directory, &name, AtFlags::empty()).called(|| format!("unlinkat({name:?})"))?;
         }
         Ok(())
     }
 }
 
-/// Whether it is of this type and belongs to us, and nobody else has any right in it.
-fn is_ours(stat: &Stat, kind: FileType) -> bool {
+/// Whether it is of this type and belongs to the owner, and nobody else has any right in it.
+fn belongs(stat: &Stat, kind: FileType, owner: Uid) -> bool {
     FileType::from_raw_mode(stat.st_mode) == kind
-        && stat.st_uid == geteuid().as_raw()
+        && stat.st_uid == owner.as_raw()
         && !Mode::from_raw_mode(stat.st_mode).intersects(Mode::RWXG | Mode::RWXO)
 }
