@@ -421,6 +421,7 @@ impl Seen {
             | Act::Claim
             | Act::Intend
             | Act::Listen
+            | Act::Remember(_)
             | Act::Complete
             | Act::Tell(_) => {}
             Act::Console(_) | Act::Introduce(_) | Act::Notify | Act::Hear => {

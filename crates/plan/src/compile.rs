@@ -92,7 +92,8 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         format!("{}/{}", request.bundle, root.path)
     };
     let moments = Moments::of(spec);
-    let filter = seccomp::compile(linux.seccomp.as_ref(), &request.bundle)?;
+    let (filter, to_keep) =
+        seccomp::compile(linux.seccomp.as_ref(), &request.filter, &request.bundle)?.unzip();
     let mut plan = Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -162,6 +163,11 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         None => Act::Map(maps),
     });
     plan.acts = acts(&plan, &namespaces, (process, linux), mapping, &moments, master, request);
+    if let Some(key) = to_keep.flatten() {
+        // While init is at its own work: nobody waits for this.
+        let at = plan.acts.iter().position(|act| *act == Act::Complete).unwrap_or(plan.acts.len());
+        plan.acts.insert(at, Act::Remember(key));
+    }
     Ok(plan)
 }
 

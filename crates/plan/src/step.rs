@@ -83,6 +83,9 @@ pub enum Act {
     Agent(Agent),
     /// Forks a process that will write down how init ended.
     Keep,
+    /// Keeps the filter for the next container that asks for the same one, under this key. Whether that can be done does
+    /// not matter to this one.
+    Remember(String),
     /// Completes the record with what the child's birth told, before the child may run.
     Complete,
     /// Sends a pidfd of init to whoever listens at a socket.

@@ -110,6 +110,7 @@ impl Plan {
             Act::Part => "part    from init".to_owned(),
             Act::Agent(agent) => format!("hand    its listener to the agent at {}", agent.path),
             Act::Keep => "fork    a keeper of the exit status".to_owned(),
+            Act::Remember(_) => "keep    the filter for the next that asks for it".to_owned(),
             Act::Complete => "record  init".to_owned(),
             Act::Notify => "make    the directory of the notify socket".to_owned(),
             Act::Hear => "listen  at the notify socket".to_owned(),
@@ -162,6 +163,7 @@ impl Act {
             | Self::Console(_)
             | Self::Introduce(_)
             | Self::StayOn(_)
+            | Self::Remember(_)
             | Self::Complete => "",
         }
     }

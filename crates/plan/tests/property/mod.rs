@@ -2,7 +2,7 @@
 //! ask the same.
 
 use plan::cgroup::HostCgroups;
-use plan::{Act, Hook, Host, Plan, Refused, Request, Source, Step, compile};
+use plan::{Act, Hook, Host, Kept, Plan, Refused, Request, Source, Step, compile};
 use spec::{NamespaceKind, Spec};
 
 /// A host with v1 hierarchies and the unified tree beside them.
@@ -87,6 +87,7 @@ pub(crate) fn hold(bytes: &[u8]) {
         notify: Some("/run/cofferdam/web/notify".into()),
         pid_file: Some("/run/web.pid".into()),
         pidfd_socket: Some("/run/web.sock".into()),
+        filter: Kept::Missing,
         ..request()
     };
     for (_, host) in hosts() {
@@ -100,10 +101,28 @@ pub(crate) fn hold(bytes: &[u8]) {
                     keeps_order(&spec, &made, &request);
                     let again = plan(bytes, &host, &request).map(|(_, again)| told(&again));
                     assert_eq!(again, Ok(told(&made)), "the same document makes the same plan");
+                    keeps_filter(bytes, &host, &request, &made);
                 }
             }
         }
     }
+}
+
+/// A filter that was kept makes the plan that compiling it makes, but for keeping it once more.
+fn keeps_filter(bytes: &[u8], host: &Host, request: &Request, made: &Plan) {
+    let keeps = |act: &Act| matches!(act, Act::Remember(_));
+    let Some(at) = made.acts.iter().position(keeps) else {
+        assert!(request.filter == Kept::Nowhere || made.filter().is_none(), "a filter is not kept");
+        return;
+    };
+    let Act::Remember(key) = &made.acts[at] else { unreachable!("it was just found") };
+    let filter = made.filter().and_then(|filter| filter.pack(key)).expect("there is one, and a key");
+    let request = Request { filter: Kept::Found(filter), ..request.clone() };
+    let (spec, again) = plan(bytes, host, &request).expect("what is kept changes nothing");
+    assert_eq!(plan::filter_key(&spec).as_ref(), Some(key));
+    let mut without = made.clone();
+    without.acts.remove(at);
+    assert_eq!(told(&again), told(&without));
 }
 
 fn told(plan: &Plan) -> (String, String) {
