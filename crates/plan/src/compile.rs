@@ -583,7 +583,9 @@ impl Confined {
             let lost = (0_usize..64).filter(|bit| (kept.ambient & !raised) & (1 << bit) != 0);
             let lost: Vec<&str> = lost.filter_map(|bit| spec::CAPABILITIES.get(bit).copied()).collect();
             let why = "not both permitted and inheritable";
-            warnings.push(format!("process.capabilities.ambient: {} dropped: {why}", lost.join(", ")));
+            let lost = lost.join(", ");
+            warnings
+                .push(format!("process.capabilities.ambient: can't raise ambient capability {lost}: {why}"));
         }
         let kept = Capabilities { ambient: raised, ..kept };
         unknown.sort();
