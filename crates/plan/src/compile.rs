@@ -151,6 +151,9 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     }
     plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.push(Step::Execute);
+    if request.gated {
+        heed(&mut plan.steps);
+    }
     seccomp::place(filter, process, &mut plan.steps);
     plan.handles = handles(&plan, namespaces.users && ordinary.is_none());
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
@@ -161,6 +164,15 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     });
     plan.acts = acts(&plan, &namespaces, (process, linux), mapping, &moments, master, request);
     Ok(plan)
+}
+
+/// SIGHUP, SIGINT, SIGQUIT and SIGTERM end a container that waits for `start`, as they end runc's: who stops one then
+/// need not wait until SIGKILL is due. That is set before a filter may forbid it.
+fn heed(steps: &mut Vec<Step>) {
+    const SIGNALS: u64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14;
+    let goes = |step: &Step| matches!(step, Step::Bound(_) | Step::Become { .. } | Step::Ready);
+    let at = steps.iter().position(goes).unwrap_or(steps.len());
+    steps.insert(at, Step::Heed(SIGNALS));
 }
 
 /// The document's namespaces: made at birth, made later, or joined.
