@@ -833,6 +833,12 @@ impl Seen {
                 let there = fs::metadata(self.inside(path)).expect("the directory");
                 assert_eq!((here.dev(), here.ino()), (there.dev(), there.ino()), "{path}");
             }
+            Step::Heed(signals) => {
+                if !is_program {
+                    assert_eq!(bits(&self.status, "SigCgt"), *signals);
+                    assert_eq!(bits(&self.status, "SigBlk") & signals, 0);
+                }
+            }
             Step::Ready | Step::Gate => {
                 let program = fs::read_link(format!("/proc/{}/exe", self.pid)).expect("a program");
                 assert_eq!(program == Path::new("/bin/busybox"), is_program, "{}", program.display());

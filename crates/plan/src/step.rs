@@ -255,6 +255,8 @@ pub enum Step {
     Home(u32),
     /// Goes to the working directory as root; [`Step::Ready`] tries again as the user.
     Go(String),
+    /// Lets these signals end it while it waits (bit n-1 for signal n).
+    Heed(u64),
     /// Finds the program, and reports that all is ready.
     Ready,
     /// Waits for `start`.

@@ -239,6 +239,10 @@ impl fmt::Display for Step {
             Self::Capabilities(kept) => kept.fmt(to),
             Self::Home(uid) => write!(to, "find    the home of user {uid}"),
             Self::Go(path) => write!(to, "go      to {path}"),
+            Self::Heed(signals) => {
+                let numbers: Vec<_> = (1..=64).filter(|signal| signals & (1 << (signal - 1)) != 0).collect();
+                write!(to, "heed    signals {numbers:?}")
+            }
             Self::Ready => write!(to, "find    the program, report ready"),
             Self::Gate => write!(to, "wait    for start"),
             Self::Meet => write!(to, "meet    the parent, wait for its hooks"),

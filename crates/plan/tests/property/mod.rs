@@ -191,6 +191,11 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     let apart = |step: &Step| matches!(step, Step::StartHook(_) | Step::Filter(_));
     let bare: Vec<Step> = steps.iter().filter(|step| !apart(step)).cloned().collect();
     assert!(bare.ends_with(end), "{steps:#?}");
+    assert_eq!(
+        at(|step| matches!(step, Step::Heed(_))).is_some(),
+        request.gated,
+        "who waits hears: {steps:#?}"
+    );
     keeps_hooks(spec, plan);
     if let Some(filter) = at(|step| matches!(step, Step::Filter(_))) {
         if steps.contains(&Step::NoNewPrivileges) {
@@ -208,6 +213,8 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
         } else {
             let drop = at(|step| matches!(step, Step::Bound(_))).unwrap_or(user);
             assert!(filter < drop, "the filter needs a capability that is gone: {steps:#?}");
+            let heed = at(|step| matches!(step, Step::Heed(_)));
+            assert!(heed.is_none_or(|heed| heed < filter), "the filter may forbid it: {steps:#?}");
         }
     }
 
@@ -372,6 +379,7 @@ fn place(step: &Step) -> Place {
         | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus
+        | Step::Heed(_)
         | Step::Label(_)
         | Step::LabelMasks(_)
         | Step::Conceal
