@@ -18,7 +18,7 @@ use crate::join::Others;
 use crate::supervise::{Beside, follow};
 use crate::terminal::Terminal;
 use crate::undo::end;
-use crate::{Containers, Error, Kind, Known, map};
+use crate::{Containers, Error, Kind, Known, lack, map};
 
 /// What is asked of `exec`: a process, and what is changed in it.
 #[derive(Clone, Debug, Default)]
@@ -248,6 +248,24 @@ struct Prepared {
     pid_file: Option<PidFile>,
     introduced: Option<Introduced>,
     console: Option<Console>,
+    limited: Option<Limited>,
+}
+
+/// What tells, where there is a limit of memory, whether somebody was killed for it.
+struct Limited {
+    /// How many the kernel had killed before.
+    kills: u64,
+    /// The host's, which will not be ours.
+    proc: Procfs,
+}
+
+impl Limited {
+    fn of(known: &Known, groups: &Cgroup) -> Result<Option<Self>, Failed> {
+        if !lack::is_limited(&known.record.limits) {
+            return Ok(None);
+        }
+        Ok(Some(Self { kills: groups.oom_kills()?, proc: Procfs::host()? }))
+    }
 }
 
 /// Where the number goes, by handle: the container's root will be ours.
@@ -276,6 +294,7 @@ impl Prepared {
         };
         let scores = plan.steps.iter().any(|step| matches!(step, Step::OomScore(_) | Step::Label(_)));
         Ok(Self {
+            limited: Limited::of(known, &groups)?,
             unified: groups.unified_dir()?,
             doors: groups.join_handles()?,
             groups,
@@ -304,7 +323,8 @@ impl Prepared {
             }
         }
         self.others.join(init)?;
-        let Self { groups, refuge, unified, doors, others, proc, pid_file, introduced, console } = self;
+        let Self { groups, refuge, unified, doors, others, proc, pid_file, introduced, console, limited } =
+            self;
         let (console, front) = console.map_or((None, None), |Console { line, front }| (Some(line), front));
         let inherited = Inherited {
             report,
@@ -321,13 +341,15 @@ impl Prepared {
         };
         let place = Birthplace { namespaces: 0, forerunner: None, groups: &groups, unified, init: refuge };
         let born = place.bear(&plan.walk(), inherited, line)?;
-        Ok(Joined { born, pid_file, has_written: false, introduced, front, terminal: None })
+        Ok(Joined { born, groups, limited, pid_file, has_written: false, introduced, front, terminal: None })
     }
 }
 
 /// The process in the container, and what was written about it.
 struct Joined {
     born: Born,
+    groups: Cgroup,
+    limited: Option<Limited>,
     pid_file: Option<PidFile>,
     has_written: bool,
     introduced: Option<Introduced>,
@@ -352,8 +374,7 @@ impl Joined {
         if status == Status::Paused {
             restore_mask(&mask)?;
         }
-        let killed = || Error::new(Kind::Kernel(None), "the process was killed before it was ready");
-        let ready = self.born.ready(None, killed);
+        let ready = self.born.ready(None, || self.died());
         if status == Status::Paused {
             block_signals()?;
         }
@@ -366,7 +387,23 @@ impl Joined {
             write_pid(file.directory.as_fd(), &file.name, self.born.pid).doing(|| "write the pid file")?;
             self.has_written = true;
         }
-        self.born.execute(None)
+        self.born.execute(None)?;
+        match &self.limited {
+            Some(limited) if lack::has_died_seen_by(&limited.proc, &self.born.process, self.born.pid)? => {
+                Err(self.died())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn died(&self) -> Error {
+        let otherwise = "the process was killed before it was ready";
+        lack::why(
+            "the process",
+            otherwise,
+            &self.groups,
+            self.limited.as_ref().map_or(0, |limited| limited.kills),
+        )
     }
 
     /// Takes everything back; what could not be is told too.

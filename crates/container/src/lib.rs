@@ -21,6 +21,7 @@ mod guard;
 mod hooks;
 mod join;
 mod keeper;
+mod lack;
 mod life;
 mod map;
 mod mapper;
