@@ -6,8 +6,8 @@ use rustix::fs::OFlags;
 use spec::Resources;
 use sys::{Errno, Failed, Pidfd, read_whole};
 
-use crate::life::{field_of, stat_field};
-use crate::{Error, Kind};
+use crate::identity::{field_of, stat_field};
+use crate::{Error, Kind, Known};
 
 /// `PF_FORKNOEXEC` of linux/sched.h, as field 9 of /proc/PID/stat shows it: born by fork, and no other program since.
 const FORKED: u64 = 0x40;
@@ -29,17 +29,37 @@ pub(crate) fn has_died(process: &Pidfd, pid: i32) -> Result<bool, Failed> {
     }
 }
 
-/// The same for a child of one who sees another /proc by now than the host's, which is `proc`.
-pub(crate) fn has_died_seen_by(proc: &Procfs, process: &Pidfd, pid: i32) -> Result<bool, Failed> {
-    let path = format!("{pid}/stat");
-    let text = match proc.open(&path, OFlags::RDONLY | OFlags::CLOEXEC) {
-        // Only its parent reaps it, and that is us.
-        Err(failed) if failed.errno() == Some(Errno::NOENT) => return Ok(true),
-        opened => read_whole(&opened?, &path, 1024, 4096)?,
-    };
-    match field_of(&String::from_utf8_lossy(&text), 9) {
-        Some(flags) if is_forked(flags) => process.wait_exit(Some(DEATH)),
-        _ => Ok(false),
+/// The same for a process that is born by one who sees another /proc by then than the host's.
+pub(crate) struct Limited {
+    /// How many the kernel had killed before.
+    kills: u64,
+    /// The host's, which will not be ours.
+    proc: Procfs,
+}
+
+impl Limited {
+    /// None where there is no limit of memory.
+    pub(crate) fn of(known: &Known, groups: &Cgroup) -> Result<Option<Self>, Failed> {
+        if !is_limited(&known.record.limits) {
+            return Ok(None);
+        }
+        Ok(Some(Self { kills: groups.oom_kills()?, proc: Procfs::host()? }))
+    }
+
+    /// Of a child of ours: whether it has died.
+    pub(crate) fn has_died(&self, process: &Pidfd, pid: i32) -> Result<bool, Failed> {
+        let path = format!("{pid}/stat");
+        let file = self.proc.open(&path, OFlags::RDONLY | OFlags::CLOEXEC)?;
+        let text = read_whole(&file, &path, 1024, 4096)?;
+        match field_of(&String::from_utf8_lossy(&text), 9) {
+            Some(flags) if is_forked(flags) => process.wait_exit(Some(DEATH)),
+            _ => Ok(false),
+        }
+    }
+
+    /// How many the kernel had killed for memory before it was born.
+    pub(crate) fn kills(&self) -> u64 {
+        self.kills
     }
 }
 
