@@ -22,6 +22,7 @@ mod bundle;
 pub mod debian;
 pub mod differences;
 mod docker;
+mod groups;
 mod home;
 mod needs;
 mod podman;
@@ -34,6 +35,7 @@ mod wait;
 
 pub use bundle::Bundle;
 pub use docker::Docker;
+pub use groups::Groups;
 pub use home::{Delegated, Home, USER};
 pub use needs::{Need, figure, skipped};
 pub use podman::Podman;
