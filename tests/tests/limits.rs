@@ -19,6 +19,7 @@ struct Row {
 
 const M: u64 = 1 << 20;
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn rows() -> Vec<Row> {
     let (major, minor) = disk().unwrap_or((0, 0));
     let rate =
