@@ -205,8 +205,9 @@ impl Parent {
         let mut words = vec![0u8; WORDS];
         let length = loop {
             match read(&self.line, words.as_mut_slice()) {
-                Err(Errno::INTR) => {}
-                Err(Errno::CONNRESET) => break 0,
+                // It went without having read ours, as one does whose read(2) its filter forbids: said once, before what it
+                // may have written.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 read => break read.called(|| "read(report)")?,
             }
         };
@@ -274,8 +275,7 @@ fn receive(line: &OwnedFd, words: &mut [u8], handles: &mut Vec<OwnedFd>) -> Resu
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = recvmsg(line, &mut [IoSliceMut::new(words)], &mut ancillary, RecvFlags::CMSG_CLOEXEC);
         let length = match received {
-            Err(Errno::INTR) => continue,
-            Err(Errno::CONNRESET) => 0,
+            Err(Errno::INTR | Errno::CONNRESET) => continue,
             received => received.called(|| "recvmsg(report)")?.bytes,
         };
         for message in ancillary.drain() {
