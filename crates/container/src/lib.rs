@@ -24,6 +24,7 @@ mod hooks;
 mod identity;
 mod join;
 mod keeper;
+mod lack;
 mod life;
 mod map;
 mod mapper;
