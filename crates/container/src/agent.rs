@@ -40,11 +40,11 @@ impl Line {
             metadata: agent.metadata,
             state,
         };
-        let given = send_fd(socket.as_fd(), &told.to_line(), listener.as_fd());
-        drop((socket, listener));
-        let path = &agent.path;
-        let wish = || format!("linux.seccomp.listenerPath: hand the listener to the seccomp agent {path}");
-        given.map_err(slow).doing(wish)
+        let sent = send_fd(socket.as_fd(), &told.to_line(), listener.as_fd());
+        drop(listener);
+        sent.map_err(slow).doing(|| {
+            format!("linux.seccomp.listenerPath: hand the listener to the seccomp agent {}", agent.path)
+        })
     }
 }
 
