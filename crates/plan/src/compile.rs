@@ -92,7 +92,8 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         format!("{}/{}", request.bundle, root.path)
     };
     let moments = Moments::of(spec);
-    let (filter, to_keep) = seccomp::compile(linux.seccomp.as_ref(), &request.filter)?.unzip();
+    let (filter, to_keep) =
+        seccomp::compile(linux.seccomp.as_ref(), &request.filter, &request.bundle)?.unzip();
     let mut plan = Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -123,11 +124,12 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     }
     plan.enter_namespaces(process, linux, &namespaces, request)?;
     plan.build_root(spec, host, request, &namespaces, &moments)?;
-    if ordinary.is_some() {
-        rootless::protect(&mut plan.steps, namespaces.cgroup);
+    if ordinary.is_some() || host.inner.is_some() {
+        rootless::protect(&mut plan.steps, namespaces.cgroup, ordinary.is_some());
     }
-    let keeps_groups =
-        request.keeps_groups || ordinary.as_ref().is_some_and(|ordinary| ordinary.keeps_groups);
+    let keeps_groups = host.denies_groups()
+        || request.keeps_groups
+        || ordinary.as_ref().is_some_and(|ordinary| ordinary.keeps_groups);
     let umask = process.user.umask.unwrap_or(0o022);
     let bounding = if namespaces.users { host.bounding | EVERY } else { host.bounding };
     plan.manner.check_labels(host)?;
@@ -135,6 +137,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         Confined::compile(process, bounding, &plan.program, &plan.manner, Some(umask))?;
     plan.steps.extend(steps);
     plan.warnings.extend(warnings);
+    plan.warnings.extend(rootless::left_out(process, host));
     if namespaces.has_neighbours() {
         let maps_are_ours = !(namespaces.users && ordinary.is_some());
         conceal(&mut plan.steps, maps_are_ours);
@@ -151,6 +154,9 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     }
     plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.push(Step::Execute);
+    if request.gated {
+        heed(&mut plan.steps);
+    }
     seccomp::place(filter, process, &mut plan.steps);
     plan.handles = handles(&plan, namespaces.users && ordinary.is_none());
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
@@ -166,6 +172,15 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         plan.acts.insert(at, Act::Remember(key));
     }
     Ok(plan)
+}
+
+/// SIGHUP, SIGINT, SIGQUIT and SIGTERM end a container that waits for `start`, as they end runc's: who stops one then
+/// need not wait until SIGKILL is due. That is set before a filter may forbid it.
+fn heed(steps: &mut Vec<Step>) {
+    const SIGNALS: u64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14;
+    let goes = |step: &Step| matches!(step, Step::Bound(_) | Step::Become { .. } | Step::Ready);
+    let at = steps.iter().position(goes).unwrap_or(steps.len());
+    steps.insert(at, Step::Heed(SIGNALS));
 }
 
 /// The document's namespaces: made at birth, made later, or joined.
@@ -304,10 +319,17 @@ fn acts(
         acts.extend(moments.outside.iter().cloned());
         acts.push(Act::Part);
     }
+    let agent = plan.filter().and_then(|filter| filter.agent.clone());
+    let mut agent = agent.map(Act::Agent);
+    if seccomp::comes_before_ready(&plan.steps) {
+        // It waits until the agent has been reached.
+        acts.extend(agent.take().into_iter().flat_map(|agent| [agent, Act::Part]));
+    }
     if request.keep_status {
         acts.push(Act::Keep);
     }
     acts.push(Act::Complete);
+    acts.extend(agent.into_iter().flat_map(|agent| [Act::Part, agent]));
     acts.extend(request.pidfd_socket.clone().map(Act::Introduce));
     acts.extend(request.pid_file.clone().map(Act::Tell));
     acts
@@ -473,7 +495,8 @@ impl Plan {
         let linux = spec.linux.as_ref().unwrap_or(&empty);
         let (detach, afterwards) = root_propagation(linux)?;
         // A new sysfs shows a network namespace, and is for those alone who rule it.
-        let or_bind = namespaces.users && !namespaces.fresh(NamespaceKind::Network);
+        let is_inside = namespaces.users || host.inner.is_some();
+        let or_bind = is_inside && !namespaces.fresh(NamespaceKind::Network);
         let notify = request.notify.as_ref().map(|directory| notify::mount(spec, directory));
         let spec = notify.as_ref().unwrap_or(spec);
         let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup), or_bind)?;
@@ -498,7 +521,7 @@ impl Plan {
             (step, _) => step,
         }));
         if !mounts.dev_is_bound {
-            steps.extend(device::compile(spec, host.has_kcore, namespaces.users)?);
+            steps.extend(device::compile(spec, host.has_kcore, is_inside)?);
         }
         // Hooks may bind more into the root: it is whole, not sealed yet, and nothing in it is covered.
         if moments.meets() {
@@ -588,7 +611,9 @@ impl Confined {
             let lost = (0_usize..64).filter(|bit| (kept.ambient & !raised) & (1 << bit) != 0);
             let lost: Vec<&str> = lost.filter_map(|bit| spec::CAPABILITIES.get(bit).copied()).collect();
             let why = "not both permitted and inheritable";
-            warnings.push(format!("process.capabilities.ambient: {} dropped: {why}", lost.join(", ")));
+            let lost = lost.join(", ");
+            warnings
+                .push(format!("process.capabilities.ambient: can't raise ambient capability {lost}: {why}"));
         }
         let kept = Capabilities { ambient: raised, ..kept };
         unknown.sort();

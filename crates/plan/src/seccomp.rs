@@ -9,8 +9,8 @@ use filter::seccomp::{
 use serde::{Deserialize, Serialize};
 use spec::{Process, Seccomp, SeccompRule, Spec};
 
-use crate::Refused;
 use crate::step::Step;
+use crate::{Agent, Refused, agent};
 
 /// A filter, ready to be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -19,6 +19,9 @@ pub struct Filter {
     pub program: Vec<u64>,
     /// `SECCOMP_FILTER_FLAG_*`, as seccomp(2) takes them.
     pub flags: u32,
+    /// Who answers the calls that it neither lets pass nor answers itself.
+    #[serde(default)]
+    pub agent: Option<Agent>,
 }
 
 impl Filter {
@@ -26,6 +29,11 @@ impl Filter {
     const LOG: u32 = 1 << 1;
     /// Speculation is not held up on its account (`SECCOMP_FILTER_FLAG_SPEC_ALLOW`).
     const SPEC_ALLOW: u32 = 1 << 2;
+    /// The kernel answers with a descriptor at which calls are heard (`SECCOMP_FILTER_FLAG_NEW_LISTENER`).
+    const NEW_LISTENER: u32 = 1 << 3;
+    /// Who waits for the agent's answer, once it has heard of the call, is interrupted by nothing but its own end
+    /// (`SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`).
+    const WAIT_KILLABLE: u32 = 1 << 5;
 }
 
 /// What is known of a filter from an earlier container that asked for the same one.
@@ -55,17 +63,23 @@ impl fmt::Display for Filter {
                 write!(to, ", {name}")?;
             }
         }
+        if self.flags & Self::WAIT_KILLABLE != 0 {
+            write!(to, ", waits for answers killable")?;
+        }
+        if let Some(agent) = &self.agent {
+            write!(to, ", {agent}")?;
+        }
         Ok(())
     }
 }
 
 impl Filter {
     /// A program that is loaded with these flags.
-    fn new(program: &[Instruction], flags: u32) -> Self {
+    fn new(program: &[Instruction], flags: u32, agent: Option<Agent>) -> Self {
         let packed = program.iter().map(|one| {
             u64::from(one.code) | u64::from(one.jt) << 16 | u64::from(one.jf) << 24 | u64::from(one.k) << 32
         });
-        Self { program: packed.collect(), flags }
+        Self { program: packed.collect(), flags, agent }
     }
 
     /// What is to be kept of it under its key, for [`Kept::Found`]; none for what is no key.
@@ -82,13 +96,24 @@ impl Filter {
 /// Puts the filter where it belongs among the child's steps. With no new privileges anybody may load it, so it comes last
 /// of all before the programs of the container's own, whose profile need not allow what we do on the way: the hooks of
 /// `startContainer`, which may come with the image, are filtered as the program is. Otherwise it takes a capability that
-/// is about to be dropped.
+/// is about to be dropped. Where there is an agent, it does not wait for `start`: our parent is there before.
 pub(crate) fn place(filter: Option<Filter>, process: &Process, steps: &mut Vec<Step>) {
     let goes = |step: &Step| matches!(step, Step::Bound(_) | Step::Become { .. });
-    let runs = |step: &Step| matches!(step, Step::StartHook(_) | Step::Execute);
+    let has_agent = filter.as_ref().is_some_and(|filter| filter.agent.is_some());
+    let runs = |step: &Step| match step {
+        Step::StartHook(_) | Step::Execute => true,
+        Step::Gate => has_agent,
+        _ => false,
+    };
     let at = if process.no_new_privileges { None } else { steps.iter().position(goes) };
     let at = at.or_else(|| steps.iter().position(runs)).unwrap_or(steps.len());
     steps.splice(at..at, filter.map(Step::Filter));
+}
+
+/// Whether a filter among the child's steps is loaded while its parent does not yet know that all is in place.
+pub(crate) fn comes_before_ready(steps: &[Step]) -> bool {
+    let before = steps.iter().take_while(|step| **step != Step::Ready);
+    before.into_iter().any(|step| matches!(step, Step::Filter(_)))
 }
 
 /// Compiles what the document asks for, unless that was done already; nothing where it asks for no filter. With it comes
@@ -96,23 +121,26 @@ pub(crate) fn place(filter: Option<Filter>, process: &Process, steps: &mut Vec<S
 pub(crate) fn compile(
     seccomp: Option<&Seccomp>,
     kept: &Kept,
+    bundle: &str,
 ) -> Result<Option<(Filter, Option<String>)>, Refused> {
     let Some(seccomp) = seccomp.filter(|asked| asks(asked)) else { return Ok(None) };
     let native = Arch::NATIVE.ok_or_else(|| {
         Refused::new("linux.seccomp", "this build does not know its own architecture's calls")
     })?;
     let profile = profile(seccomp)?;
+    let agent = agent::compile(seccomp, &profile, bundle)?;
+    let flags = flags(seccomp, agent.is_some());
     let key = (*kept != Kept::Nowhere).then(|| key(&profile, native));
     let found = match (kept, &key) {
         (Kept::Found(bytes), Some(key)) => unpack(key, bytes),
         _ => None,
     };
     if let Some(program) = found {
-        return Ok(Some((Filter::new(&program, flags(seccomp)), None)));
+        return Ok(Some((Filter::new(&program, flags, agent), None)));
     }
     let program = compile_profile(&profile, native)
         .map_err(|refused| Refused::new(format!("linux.seccomp.{}", refused.field), refused.reason))?;
-    Ok(Some((Filter::new(&program, flags(seccomp)), key.map(|key| key.to_string()))))
+    Ok(Some((Filter::new(&program, flags, agent), key.map(|key| key.to_string()))))
 }
 
 /// Whether a section asks for a filter: without a word on the default and without rules it does not, as runc has it.
@@ -120,11 +148,14 @@ fn asks(seccomp: &Seccomp) -> bool {
     !seccomp.default_action.is_empty() || !seccomp.syscalls.is_empty()
 }
 
-/// TSYNC means nothing for a process of one thread, and WAIT_KILLABLE_RECV nothing without an agent. A document that does
-/// not speak of flags at all gets SPEC_ALLOW, as with runc; every kernel that we run on has it.
-fn flags(seccomp: &Seccomp) -> u32 {
-    let Some(asked) = &seccomp.flags else { return Filter::SPEC_ALLOW };
-    asked.iter().fold(0, |flags, name| match name.as_str() {
+/// TSYNC means nothing for a process of one thread, so it never meets the listener, with which the kernel does not take it
+/// alone; WAIT_KILLABLE_RECV means nothing without an agent. A document that does not speak of flags at all gets
+/// SPEC_ALLOW, as with runc; every kernel that we run on has it.
+fn flags(seccomp: &Seccomp, has_agent: bool) -> u32 {
+    let listener = if has_agent { Filter::NEW_LISTENER } else { 0 };
+    let Some(asked) = &seccomp.flags else { return listener | Filter::SPEC_ALLOW };
+    asked.iter().fold(listener, |flags, name| match name.as_str() {
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" if has_agent => flags | Filter::WAIT_KILLABLE,
         "SECCOMP_FILTER_FLAG_LOG" => flags | Filter::LOG,
         "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => flags | Filter::SPEC_ALLOW,
         _ => flags,
@@ -152,9 +183,6 @@ fn rule(at: usize, asked: &SeccompRule) -> Result<Rule<'_>, Refused> {
     let at = format!("linux.seccomp.syscalls[{at}]");
     let action =
         action(&asked.action, asked.errno_ret, || (format!("{at}.action"), format!("{at}.errnoRet")))?;
-    if action == Action::Notify {
-        return Err(Refused::unbuilt(format!("{at}.action")));
-    }
     let conditions = asked.args.iter().enumerate().map(|(argument, condition)| {
         let field = |name: &str| format!("{at}.args[{argument}].{name}");
         let operator = Operator::parse(&condition.op)
@@ -198,7 +226,30 @@ mod tests {
     }
 
     fn compiled(asked: &Seccomp, kept: &Kept) -> (Filter, Option<String>) {
-        compile(Some(asked), kept).expect("a filter").expect("one is asked for")
+        compile(Some(asked), kept, "/b").expect("a filter").expect("one is asked for")
+    }
+
+    fn with_agent(flags: Option<&[&str]>) -> Filter {
+        let flags = flags.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        let names = vec!["mkdir".to_owned()];
+        let rule = SeccompRule { names, action: "SCMP_ACT_NOTIFY".into(), ..SeccompRule::default() };
+        let asked = Seccomp {
+            default_action: "SCMP_ACT_ALLOW".into(),
+            flags,
+            listener_path: Some("/s".into()),
+            syscalls: vec![rule],
+            ..Seccomp::default()
+        };
+        compiled(&asked, &Kept::Nowhere).0
+    }
+
+    #[test]
+    fn a_listener_takes_a_flag_of_its_own() {
+        let listens = Filter::NEW_LISTENER;
+        assert_eq!(with_agent(None).flags, listens | Filter::SPEC_ALLOW);
+        assert_eq!(with_agent(Some(&["SECCOMP_FILTER_FLAG_TSYNC"])).flags, listens);
+        let killable = with_agent(Some(&["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]));
+        assert_eq!(killable.flags, listens | Filter::WAIT_KILLABLE);
     }
 
     #[test]
@@ -222,8 +273,8 @@ mod tests {
 
     #[test]
     fn a_section_that_asks_for_nothing_is_none() {
-        assert_eq!(compile(Some(&Seccomp::default()), &Kept::Missing), Ok(None));
-        assert_eq!(compile(None, &Kept::Missing), Ok(None));
+        assert_eq!(compile(Some(&Seccomp::default()), &Kept::Missing, "/b"), Ok(None));
+        assert_eq!(compile(None, &Kept::Missing, "/b"), Ok(None));
     }
 
     /// What is kept is taken if it is whole, and only under its own key; else it is made anew, to be kept.

@@ -13,7 +13,7 @@ use spec::MOUNT_ATTR_RDONLY;
 use sys::{Called, Doing, Errno, Failed};
 
 use crate::Rootfs;
-use crate::attach::{self, Fresh, Tree};
+use crate::attach::{self, Change, Fresh, Tree};
 use crate::copy::Below;
 
 impl Rootfs {
@@ -50,7 +50,7 @@ impl Rootfs {
                 let made = if otherwise.is_some() { provide(self) } else { self.either_way(provide) };
                 match (made, otherwise) {
                     (Err(failed), Some(path)) if failed.errno() == Some(Errno::PERM) => {
-                        self.bind(path, true, mount)?
+                        self.bind(path, true, &read_only(mount))?
                     }
                     (made, _) => (made?, place),
                 }
@@ -101,8 +101,9 @@ impl Rootfs {
     }
 
     fn attach_bind(&mut self, mut tree: Tree, mount: &Mount) -> Result<(OwnedFd, OwnedFd), Failed> {
-        if mount.set | mount.clear != 0 {
-            tree.change(mount.set, mount.clear)?;
+        let Mount { set, clear, named, .. } = *mount;
+        if set | clear != 0 {
+            tree.change(Change { set, clear, named })?;
         }
         change_all(&mut tree, mount)?;
         let place = self.place_bind(&tree, &mount.target, mount.links.target)?;
@@ -138,7 +139,9 @@ impl Rootfs {
                 resolved => resolved,
             }
             .map(|place| (place, false))
-            .doing(|| format!("{target} must be a directory, not a link"));
+            .doing(|| {
+                format!("{kind} must be mounted on ordinary directory, not by way of a link: {target}")
+            });
         }
         let is_deep = target.rfind('/').is_some_and(|slash| slash > 0);
         if !is_deep {
@@ -240,6 +243,14 @@ fn with_mode<'a>(kind: &str, data: &'a Data, place: &OwnedFd) -> Result<Cow<'a, 
     let mode = fstat(place).called(|| "fstat(target)")?.st_mode & 0o7777;
     let mode = ("mode".to_owned(), Some(format!("{mode:o}")));
     Ok(data.iter().cloned().chain([mode]).collect::<Vec<_>>().into())
+}
+
+/// The same with all that is mounted below it read-only: what stands in for a file system of the container's own is the
+/// host's.
+fn read_only(mount: &Mount) -> Mount {
+    let (set, clear) = mount.all;
+    let all = (set | MOUNT_ATTR_RDONLY, clear & !MOUNT_ATTR_RDONLY);
+    Mount { all, clear: mount.clear & !MOUNT_ATTR_RDONLY, ..mount.clone() }
 }
 
 fn change_all(tree: &mut Tree, mount: &Mount) -> Result<(), Failed> {
