@@ -479,7 +479,7 @@ fn root_lists_of_users_that_are_none() {
         case(
             "a file of a terabyte",
             |root, _| {
-                fs::File::create(root.join("etc/passwd")).expect("made").set_len(1 << 40).expect("it grows")
+                fs::File::create(root.join("etc/passwd")).expect("made").set_len(1 << 40).expect("it grows");
             },
             home,
             Runs("home /\n"),
