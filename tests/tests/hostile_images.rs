@@ -163,75 +163,73 @@ fn root_programs_that_are_the_runtime_or_none() {
             "a script by itself",
             |root, _| script(root.join("entry"), "#!/entry\n"),
             entry,
-            Refused(r#"exec("/entry"): too many levels of symbolic links (os error 40)"#),
+            Refused("too many levels of symbolic links (os error 40)"),
         ),
         case(
             "a script by nobody",
             |root, _| script(root.join("entry"), "#!/nobody\n"),
             entry,
-            Refused(r#"exec("/entry"): no such file or directory (os error 2)"#),
+            Refused("no such file or directory (os error 2)"),
         ),
         case(
             "a script of no line",
             |root, _| script(root.join("entry"), ""),
             entry,
-            Refused(r#"exec("/entry"): exec format error (os error 8)"#),
+            Refused("exec format error (os error 8)"),
         ),
         case(
             "a link to itself",
             |root, _| link("/entry", root.join("entry")),
             entry,
-            Refused(r#"access("/entry"): too many levels of symbolic links (os error 40)"#),
+            Refused("too many levels of symbolic links (os error 40)"),
         ),
         case(
             "a link out",
             |root, outside| link(outside.join("secret"), root.join("entry")),
             entry,
-            Refused(r#"access("/entry"): no such file or directory (os error 2)"#),
+            Refused("no such file or directory (os error 2)"),
         ),
         case(
             "a link up",
             |root, _| link("../../../../outside/secret", root.join("entry")),
             entry,
-            Refused(r#"access("/entry"): no such file or directory (os error 2)"#),
+            Refused("no such file or directory (os error 2)"),
         ),
         case(
             "a link to nothing",
             |root, _| link("/nothing", root.join("entry")),
             entry,
-            Refused(r#"access("/entry"): no such file or directory (os error 2)"#),
+            Refused("no such file or directory (os error 2)"),
         ),
         case(
             "a directory",
             |root, _| fs::create_dir(root.join("entry")).expect("made"),
             entry,
-            Refused(r#"exec: "/entry": is a directory: execve(): permission denied (os error 13)"#),
+            Refused("permission denied (os error 13)"),
         ),
         case(
             "a pipe",
             |root, _| node(root.join("entry"), FileType::Fifo, 0),
             entry,
-            Refused(r#"exec("/entry"): permission denied (os error 13)"#),
+            Refused("permission denied (os error 13)"),
         ),
         case(
             "a device without end",
             |root, _| node(root.join("entry"), FileType::CharacterDevice, makedev(1, 5)),
             entry,
-            Refused(r#"exec("/entry"): permission denied (os error 13)"#),
+            Refused("permission denied (os error 13)"),
         ),
         case(
             "the image's own root",
             |_, _| (),
             |config| config["process"]["args"] = json!(["/"]),
-            Refused(r#"exec: "/": is a directory: execve(): permission denied (os error 13)"#),
+            Refused("permission denied (os error 13)"),
         ),
     ]);
 }
 
-const PROC: Outcome =
-    Refused("/proc must be a directory, not a link: openat2(\"/proc\"): not a directory (os error 20)");
-const SYS: Outcome =
-    Refused("/sys must be a directory, not a link: openat2(\"/sys\"): not a directory (os error 20)");
+const PROC: Outcome = Refused("/proc: openat2(\"/proc\"): not a directory (os error 20)");
+const SYS: Outcome = Refused("/sys: openat2(\"/sys\"): not a directory (os error 20)");
 
 #[test]
 fn root_directories_of_the_kernel_that_are_links() {
@@ -341,7 +339,7 @@ fn root_names_of_two_lines() {
             "no program of two lines",
             |_, _| (),
             |config| config["process"]["args"] = json!(["/bin/none\ncofferdam: all is well"]),
-            Refused(r#"access("/bin/none\ncofferdam: all is well"): no such file or directory (os error 2)"#),
+            Refused("no such file or directory (os error 2)"),
         ),
         case(
             "a mount at two lines",
@@ -383,7 +381,7 @@ fn root_names_without_end() {
             "an argument that no kernel takes",
             |_, _| (),
             |config| config["process"]["args"] = json!(["/bin/true", "x".repeat(200_000)]),
-            Refused(r#"exec("/bin/true"): argument list too long (os error 7)"#),
+            Refused("argument list too long (os error 7)"),
         ),
         case(
             "a program of 4095 bytes",

@@ -26,7 +26,9 @@ mod engine;
 mod machine;
 mod meaning;
 mod peer;
+mod property;
 
+use std::fs;
 use std::time::Instant;
 
 use calls::Dice;
@@ -206,4 +208,20 @@ fn any_profile_means_what_libseccomp_makes_of_it() {
         (total.astray + total.lost) * 1000 < total.calls,
         "libseccomp is not as wrong as this: {total:?}"
     );
+}
+
+/// What the fuzz target `libseccomp` begins with, and what it found.
+#[test]
+fn the_corpus_holds() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/libseccomp");
+    let mut total = Count::default();
+    for entry in fs::read_dir(corpus).expect("the corpus") {
+        let bytes = fs::read(entry.expect("an entry").path()).expect("a case");
+        let (profile, native) = property::make(&bytes);
+        if let Some(count) = compare("of the corpus", &known(&profile), native) {
+            total.add(&count);
+        }
+    }
+    println!("corpus: {total}");
+    assert!(total.profiles > 20, "{total}");
 }
