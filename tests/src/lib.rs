@@ -18,6 +18,7 @@
     reason = "a harness fails the test it serves by panicking, and tells why where the test's output goes"
 )]
 
+mod agent;
 mod bundle;
 pub mod debian;
 pub mod differences;
@@ -32,6 +33,7 @@ mod snapshot;
 pub mod trace;
 mod wait;
 
+pub use agent::{Agent, Answer, Conduct, Heard};
 pub use bundle::Bundle;
 pub use docker::Docker;
 pub use home::{Delegated, Home, USER};

@@ -426,6 +426,7 @@ impl Seen {
             Act::Console(_) | Act::Introduce(_) | Act::Notify | Act::Hear => {
                 unreachable!("no flag here asks for it")
             }
+            Act::Agent(_) => unreachable!("the documents here have no agent to ask"),
             Act::Devices { .. } => unreachable!("the documents here name no network device"),
             Act::StayOn(_) => unreachable!("an act of exec: no plan of create has it"),
         }

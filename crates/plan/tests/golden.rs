@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use plan::cgroup::HostCgroups;
-use plan::{Caller, Host, Modules, Source, Step};
+use plan::{Caller, Host, Inner, Modules, Source, Step};
 use property::{hold, hosts, plan, request};
 
 fn documents(folder: &str) -> Vec<PathBuf> {
@@ -37,6 +37,10 @@ fn hosts_of(document: &Path) -> Vec<(&'static str, Host)> {
             let name = if name == "v2" { "user-v2" } else { "user-hybrid" };
             hosts.push((name, Host { caller: Some(caller), cgroups, ..host }));
         }
+        // Root of a user namespace in which groups cannot be set.
+        let (_, host) = property::hosts()[0].clone();
+        let cgroups = HostCgroups { rootless: true, ..host.cgroups };
+        hosts.push(("inner-hybrid", Host { inner: Some(Inner { denies_groups: true }), cgroups, ..host }));
     }
     hosts
 }
@@ -109,7 +113,7 @@ fn every_blessed_plan_has_its_document() {
     for file in documents("tests/plans") {
         let name = file.file_name().and_then(|name| name.to_str()).expect("names are text");
         let stem = name.strip_suffix(".json").or_else(|| {
-            ["user-hybrid", "user-v2", "hybrid", "v2", LABELLED]
+            ["inner-hybrid", "user-hybrid", "user-v2", "hybrid", "v2", LABELLED]
                 .iter()
                 .find_map(|host| name.strip_suffix(".txt")?.strip_suffix(host)?.strip_suffix('.'))
         });

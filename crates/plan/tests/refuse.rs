@@ -50,26 +50,13 @@ const UNBUILT: &str = "not built yet, see docs/roadmap.md";
 
 /// What is not built: every field of it, and the path that the refusal names.
 fn unbuilt() -> Vec<(Value, &'static str)> {
-    vec![
-        (
-            json!({"linux": {"seccomp": {
-                "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "architectures": ["SCMP_ARCH_X86_64"],
-                "flags": ["SECCOMP_FILTER_FLAG_LOG"], "listenerPath": "/run/listener", "listenerMetadata": "m",
-                "syscalls": [{
-                    "names": ["clone"], "action": "SCMP_ACT_NOTIFY", "errnoRet": 1,
-                    "args": [{"index": 0, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}],
-                }],
-            }}}),
-            "linux.seccomp.listenerPath",
-        ),
-        (
-            json!({"linux": {"intelRdt": {
-                "closID": "gold", "l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=20", "schemata": ["L3:0=f"],
-                "enableMonitoring": true, "enableCMT": true, "enableMBM": true,
-            }}}),
-            "linux.intelRdt",
-        ),
-    ]
+    vec![(
+        json!({"linux": {"intelRdt": {
+            "closID": "gold", "l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=20", "schemata": ["L3:0=f"],
+            "enableMonitoring": true, "enableCMT": true, "enableMBM": true,
+        }}}),
+        "linux.intelRdt",
+    )]
 }
 
 /// The rest: the fragment, and what is said after `config.json: `.
@@ -83,6 +70,20 @@ fn others() -> Vec<(Value, &'static str)> {
         (
             json!({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "m"}}}),
             "linux.seccomp.listenerMetadata: needs listenerPath",
+        ),
+        (
+            json!({"linux": {"seccomp": {
+                "defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/run/listener",
+                "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+            }}}),
+            "linux.seccomp.syscalls: let neither sendmsg nor write pass, by which the agent's listener is handed over",
+        ),
+        (
+            json!({"linux": {"seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "",
+                "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+            }}}),
+            "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY needs listenerPath",
         ),
         (
             json!({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 65536}}}),

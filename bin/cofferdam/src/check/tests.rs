@@ -173,6 +173,7 @@ fn mapped() -> Survey {
     Survey {
         caller: Caller { is_first: false, ..whole().caller },
         groups: Groups { is_ours: false, ..whole().groups },
+        cgroups: whole().cgroups.map(|cgroups| HostCgroups { rootless: true, ..cgroups }),
         has_systemd: false,
         ..whole()
     }
@@ -194,7 +195,7 @@ fn each_host_is_told_as_it_is() {
         ("old", old(), false),
         ("user", user(), false),
         ("inside", inside(), false),
-        ("mapped", mapped(), false),
+        ("mapped", mapped(), true),
     ] {
         let report = Report::of(&survey);
         compared(&format!("{name}.txt"), &report.to_string());

@@ -16,7 +16,6 @@ fn order(
 ) -> Result<Order, Complaint> {
     Ok(Order {
         rootless: global.rootless,
-        keeps_groups: false,
         notify: activation::notify_socket().map(|_| containers.notify_directory(&create.id)),
         bundle: create.bundle.as_deref().map(|path| text(path, "--bundle")).transpose()?,
         keep_keyring: create.no_new_keyring,

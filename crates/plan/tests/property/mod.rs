@@ -40,6 +40,7 @@ pub(crate) fn hosts() -> [(&'static str, Host); 2] {
             Host {
                 cgroups: cgroups(HYBRID),
                 caller: None,
+                inner: None,
                 bounding: all & !sys_resource,
                 ignored_signals: sigpipe | 1,
                 has_kcore: true,
@@ -51,6 +52,7 @@ pub(crate) fn hosts() -> [(&'static str, Host); 2] {
             Host {
                 cgroups: cgroups(UNIFIED),
                 caller: None,
+                inner: None,
                 bounding: all,
                 ignored_signals: 0,
                 has_kcore: false,
@@ -170,11 +172,20 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     let apart = |step: &Step| matches!(step, Step::StartHook(_) | Step::Filter(_));
     let bare: Vec<Step> = steps.iter().filter(|step| !apart(step)).cloned().collect();
     assert!(bare.ends_with(end), "{steps:#?}");
-    assert_eq!(at(|step| matches!(step, Step::Heed(_))).is_some(), request.gated, "who waits hears: {steps:#?}");
+    assert_eq!(
+        at(|step| matches!(step, Step::Heed(_))).is_some(),
+        request.gated,
+        "who waits hears: {steps:#?}"
+    );
     keeps_hooks(spec, plan);
     if let Some(filter) = at(|step| matches!(step, Step::Filter(_))) {
         if steps.contains(&Step::NoNewPrivileges) {
-            let runs = at(|step| matches!(step, Step::StartHook(_) | Step::Execute));
+            let has_agent = plan.acts.iter().any(|act| matches!(act, Act::Agent(_)));
+            let runs = if has_agent {
+                at(|step| matches!(step, Step::Gate | Step::StartHook(_) | Step::Execute))
+            } else {
+                at(|step| matches!(step, Step::StartHook(_) | Step::Execute))
+            };
             assert_eq!(
                 Some(filter + 1),
                 runs,
@@ -189,6 +200,26 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     }
 
     keeps_acts(plan, root);
+    keeps_agent(plan);
+}
+
+/// Who has a listener hands it over to its parent, once, while that listens for it; and waits until the agent has it.
+fn keeps_agent(plan: &Plan) {
+    let has_listener = plan.filter().is_some_and(|filter| filter.flags & (1 << 3) != 0);
+    let agent = plan.filter().and_then(|filter| filter.agent.as_ref());
+    let acts: Vec<_> = plan.acts.iter().filter(|act| matches!(act, Act::Agent(_))).collect();
+    assert_eq!(has_listener, agent.is_some(), "{plan:#?}");
+    assert_eq!(acts, agent.cloned().map(Act::Agent).iter().collect::<Vec<_>>());
+    let Some(agent) = agent else { return };
+    assert!(agent.path.starts_with(['/', '@']), "{agent:?}");
+    let step = |wanted: fn(&Step) -> bool| plan.steps.iter().position(wanted);
+    let act = |wanted: &Act| plan.acts.iter().position(|act| act == wanted);
+    let handed = act(&Act::Agent(agent.clone())).expect("it is among them");
+    let is_early = step(|step| matches!(step, Step::Filter(_))) < step(|step| *step == Step::Ready);
+    assert_eq!(is_early, Some(handed) < act(&Act::Complete), "{plan:#?}");
+    // Each of the two waits for one word: that of being ready, and that of being filtered.
+    let part = if is_early { handed + 1 } else { handed - 1 };
+    assert_eq!(plan.acts.get(part), Some(&Act::Part), "{:?}", plan.acts);
 }
 
 /// The order of the parent's acts, and that each one has somebody in the child who waits for it. `root` is the step that
@@ -220,7 +251,9 @@ fn keeps_acts(plan: &Plan, root: usize) {
     let groups = acts.iter().rposition(|act| matches!(act, Act::Group(_)));
     assert!(groups.is_none_or(|group| group < clone) && clone < complete, "{acts:?}");
     assert!(
-        acts.iter().skip(complete + 1).all(|act| matches!(act, Act::Introduce(_) | Act::Tell(_))),
+        acts.iter()
+            .skip(complete + 1)
+            .all(|act| matches!(act, Act::Part | Act::Agent(_) | Act::Introduce(_) | Act::Tell(_))),
         "{acts:?}"
     );
     let line = acts.iter().position(|act| matches!(act, Act::Console(_)));
@@ -268,7 +301,13 @@ fn keeps_hooks(spec: &Spec, plan: &Plan) {
     let act = |wanted: &Act| plan.acts.iter().position(|act| act == wanted);
     let hook = plan.acts.iter().position(|act| matches!(act, Act::Hook(_)));
     let (meet, part) = (act(&Act::Meet), act(&Act::Part));
-    assert!(meet.is_some() == meets && part.is_some() == meets && meet <= part, "{:?}", plan.acts);
+    let parts = plan.acts.iter().filter(|act| matches!(act, Act::Part)).count();
+    let agents = plan.acts.iter().filter(|act| matches!(act, Act::Agent(_))).count();
+    assert!(
+        meet.is_some() == meets && parts == usize::from(meets) + agents && meet <= part,
+        "{:?}",
+        plan.acts
+    );
     assert!(hook.is_none_or(|hook| meet < Some(hook) && Some(hook) < part), "{:?}", plan.acts);
 }
 
