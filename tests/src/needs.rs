@@ -36,6 +36,14 @@ pub enum Need {
     Docker,
     /// Debian's podman.
     Podman,
+    /// slirp4netns(1), an ordinary user's network.
+    Slirp,
+    /// The DNS server of Podman's networks.
+    Aardvark,
+    /// The plugins of the container network interface.
+    Cni,
+    /// docker-compose(1)
+    Compose,
     /// bash(1), whose completion is driven.
     Bash,
     /// fish(1), likewise.
@@ -66,6 +74,10 @@ impl Need {
             Self::Debian => debian::lacking(),
             Self::Docker => missing("/usr/sbin/dockerd", "docker.io"),
             Self::Podman => missing("/usr/bin/podman", "podman"),
+            Self::Slirp => in_path("slirp4netns"),
+            Self::Aardvark => missing("/usr/lib/podman/aardvark-dns", "aardvark-dns"),
+            Self::Cni => missing("/usr/lib/cni/bridge", "containernetworking-plugins"),
+            Self::Compose => in_path("docker-compose"),
             Self::Bash => in_path("bash"),
             Self::Fish => in_path("fish"),
             Self::Zsh => in_path("zsh"),
