@@ -38,6 +38,8 @@ pub enum Need {
     Podman,
     /// slirp4netns(1), an ordinary user's network.
     Slirp,
+    /// Podman's own maker of networks.
+    Netavark,
     /// The DNS server of Podman's networks.
     Aardvark,
     /// The plugins of the container network interface.
@@ -75,6 +77,7 @@ impl Need {
             Self::Docker => missing("/usr/sbin/dockerd", "docker.io"),
             Self::Podman => missing("/usr/bin/podman", "podman"),
             Self::Slirp => in_path("slirp4netns"),
+            Self::Netavark => missing("/usr/lib/podman/netavark", "netavark"),
             Self::Aardvark => missing("/usr/lib/podman/aardvark-dns", "aardvark-dns"),
             Self::Cni => missing("/usr/lib/cni/bridge", "containernetworking-plugins"),
             Self::Compose => in_path("docker-compose"),

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -37,6 +37,10 @@ if [ "$(stat -fc %T /sys/fs/cgroup)" = tmpfs ]; then
     mount --move "$1/groups" /sys/fs/cgroup
 fi
 "#;
+
+/// What plugins of networks remember in /var/lib is the test's own.
+const LIBRARY: &str =
+    r#"mount -t overlay -o "lowerdir=/var/lib,upperdir=$1/upper,workdir=$1/work" overlay /var/lib"#;
 
 /// Makes an ordinary user known, and the devices of networks and file systems his too, as on most hosts.
 const KNOWN: &str = r#"
@@ -74,7 +78,11 @@ impl Podman {
 
     /// The same with more of a containers.conf(5).
     pub fn with_configuration(runtime: &Runtime, name: &str, more: &str) -> Self {
-        Self::new(runtime.clone(), Bundle::new(name), more, HIERARCHIES)
+        let bundle = Bundle::new(name);
+        for own in ["upper", "work"] {
+            fs::create_dir(bundle.dir().join(own)).expect("make a directory");
+        }
+        Self::new(runtime.clone(), bundle, more, &format!("{HIERARCHIES}\n{LIBRARY}"))
     }
 
     /// One that an ordinary user calls, whom /etc knows in its mount namespace, and gives as many ids to as `grants` says.
@@ -95,11 +103,19 @@ impl Podman {
     }
 
     fn new(runtime: Runtime, bundle: Bundle, more: &str, before: &str) -> Self {
-        let configuration = format!("{CONFIGURATION}{more}");
+        let networks = bundle.dir().join("networks");
+        fs::create_dir(&networks).expect("make a directory for networks");
+        let networks = if more.is_empty() {
+            String::new()
+        } else {
+            format!("{more}network_config_dir = \"{}\"\n", networks.display())
+        };
+        let configuration = format!("{CONFIGURATION}{networks}");
         fs::write(bundle.dir().join("containers.conf"), configuration).expect("write containers.conf");
         let (mut lines, stdout) = channel();
         let line = format!(
-            "set -e; ip link set lo up; mkdir -p /run/netns; mount -t tmpfs tmpfs /run/netns
+            "set -e; ip link set lo up; mount -t tmpfs tmpfs /run; mkdir /run/netns /run/lock
+                 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
                  {before}
                  echo ready; exec sleep 1000000"
         );
@@ -217,13 +233,19 @@ impl Drop for Podman {
         if self.is_users {
             self.end_pause();
         }
-        drop(self.holder.take());
+        let groups = groups(self.id());
+        for group in &groups {
+            await_end(&group.join("conmon"));
+        }
+        if let Some(holder) = self.holder.take() {
+            let state = format!("/proc/{}/root/run/cofferdam", holder.pid());
+            let left: Vec<_> = entries(Path::new(&state)).collect();
+            assert!(left.is_empty(), "the runtime remembers what podman removed: {left:?}");
+        }
         // These are podman's own, for conmon and for pods, and it leaves them. What a container leaves in them keeps
         // them, and is found.
-        let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-        for group in below(Path::new("/sys/fs/cgroup")).map(|hierarchy| hierarchy.join(self.id())) {
-            await_end(&group.join("conmon"));
-            for own in below(&group).filter(|own| is_podmans(own)).chain([group.clone()]) {
+        for group in groups {
+            for own in entries(&group).filter(|own| is_podmans(own)).chain([group.clone()]) {
                 fs::remove_dir(own).unwrap_or_default();
             }
         }
@@ -240,6 +262,15 @@ impl Podman {
             pidfd_open(pid, PidfdFlags::empty()).and_then(|pidfd| pidfd_send_signal(pidfd, Signal::KILL));
         ended.expect("end the process that holds the user namespace");
     }
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Where groups of this name are, or were, at the top of each hierarchy.
+fn groups(name: &str) -> Vec<PathBuf> {
+    entries(Path::new("/sys/fs/cgroup")).map(|hierarchy| hierarchy.join(name)).collect()
 }
 
 /// Containers have groups of another name.
