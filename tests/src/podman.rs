@@ -5,6 +5,7 @@
 //! file system.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +13,7 @@ use std::process::Command;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 
+use crate::pty::{SESSION, stream};
 use crate::runtime::{Invocation, Output, Process};
 use crate::{Bundle, LIMIT, Lines, MARKER, Runtime, USER, channel, gone_within};
 
@@ -142,6 +144,24 @@ impl Podman {
     /// The name that all that is its own carries.
     pub fn id(&self) -> &str {
         self.bundle.id()
+    }
+
+    /// Hands out subordinate ids in its mount namespace: a line of subuid(5).
+    pub fn give_ids(&self, line: &str) {
+        let script =
+            r#"set -e; echo "$1" > "$2"; for file in subuid subgid; do mount --bind "$2" "/etc/$file"; done"#;
+        let file = self.dir().join("ids").display().to_string();
+        let holder = self.holder.as_ref().map_or(0, Process::pid).to_string();
+        let given = Command::new("nsenter")
+            .args(["--target", &holder, "--mount", "--", "sh", "-c", script, "sh", line, &file])
+            .status();
+        assert!(given.is_ok_and(|given| given.success()), "hand out ids");
+    }
+
+    /// Starts it in front of a terminal, which is its session's own.
+    pub fn seat(&self, words: &[&str], slave: &OwnedFd) -> Process {
+        let stdin = stream(slave);
+        self.command(words).first_launched_by(&SESSION).stdin(stdin).stdout(stream(slave)).spawn()
     }
 
     /// A command, about to be run.
