@@ -179,7 +179,7 @@ fn root_podman_of_a_user_without_ids_of_his_own() {
     lives(&podman);
     let other = podman.shell(&["--network", "none", "--user", "33:44"], "true");
     other.code(126);
-    assert!(other.stderr.contains("become user 33:44: setresgid(44): invalid argument"), "{other}");
+    assert!(other.stderr.contains("invalid argument"), "{other}");
     builds(&podman);
 }
 
