@@ -1,5 +1,6 @@
 //! Create: from a plan to a process that waits to become the program, or has become it.
 
+mod answered;
 mod meeting;
 
 use std::ffi::OsStr;
@@ -11,15 +12,16 @@ use plan::{Act, Handle, Maps, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use spec::{NamespaceKind, Status};
-use state::{Entry, Gate, Init, Moment, Notify, Phase, Record, Store};
+use state::{Entry, Gate, Moment, Notify, Phase, Record, Store};
 use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, restore_mask};
 
 use crate::birth::{Birthplace, Born};
 use crate::console::{Console, Front, Introduced};
 use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked, state_of};
+use crate::identity::written;
 use crate::keeper::Keeper;
-use crate::life::start_time;
+use crate::lack;
 use crate::mapper::Mapper;
 use crate::ready::{self, Ready};
 use crate::terminal::Terminal;
@@ -151,6 +153,11 @@ impl Making<'_> {
                 Act::Hook(hook) => self.hook(hook, record.as_ref())?,
                 Act::Keep => self.keep()?,
                 Act::Part => self.born()?.release()?,
+                Act::Agent(agent) => self.answer(agent, record.as_ref())?,
+                Act::Remember(key) => {
+                    // Not kept, it is compiled again for the next one: this one has it.
+                    let _kept = self.containers.keep_filter(key, self.plan);
+                }
                 Act::Complete => self.complete(record.as_mut())?,
                 Act::Introduce(path) => self.introduce(path)?,
                 Act::Tell(path) => self.tell(path)?,
@@ -166,6 +173,10 @@ impl Making<'_> {
             born.release()?;
         } else {
             born.execute(self.signals())?;
+            // A line that is closed says that the program runs, or that nothing will.
+            if lack::is_limited(&record.limits) && lack::has_died(&born.process, born.pid)? {
+                return Err(self.died());
+            }
             self.poststart(&record)?;
         }
         let init = self.undo.init.take().ok_or_else(|| Failed::refused("init is gone"))?;
@@ -262,7 +273,7 @@ impl Making<'_> {
             init: None,
         };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
-        if self.plan.has_hooks() {
+        if self.plan.has_hooks() || self.plan.filter().is_some_and(|filter| filter.agent.is_some()) {
             self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);
         }
         let acts = &self.plan.acts;
@@ -352,12 +363,11 @@ impl Making<'_> {
 
     /// The child said nothing and is gone: somebody killed it, and the kernel tells if it was for memory.
     fn died(&self) -> Error {
-        let kills = self.undo.cgroup.as_ref().and_then(|groups| groups.oom_kills().ok()).unwrap_or(0);
-        if kills > 0 {
-            let why = "container init was OOM-killed (memory limit too low?)";
-            return Error::new(Kind::Kernel(Some(Errno::NOMEM)), why);
+        let otherwise = "container init was killed before it was ready";
+        match &self.undo.cgroup {
+            Some(groups) => lack::why("container init", otherwise, groups, 0),
+            None => Error::new(Kind::Kernel(None), otherwise),
         }
-        Error::new(Kind::Kernel(None), "container init was killed before it was ready")
     }
 
     fn introduce(&self, path: &str) -> Result<(), Error> {
@@ -369,13 +379,6 @@ impl Making<'_> {
         self.undo.pid_file = Some(path.to_owned());
         Ok(())
     }
-}
-
-/// A process, as it is written down.
-pub(crate) fn written(pid: i32, process: &Pidfd) -> Result<Init, Failed> {
-    let birthmark = process.birthmark()?;
-    let start_time = if birthmark.is_none() { start_time(pid)? } else { None };
-    Ok(Init { pid, birthmark, start_time })
 }
 
 /// The number alone, without a line's end, put in place by rename: whoever sees the file sees the number.

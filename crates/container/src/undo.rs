@@ -3,7 +3,7 @@
 use cgroup::Cgroup;
 use rustix::fs::unlink;
 use state::Entry;
-use sys::{Called, Failed, Pidfd};
+use sys::{Called, Failed};
 
 use crate::birth::Born;
 use crate::devices::Devices;
@@ -40,7 +40,7 @@ impl Undo {
             left.extend(keeper.end().err());
         }
         if let Some(init) = self.init.take() {
-            left.extend(end(&init.process).err());
+            left.extend(init.process.end().err());
         }
         if let Some(cgroup) = self.cgroup.take() {
             left.extend(cgroup.kill_all().and_then(|()| cgroup.remove()).err());
@@ -55,11 +55,3 @@ impl Undo {
         left
     }
 }
-
-/// Kills our child and reaps it.
-pub(crate) fn end(init: &Pidfd) -> Result<(), Failed> {
-    init.signal(SIGKILL)?;
-    init.reap().map(drop)
-}
-
-pub(crate) const SIGKILL: i32 = 9;

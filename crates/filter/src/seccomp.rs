@@ -11,6 +11,7 @@ mod arch;
 mod assemble;
 mod condition;
 mod decide;
+mod kept;
 mod key;
 mod section;
 mod table;
@@ -20,6 +21,7 @@ use std::fmt;
 pub use arch::Arch;
 pub use assemble::Instruction;
 pub use condition::{Condition, Operator};
+pub use kept::{pack, unpack};
 pub use key::{Key, key};
 
 /// The longest program that the kernel takes (`BPF_MAXINSNS`), in instructions.
@@ -117,6 +119,20 @@ pub struct Profile<'a> {
     pub arches: Vec<Arch>,
     /// The rules.
     pub rules: Vec<Rule<'a>>,
+}
+
+impl Profile<'_> {
+    /// Whether a call of this name is made at once, whatever its arguments: it is neither answered in the kernel's place
+    /// nor anybody asked about it. For a call that no architecture carries by another one.
+    pub fn makes(&self, name: &str) -> bool {
+        let made = |action: Action| matches!(action, Action::Allow | Action::Log);
+        let about =
+            || self.rules.iter().filter(|rule| rule.action != self.default && rule.names.contains(&name));
+        match about().find(|rule| rule.conditions.is_empty()) {
+            Some(rule) => made(rule.action),
+            None => made(self.default) && about().all(|rule| made(rule.action)),
+        }
+    }
 }
 
 /// A profile that cannot be compiled.

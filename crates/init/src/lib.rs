@@ -28,7 +28,7 @@ use sys::{Called, Doing, Errno, Failed, Mask, Newborn, Strings};
 pub use forerun::forerun;
 pub use hook::{IMPATIENCE, Manner, run_hook, run_hooks};
 pub use join::{Opened, bit};
-pub use report::{Parent, Report, Word};
+pub use report::{Listener, Parent, Report, Word};
 use terminal::Terminal;
 
 /// More descriptors than we ever have open at a time: below this many, what has done its work is closed before the limit counts.
@@ -239,6 +239,7 @@ impl Child<'_> {
                 confine::become_user(*uid, *gid, groups).doing(|| format!("become user {uid}:{gid}"))
             }
             Step::Capabilities(kept) => confine::keep(kept).doing(|| "apply capabilities"),
+            Step::Heed(signals) => sys::heed_signals(*signals).doing(|| "heed signals"),
             Step::Ready => self.ready(),
             Step::Gate => self.wait(),
             Step::Execute => self.execute(),
@@ -443,7 +444,15 @@ impl Child<'_> {
     /// Sets the signal mask before the filter may forbid it.
     fn filter(&mut self, filter: &Filter) -> Result<(), Failed> {
         self.unmask()?;
-        confine::filter(filter).doing(|| "load the seccomp filter")
+        let listener = confine::filter(filter).doing(|| "load the seccomp filter")?;
+        match (listener, &filter.agent) {
+            (None, None) => Ok(()),
+            (Some(listener), Some(agent)) => {
+                let handed = self.inherited.report.filtered(listener, agent);
+                handed.doing(|| "hand over the listener of the seccomp filter")
+            }
+            _ => Err(Failed::refused("the plan has a listener without an agent, or an agent without one")),
+        }
     }
 
     fn unmask(&mut self) -> Result<(), Failed> {

@@ -114,8 +114,7 @@ impl Group {
 pub struct CgroupPlan {
     /// One per hierarchy.
     pub groups: Vec<Group>,
-    /// What was asked for, devices left out: kept for a later update, which changes some of it. The settings tell it
-    /// in the kernel's words.
+    /// What was asked for: kept for a later update, which changes some of it. The settings tell it in the kernel's words.
     #[serde(skip)]
     pub limits: Resources,
     /// The field for which a caller must have groups who may lack the right to make any.
@@ -289,17 +288,13 @@ fn hierarchies(host: &HostCgroups, resources: &Resources, place: &Place) -> Resu
             required,
         });
     }
-    Ok(CgroupPlan { groups, limits: limits(resources), asked, warnings: wanted.warnings })
+    Ok(CgroupPlan { groups, limits: resources.clone(), asked, warnings: wanted.warnings })
 }
 
 /// Why a rootless caller needs his groups, if he does.
 fn asked(host: &HostCgroups, place: &Place, is_limited: bool) -> Option<&'static str> {
     let asked = if is_limited { Some("linux.resources") } else { place.is_given.then_some(FIELD) };
     asked.filter(|_| host.rootless)
-}
-
-fn limits(resources: &Resources) -> Resources {
-    Resources { devices: Vec::new(), ..resources.clone() }
 }
 
 /// What a container gets on a v2 host where it is there, limits or none: the statistics come with it.
@@ -340,7 +335,7 @@ fn unified(host: &HostCgroups, resources: &Resources, place: &Place) -> Result<C
         owner: None,
         required,
     };
-    Ok(CgroupPlan { groups: vec![group], limits: limits(resources), asked, warnings: wanted.warnings })
+    Ok(CgroupPlan { groups: vec![group], limits: resources.clone(), asked, warnings: wanted.warnings })
 }
 
 /// To whom the group belongs: whoever sees it as the root of a cgroup namespace of his own, through a mount that can be

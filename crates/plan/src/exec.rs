@@ -5,7 +5,7 @@ use spec::Process;
 
 use crate::compile::{Confined, EVERY, UNBLOCKED, conceal_again, program};
 use crate::step::{Act, Master, Program, Step, Walk};
-use crate::{Filter, Host, Manner, Refused, console, rootless, seccomp};
+use crate::{Agent, Filter, Host, Manner, Refused, console, rootless, seccomp};
 
 /// What is asked beside the process itself.
 #[derive(Clone, Debug, Default)]
@@ -117,5 +117,18 @@ impl ExecPlan {
             default_signals: self.default_signals,
             unblocked_signals: UNBLOCKED,
         }
+    }
+
+    /// Who is handed the listener of the process's filter.
+    pub fn agent(&self) -> Option<&Agent> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Filter(filter) => filter.agent.as_ref(),
+            _ => None,
+        })
+    }
+
+    /// Whether that comes before the process says that all is in place.
+    pub fn is_filtered_early(&self) -> bool {
+        seccomp::comes_before_ready(&self.steps)
     }
 }

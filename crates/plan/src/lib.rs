@@ -4,6 +4,7 @@
 //! Never:   opens a file, reads a clock, asks the kernel; what it must know of the host is in [`Host`].
 //! Begin with [`compile()`].
 
+mod agent;
 mod below;
 pub mod cgroup;
 mod clean;
@@ -26,6 +27,7 @@ mod step;
 mod tell;
 mod update;
 
+pub use agent::{Agent, Discard, Handover};
 pub use below::Below;
 pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
@@ -36,6 +38,6 @@ pub use manner::Manner;
 pub use map::{Handle, Idmap, Maps};
 pub use mount::{Links, Mount, Propagation, PropagationKind, Remount, Source};
 pub use refuse::Refused;
-pub use seccomp::Filter;
+pub use seccomp::{Filter, Kept, filter_key};
 pub use step::{Act, Capabilities, Console, Master, Node, Numbers, Program, Scheduling, Step, Walk};
-pub use update::{Hierarchy, Update, compile_update};
+pub use update::{DeviceChange, Hierarchy, Update, compile_update};

@@ -115,7 +115,10 @@ pub(crate) fn v1_limits(resources: &Resources) -> Result<Wanted, Refused> {
     }
     rdma(resources, &mut wanted)?;
     if !resources.unified.is_empty() {
-        return Err(refused("unified", "the controllers of this host are on cgroup v1"));
+        return Err(refused(
+            "unified",
+            "invalid configuration: the controllers of this host are on cgroup v1",
+        ));
     }
     Ok(wanted)
 }
@@ -535,7 +538,7 @@ const EVERYBODY: [(Kind, Option<u32>, Option<u32>, Access); 10] = [
 const TUN: (Kind, Option<u32>, Option<u32>, Access) = (Kind::Char, Some(10), Some(200), Access::ALL);
 
 /// The list that the document's rules and everybody's leave behind.
-fn device_list(resources: &Resources) -> Result<List, Refused> {
+pub(crate) fn device_list(resources: &Resources) -> Result<List, Refused> {
     let mut rules = Vec::with_capacity(resources.devices.len() + EVERYBODY.len() + 1);
     for (index, rule) in resources.devices.iter().enumerate() {
         rules.push(device_rule(index, rule)?);
@@ -571,9 +574,8 @@ fn device_rule(index: usize, rule: &spec::DeviceRule) -> Result<filter::device::
     };
     let access = match rule.access.as_deref() {
         None | Some("") => return Err(refused(&field("access"), "cannot be empty")),
-        Some(letters) => Access::parse(letters).ok_or_else(|| {
-            refused(&field("access"), format!("{letters:?} has other letters than r, w and m"))
-        })?,
+        Some(letters) => Access::parse(letters)
+            .ok_or_else(|| refused(&field("access"), format!("{letters:?} has none of r, w and m")))?,
     };
     let devices = Devices { kind, major: number("major", rule.major)?, minor: number("minor", rule.minor)? };
     Ok(filter::device::Rule { allow: rule.allow, devices, access })
@@ -593,11 +595,14 @@ fn v1_devices(resources: &Resources, wanted: &mut Wanted) -> Result<(), Refused>
 
 /// v2 runs a program instead.
 pub(crate) fn device_program(resources: &Resources, rootless: bool) -> Result<DeviceProgram, Refused> {
-    let list = device_list(resources)?;
-    Ok(DeviceProgram {
+    Ok(device_program_of(&device_list(resources)?, rootless))
+}
+
+pub(crate) fn device_program_of(list: &List, rootless: bool) -> DeviceProgram {
+    DeviceProgram {
         default: if list.allow { "allow" } else { "deny" },
         exceptions: list.exceptions.iter().map(ToString::to_string).collect(),
         program: list.compile().into_iter().map(filter::device::Insn::encode).collect(),
         optional: rootless || list.is_open(),
-    })
+    }
 }

@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, RlimitKind};
 
-use crate::Filter;
 use crate::hook::Hook;
 use crate::label::Label;
 use crate::map::{Handle, Maps};
 use crate::mount::{Mount, Propagation, Remount};
+use crate::{Agent, Filter};
 
 /// What the parent does, in order. Each act that leaves something behind knows its undoing.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -77,10 +77,15 @@ pub enum Act {
     Meet,
     /// Runs a hook, in the parent's own namespaces and cgroup.
     Hook(Hook),
-    /// Lets init go on from where it met its parent.
+    /// Lets init go on from where it waits for its parent.
     Part,
+    /// Takes over the listener of init's filter, and hands it to the agent.
+    Agent(Agent),
     /// Forks a process that will write down how init ended.
     Keep,
+    /// Keeps the filter for the next container that asks for the same one, under this key. Whether that can be done does
+    /// not matter to this one.
+    Remember(String),
     /// Completes the record with what the child's birth told, before the child may run.
     Complete,
     /// Sends a pidfd of init to whoever listens at a socket.
@@ -250,6 +255,8 @@ pub enum Step {
     Home(u32),
     /// Goes to the working directory as root; [`Step::Ready`] tries again as the user.
     Go(String),
+    /// Lets these signals end it while it waits (bit n-1 for signal n).
+    Heed(u64),
     /// Finds the program, and reports that all is ready.
     Ready,
     /// Waits for `start`.

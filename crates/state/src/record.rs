@@ -53,7 +53,7 @@ pub struct Record<Groups> {
     pub keeper: Option<Init>,
     /// The cgroups that were or will be made.
     pub cgroup: Groups,
-    /// The limits in force, devices left out: what config.json asked for, and every update since.
+    /// The limits in force: what config.json asked for, and every update since.
     #[serde(default)]
     pub limits: Resources,
     /// What was not done as asked, or done by a second way.
