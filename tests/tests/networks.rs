@@ -2,7 +2,8 @@
 //! that are joined and left again. Each has a network namespace of its own for what would else be the host's.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
-use tests::{Docker, LIMIT, Need, Output, Podman, Runtime, needs};
+use serde_json::json;
+use tests::{Bundle, Docker, LIMIT, Need, Output, Podman, Runtime, needs};
 
 const SERVE: &str =
     "hostname > /tmp/name; httpd -p 80 -h /tmp && echo up; trap 'exit 0' TERM; while :; do sleep 0.1; done";
@@ -87,4 +88,26 @@ fn root_podman_gives_networks_by_cni() {
     needs!(Root, Busybox, Podman, Cni);
     let podman = Podman::with_configuration(&Runtime::under_test(), "cni", &backend("cni"));
     talk(&podman, "cni", false);
+}
+
+/// As CRI engines without plugins, and people, have done it: a hook looks up the container and puts a device into it.
+#[test]
+fn root_a_hook_gives_a_network() {
+    needs!(Root, Busybox);
+    let script = r#"
+pid=$(sed 's/.*"pid": *\([0-9]*\).*/\1/' | head -n 1)
+ip link add outside type veth peer name eth0 netns "$pid"
+nsenter --target "$pid" --net ip addr add 10.89.6.2/24 dev eth0
+nsenter --target "$pid" --net ip link set eth0 up"#;
+    for moment in ["prestart", "createRuntime"] {
+        let bundle = Bundle::new("hooked").shell(ADDRESSES).edit(|config| {
+            let path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+            let hook = json!({"path": "/bin/sh", "args": ["sh", "-ec", script], "env": [path]});
+            config["hooks"] = json!({ moment: [hook] });
+        });
+        let container = bundle.container(&Runtime::under_test());
+        let run = container.command(&["run", "--bundle", "BUNDLE", "ID"]);
+        let output = run.launched_by(&["unshare", "--net"]).run();
+        assert_eq!(lines(&output), ["10.89.6.2"], "{moment}: {output}");
+    }
 }
