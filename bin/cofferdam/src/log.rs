@@ -66,6 +66,11 @@ impl Log {
         self.remark(Level::Warning, told);
     }
 
+    /// Writes down what `state` will tell: in the file alone.
+    pub fn note(&mut self, told: &str) {
+        self.append(Level::Warning, told);
+    }
+
     /// Writes down what only `--debug` wants to know.
     pub fn debug(&mut self, told: impl FnOnce() -> String) {
         if self.debug {
