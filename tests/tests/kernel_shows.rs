@@ -421,6 +421,7 @@ impl Seen {
             | Act::Claim
             | Act::Intend
             | Act::Listen
+            | Act::Remember(_)
             | Act::Complete
             | Act::Tell(_) => {}
             Act::Console(_) | Act::Introduce(_) | Act::Notify | Act::Hear => {
@@ -831,6 +832,12 @@ impl Seen {
                 let here = fs::metadata(format!("/proc/{}/cwd", self.pid)).expect("a directory");
                 let there = fs::metadata(self.inside(path)).expect("the directory");
                 assert_eq!((here.dev(), here.ino()), (there.dev(), there.ino()), "{path}");
+            }
+            Step::Heed(signals) => {
+                if !is_program {
+                    assert_eq!(bits(&self.status, "SigCgt"), *signals);
+                    assert_eq!(bits(&self.status, "SigBlk") & signals, 0);
+                }
             }
             Step::Ready | Step::Gate => {
                 let program = fs::read_link(format!("/proc/{}/exe", self.pid)).expect("a program");
