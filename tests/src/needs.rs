@@ -66,6 +66,8 @@ pub enum Need {
     Groups,
     /// A freezer: version 1's controller, or version 2.
     Freezer,
+    /// The virtual machine of `make test-vm`, where everything is and may be changed. Such a test's name begins with `vm_`.
+    Vm,
 }
 
 impl Need {
@@ -116,6 +118,10 @@ impl Need {
                     .iter()
                     .any(|file| Path::new("/sys/fs/cgroup").join(file).exists());
                 (!found).then(|| "no cgroup freezer".into())
+            }
+            Self::Vm => {
+                let inside = std::env::var_os("COFFERDAM_VM").is_some();
+                (!inside).then(|| "for the virtual machine: make test-vm".into())
             }
         }
     }
