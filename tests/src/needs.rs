@@ -54,6 +54,8 @@ pub enum Need {
     GroupsV1,
     /// Control groups of either version, with controllers for memory, processors and processes.
     Groups,
+    /// The unified tree of version 2, and nothing else.
+    GroupsV2,
     /// A freezer: version 1's controller, or version 2.
     Freezer,
 }
@@ -95,6 +97,9 @@ impl Need {
                 };
                 let mut lacking = ["memory", "cpu", "pids"].into_iter().filter(|name| !is_there(name));
                 lacking.next().map(|name| format!("no {name} controller"))
+            }
+            Self::GroupsV2 => {
+                (!crate::Groups::unified_only()).then(|| "the unified tree is not all there is".into())
             }
             Self::Freezer => {
                 let found = ["freezer/cgroup.procs", "cgroup.controllers"]
