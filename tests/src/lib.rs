@@ -9,7 +9,8 @@
 //! see what they left behind; a bundle that goes out of scope looks, and fails its test when there is something.
 //!
 //! Environment: `COFFERDAM` names the runtime under test, `COFFERDAM_SKIPS` a file that takes one line for each skipped
-//! test, `COFFERDAM_NO_SKIPS=1` makes every skip a failure, `COFFERDAM_CACHE` is where the Debian root file system lies.
+//! test, `COFFERDAM_NO_SKIPS=1` makes every skip a failure, `COFFERDAM_CACHE` is where the Debian root file system lies,
+//! `COFFERDAM_PATIENCE` how many times as long to wait as on a machine of its own.
 #![allow(
     clippy::expect_used,
     clippy::panic,

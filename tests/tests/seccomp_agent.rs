@@ -358,9 +358,9 @@ impl Queue {
         listen(&fds[0], 0).expect("listen");
         loop {
             let caller = socket();
-            let called = connect(&caller, &address);
+            let connected = connect(&caller, &address);
             fds.push(caller);
-            if called.is_err() {
+            if connected.is_err() {
                 return Self { path: path.to_owned(), _fds: fds };
             }
         }
@@ -373,13 +373,14 @@ impl Drop for Queue {
     }
 }
 
+fn hesitates(call: &str) -> Answer {
+    if call == "capset" { Answer::Never } else { Answer::Continue }
+}
+
 /// Where our own calls are the agent's to answer, and it does not, whoever is tired of waiting may end us.
 #[test]
 fn root_whoever_waits_for_an_agent_can_be_ended() {
     needs!(Root, Busybox);
-    fn hesitates(call: &str) -> Answer {
-        if call == "capset" { Answer::Never } else { Answer::Continue }
-    }
     let bundle = asked(Bundle::new("agent-slow").args(&["/bin/sleep", "1000"]), false, &["capset"]);
     let before = Snapshot::take(&bundle);
     let mut agent = Agent::new(&bundle, Conduct::Answers(hesitates));

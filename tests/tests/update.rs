@@ -231,7 +231,10 @@ fn root_update_that_fails_changes_nothing() {
         (json!({"memory": {"limit": -7}}), "memory.limit: -7 is neither"),
         (json!({"cpu": {"shares": 1}}), "cpu.shares: the minimum allowed cpu-shares is 2"),
         (json!({"hugepageLimits": [{"pageSize": "../x", "limit": 5}]}), "hugepageLimits[0].pageSize: "),
-        (json!({"unified": {"memory.high": "1"}}), "unified: the controllers of this host are on cgroup v1"),
+        (
+            json!({"unified": {"memory.high": "1"}}),
+            "unified: invalid configuration: the controllers of this host are on cgroup v1",
+        ),
         (json!({"network": {"priorities": [{"name": "a b", "priority": 1}]}}), "network.priorities[0]: "),
     ];
     if let Some(number) = disk.as_deref().and_then(|disk| disk.trim().split_once(':')) {

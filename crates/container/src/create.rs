@@ -154,6 +154,10 @@ impl Making<'_> {
                 Act::Keep => self.keep()?,
                 Act::Part => self.born()?.release()?,
                 Act::Agent(agent) => self.answer(agent, record.as_ref())?,
+                Act::Remember(key) => {
+                    // Not kept, it is compiled again for the next one: this one has it.
+                    let _kept = self.containers.keep_filter(key, self.plan);
+                }
                 Act::Complete => self.complete(record.as_mut())?,
                 Act::Introduce(path) => self.introduce(path)?,
                 Act::Tell(path) => self.tell(path)?,

@@ -18,6 +18,7 @@ mod devices;
 mod error;
 mod events;
 mod exec;
+mod filters;
 mod guard;
 mod hooks;
 mod identity;

@@ -233,6 +233,7 @@ impl Child<'_> {
                 confine::become_user(*uid, *gid, groups).doing(|| format!("become user {uid}:{gid}"))
             }
             Step::Capabilities(kept) => confine::keep(kept).doing(|| "apply capabilities"),
+            Step::Heed(signals) => sys::heed_signals(*signals).doing(|| "heed signals"),
             Step::Ready => self.ready(),
             Step::Gate => self.wait(),
             Step::Execute => self.execute(),

@@ -60,8 +60,11 @@ fn unbuilt() -> Vec<(Value, &'static str)> {
 }
 
 /// The rest: the fragment, and what is said after `config.json: `.
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn others() -> Vec<(Value, &'static str)> {
     let mount = |mount: Value| json!({"mounts": [mount]});
+    let rule =
+        |rule: Value| json!({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}}});
     vec![
         (
             json!({"linux": {"namespaces": [{"type": "pid"}]}}),
@@ -87,7 +90,19 @@ fn others() -> Vec<(Value, &'static str)> {
         ),
         (
             json!({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 65536}}}),
-            "linux.seccomp.defaultErrnoRet: a filter's answer holds no more than 65535",
+            "linux.seccomp.defaultErrnoRet: 65536 is more than 4095, the largest error number",
+        ),
+        (
+            rule(json!({"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 4096})),
+            "linux.seccomp.syscalls[0].errnoRet: 4096 is more than 4095, the largest error number",
+        ),
+        (
+            rule(json!({"names": ["read"], "action": "SCMP_ACT_TRACE", "errnoRet": 65536})),
+            "linux.seccomp.syscalls[0].errnoRet: 65536 is more than 65535, and a filter's answer holds no more",
+        ),
+        (
+            rule(json!({"names": ["read", ""], "action": "SCMP_ACT_TRAP"})),
+            "linux.seccomp.syscalls[0].names[1]: is empty",
         ),
         (
             json!({"linux": {"seccomp": {

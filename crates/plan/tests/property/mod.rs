@@ -2,7 +2,7 @@
 //! ask the same.
 
 use plan::cgroup::HostCgroups;
-use plan::{Act, Hook, Host, Plan, Refused, Request, Source, Step, compile};
+use plan::{Act, Hook, Host, Kept, Plan, Refused, Request, Source, Step, compile};
 use spec::{NamespaceKind, Spec};
 
 /// A host with v1 hierarchies and the unified tree beside them.
@@ -87,6 +87,7 @@ pub(crate) fn hold(bytes: &[u8]) {
         notify: Some("/run/cofferdam/web/notify".into()),
         pid_file: Some("/run/web.pid".into()),
         pidfd_socket: Some("/run/web.sock".into()),
+        filter: Kept::Missing,
         ..request()
     };
     for (_, host) in hosts() {
@@ -100,10 +101,28 @@ pub(crate) fn hold(bytes: &[u8]) {
                     keeps_order(&spec, &made, &request);
                     let again = plan(bytes, &host, &request).map(|(_, again)| told(&again));
                     assert_eq!(again, Ok(told(&made)), "the same document makes the same plan");
+                    keeps_filter(bytes, &host, &request, &made);
                 }
             }
         }
     }
+}
+
+/// A filter that was kept makes the plan that compiling it makes, but for keeping it once more.
+fn keeps_filter(bytes: &[u8], host: &Host, request: &Request, made: &Plan) {
+    let keeps = |act: &Act| matches!(act, Act::Remember(_));
+    let Some(at) = made.acts.iter().position(keeps) else {
+        assert!(request.filter == Kept::Nowhere || made.filter().is_none(), "a filter is not kept");
+        return;
+    };
+    let Act::Remember(key) = &made.acts[at] else { unreachable!("it was just found") };
+    let filter = made.filter().and_then(|filter| filter.pack(key)).expect("there is one, and a key");
+    let request = Request { filter: Kept::Found(filter), ..request.clone() };
+    let (spec, again) = plan(bytes, host, &request).expect("what is kept changes nothing");
+    assert_eq!(plan::filter_key(&spec).as_ref(), Some(key));
+    let mut without = made.clone();
+    without.acts.remove(at);
+    assert_eq!(told(&again), told(&without));
 }
 
 fn told(plan: &Plan) -> (String, String) {
@@ -172,6 +191,11 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     let apart = |step: &Step| matches!(step, Step::StartHook(_) | Step::Filter(_));
     let bare: Vec<Step> = steps.iter().filter(|step| !apart(step)).cloned().collect();
     assert!(bare.ends_with(end), "{steps:#?}");
+    assert_eq!(
+        at(|step| matches!(step, Step::Heed(_))).is_some(),
+        request.gated,
+        "who waits hears: {steps:#?}"
+    );
     keeps_hooks(spec, plan);
     if let Some(filter) = at(|step| matches!(step, Step::Filter(_))) {
         if steps.contains(&Step::NoNewPrivileges) {
@@ -189,6 +213,8 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
         } else {
             let drop = at(|step| matches!(step, Step::Bound(_))).unwrap_or(user);
             assert!(filter < drop, "the filter needs a capability that is gone: {steps:#?}");
+            let heed = at(|step| matches!(step, Step::Heed(_)));
+            assert!(heed.is_none_or(|heed| heed < filter), "the filter may forbid it: {steps:#?}");
         }
     }
 
@@ -353,6 +379,7 @@ fn place(step: &Step) -> Place {
         | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus
+        | Step::Heed(_)
         | Step::Label(_)
         | Step::LabelMasks(_)
         | Step::Conceal

@@ -141,7 +141,7 @@ refused! {
         r#"{"linux":{"sysctl":{"kernel/shmmax":"1","net.ipv4.ip_forward":"1","kernel.domainname":"x","fs/mqueue/msg_max":"1"}}}"# => "";
     a_device_rule_names_what_it_means:
         r#"{"linux":{"resources":{"devices":[{"allow":true}]}}}"# => "linux.resources.devices[0].access: is missing",
-        r#"{"linux":{"resources":{"devices":[{"allow":true,"access":"rx"}]}}}"# => r#"linux.resources.devices[0].access: "rx" has other letters than r, w and m"#,
+        r#"{"linux":{"resources":{"devices":[{"allow":true,"access":"xy"}]}}}"# => r#"linux.resources.devices[0].access: "xy" has none of r, w and m"#,
         r#"{"linux":{"resources":{"devices":[{"allow":true,"access":"r","type":"p"}]}}}"# => r#"linux.resources.devices[0].type: expected one of a, b, c, not "p""#,
         r#"{"linux":{"resources":{"devices":[{"allow":true,"access":"r","type":"c","major":-1,"minor":-2}]}}}"# => "linux.resources.devices[0].minor: is below -1, which stands for all";
     resources_name_files_that_exist:
