@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tests::{Bundle, Runtime, Snapshot, needs};
+use tests::{Bundle, Output, Runtime, Snapshot, needs};
 
 /// Every capability that Linux 6.12 knows, in the order of their numbers.
 const CAPABILITIES: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP \
@@ -25,6 +25,10 @@ fn call(line: &str) -> String {
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{line}: {told}{}", String::from_utf8_lossy(&output.stderr));
     told
+}
+
+fn run(bundle: &Bundle) -> Output {
+    bundle.container(&Runtime::under_test()).call(&["run", "--bundle", "BUNDLE", "ID"])
 }
 
 /// The others of this machine rely on each of these.
@@ -84,17 +88,17 @@ fn vm_a_profile_of_apparmor_confines_program_and_exec() {
         fs::write(bundle.rootfs().join("etc").join(name), text).expect("write a file of the image");
     }
     let profile = Profile::but(&bundle, "/etc/secret");
-    let container = bundle.container(&Runtime::under_test());
-    let free = container.call(&["run", "--bundle", "BUNDLE", "ID"]);
+    let free = run(&bundle);
     assert_eq!(free.success().stdout, "unconfined\nfor all\nfor nobody\n");
 
     bundle.change(|config| config["process"]["apparmorProfile"] = json!(profile.name));
     let confined = format!("{} (enforce)\nfor all\n", profile.name);
-    let denied = container.call(&["run", "--bundle", "BUNDLE", "ID"]);
+    let denied = run(&bundle);
     assert_eq!(denied.code(1).stdout, confined);
     assert!(denied.stderr.contains("/etc/secret': Permission denied"), "{denied}");
 
     bundle.change(|config| config["process"]["args"] = json!(["sleep", "1000"]));
+    let container = bundle.container(&Runtime::under_test());
     container.create().success();
     container.start().success();
     let inside = container.call(&["exec", "ID", "sh", "-c", look]);
@@ -114,8 +118,8 @@ fn vm_a_profile_that_is_not_loaded_is_told_by_its_name() {
     let bundle =
         Bundle::new("lacking").edit(|config| config["process"]["apparmorProfile"] = json!("cdt-none"));
     let before = Snapshot::take(&bundle);
-    let run = bundle.container(&Runtime::under_test()).call(&["run", "--bundle", "BUNDLE", "ID"]);
-    assert!(run.code(1).stderr.contains("cdt-none"), "{run}");
+    let output = run(&bundle);
+    assert!(output.code(1).stderr.contains("cdt-none"), "{output}");
     before.assert_same();
 }
 
@@ -135,7 +139,7 @@ fn vm_a_container_may_hold_every_capability() {
             }
         })
         .shell("grep ^Cap /proc/self/status; ulimit -Hn 2048 && ulimit -Hn; mount -t tmpfs new /tmp && echo mounted");
-    let run = bundle.container(&Runtime::under_test()).call(&["run", "--bundle", "BUNDLE", "ID"]);
+    let output = run(&bundle);
     let sets = ["Inh", "Prm", "Eff", "Bnd", "Amb"].map(|set| format!("Cap{set}:\t{every}\n")).concat();
-    assert_eq!(run.success().stdout, format!("{sets}2048\nmounted\n"));
+    assert_eq!(output.success().stdout, format!("{sets}2048\nmounted\n"));
 }
