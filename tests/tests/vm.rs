@@ -111,7 +111,8 @@ fn vm_a_profile_of_apparmor_confines_program_and_exec() {
 #[test]
 fn vm_a_profile_that_is_not_loaded_is_told_by_its_name() {
     needs!(Root, Busybox, Vm);
-    let bundle = Bundle::new("lacking").edit(|config| config["process"]["apparmorProfile"] = json!("cdt-none"));
+    let bundle =
+        Bundle::new("lacking").edit(|config| config["process"]["apparmorProfile"] = json!("cdt-none"));
     let before = Snapshot::take(&bundle);
     let run = bundle.container(&Runtime::under_test()).call(&["run", "--bundle", "BUNDLE", "ID"]);
     assert!(run.code(1).stderr.contains("cdt-none"), "{run}");
