@@ -44,6 +44,7 @@ bench: build ## measure beside runc, crun and the floor, in turns (ARGS="--round
 	@$(STATIC) -p bench
 	@script/bench-peers
 	@$(OUT)/$(TARGET)/release/bench --runtime cofferdam=$(BIN) $(ARGS)
+	@$(OUT)/$(TARGET)/release/bench --joins
 
 attacks: ## take each defence out by its patch and show that its attack then succeeds
 	@script/attacks

@@ -64,8 +64,12 @@ pub enum Need {
     GroupsV1,
     /// Control groups of either version, with controllers for memory, processors and processes.
     Groups,
+    /// The unified tree of version 2, and nothing else.
+    GroupsV2,
     /// A freezer: version 1's controller, or version 2.
     Freezer,
+    /// The virtual machine of `make test-vm`, where everything is and may be changed. Such a test's name begins with `vm_`.
+    Vm,
 }
 
 impl Need {
@@ -111,11 +115,18 @@ impl Need {
                 let mut lacking = ["memory", "cpu", "pids"].into_iter().filter(|name| !is_there(name));
                 lacking.next().map(|name| format!("no {name} controller"))
             }
+            Self::GroupsV2 => {
+                (!crate::Groups::unified_only()).then(|| "the unified tree is not all there is".into())
+            }
             Self::Freezer => {
                 let found = ["freezer/cgroup.procs", "cgroup.controllers"]
                     .iter()
                     .any(|file| Path::new("/sys/fs/cgroup").join(file).exists());
                 (!found).then(|| "no cgroup freezer".into())
+            }
+            Self::Vm => {
+                let inside = std::env::var_os("COFFERDAM_VM").is_some();
+                (!inside).then(|| "for the virtual machine: make test-vm".into())
             }
         }
     }

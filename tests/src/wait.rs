@@ -29,7 +29,7 @@ pub fn ready_within(fd: impl AsFd, limit: Duration) -> bool {
 }
 
 /// How many times as long as elsewhere everything may take here.
-fn patience() -> u32 {
+pub fn patience() -> u32 {
     let told = std::env::var("COFFERDAM_PATIENCE");
     told.map_or(1, |told| told.parse().expect("COFFERDAM_PATIENCE is a number"))
 }

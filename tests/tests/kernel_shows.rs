@@ -430,7 +430,6 @@ impl Seen {
             Act::Agent(_) => unreachable!("the documents here have no agent to ask"),
             Act::Devices { .. } => unreachable!("the documents here name no network device"),
             Act::StayOn(_) => unreachable!("an act of exec: no plan of create has it"),
-            Act::Agent(_) => unreachable!("the documents here name no agent of a filter"),
         }
     }
 

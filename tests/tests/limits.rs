@@ -4,9 +4,11 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use rustix::fs::{major as major_of, minor as minor_of};
 use serde_json::{Value, json};
-use tests::{Bundle, Container, Groups, Runtime, Snapshot, figure, needs};
+use tests::{Bundle, Container, Groups, LIMIT, Runtime, Snapshot, channel, figure, needs};
 
 /// A field, what is asked for at first and then, and what the files show: a file, and its text both times.
 struct Row {
@@ -330,4 +332,142 @@ fn root_limits_are_in_the_kernels_files_and_change_live() {
     for field in lacking {
         assert!(may_lack.contains(&field), "{field} could not be seen");
     }
+}
+
+/// A container that works until its quota has stopped it, and then waits.
+#[test]
+fn root_a_quota_of_processor_time_is_kept() {
+    needs!(Root, Busybox, Groups);
+    let (mut lines, stdout) = channel();
+    let bundle = Bundle::new("limits-quota")
+        .shell("i=0; while [ $i -lt 12000 ]; do i=$((i+1)); done; echo done; exec sleep 1000")
+        .edit(|config| config["linux"]["resources"]["cpu"] = json!({"quota": 2500, "period": 50_000}));
+    let before = Snapshot::take(&bundle);
+    let container = bundle.container(&Runtime::under_test());
+    container.command(&["create", "--bundle", "BUNDLE", "ID"]).stdout(stdout).run().success();
+    let groups = Groups::of(container.pid().expect("a pid"));
+    container.start().success();
+    assert_eq!(lines.next_within(LIMIT).as_deref(), Some("done"));
+    let stat = groups.shown("cpu.stat").expect("cpu.stat");
+    let value = |word: &str| -> u64 {
+        let line = stat.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
+        line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {word} in {stat}"))
+    };
+    let used = match groups.shown("cpuacct.usage").and_then(|text| text.parse::<u64>().ok()) {
+        Some(nanoseconds) => nanoseconds / 1000,
+        None => value("usage_usec"),
+    };
+    let (periods, throttled) = (value("nr_periods"), value("nr_throttled"));
+    assert!(throttled > 0 && throttled <= periods, "{stat}");
+    // Two and a half milliseconds in each period. A period may be begun and not counted, and each processor takes its slice of five
+    // milliseconds from the quota in advance.
+    let given = 2500 * (periods + 2) + 10_000;
+    assert!(used <= given, "{used} µs of {given} in {periods} periods: {stat}");
+    figure(&format!(
+        "limits: {used} µs used, {given} allowed, {throttled} of {periods} periods at the limit"
+    ));
+    container.delete_force().success();
+    before.assert_same();
+}
+
+/// Something to read from that is on a disk: a disk, or where nobody may open it, a file in the bundle.
+fn readable(bundle: Bundle) -> Option<(Bundle, u32, u32)> {
+    let (major, minor) = disk()?;
+    let (major, minor) = (u32::try_from(major).ok()?, u32::try_from(minor).ok()?);
+    if File::open(format!("/dev/block/{major}:{minor}")).is_ok() {
+        let line = format!("mknod /nodes/disk b {major} {minor}; exec sleep 1000");
+        let rules = json!([
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": "b", "major": major, "minor": minor, "access": "rm"},
+        ]);
+        let bundle = bundle.cap("CAP_MKNOD").mount("/nodes", "tmpfs", "tmpfs", &["mode=755"]).shell(&line);
+        return Some((bundle.edit(|config| config["linux"]["resources"]["devices"] = rules), major, minor));
+    }
+    let directory = bundle.dir().join("nodes");
+    fs::create_dir(&directory).ok()?;
+    fs::write(directory.join("disk"), vec![7; 8 << 20]).ok()?;
+    File::open(directory.join("disk")).ok()?.sync_all().ok()?;
+    let number = rustix::fs::stat(&directory).ok()?.st_dev;
+    let source = directory.to_str()?.to_owned();
+    let bundle = bundle.mount("/nodes", "bind", &source, &["bind"]).shell("exec sleep 1000");
+    Some((bundle, major_of(number), minor_of(number)))
+}
+
+/// Reading two mebibytes at one mebibyte a second takes time, and after an update it takes less.
+#[test]
+fn root_a_limit_of_reading_from_a_disk_is_kept() {
+    needs!(Root, Busybox, Groups);
+    let Some((bundle, major, minor)) = readable(Bundle::new("limits-disk")) else {
+        tests::skipped("no disk that could be read from");
+        return;
+    };
+    let limit = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
+    let bundle = bundle.edit(|config| {
+        config["linux"]["resources"]["blockIO"] = json!({"throttleReadBpsDevice": limit(1 << 20)});
+    });
+    let before = Snapshot::take(&bundle);
+    let container = bundle.container(&Runtime::under_test());
+    container.create().success();
+    container.start().success();
+    // Other blocks each time, and none through the page cache, which would not be throttled.
+    let read = |from: u32| {
+        let line = format!(
+            "until [ -e /nodes/disk ]; do :; done; \
+             dd if=/nodes/disk of=/dev/null bs=65536 skip={from} count=32 iflag=direct 2>&1"
+        );
+        let begin = Instant::now();
+        container.call(&["exec", "ID", "/bin/sh", "-c", &line]).success();
+        begin.elapsed()
+    };
+    let slow = read(0);
+    // The first slice is given in advance.
+    assert!(slow >= Duration::from_millis(1200), "2 MiB in {slow:?}");
+    update(&container, &json!({"blockIO": {"throttleReadBpsDevice": limit(1 << 40)}}));
+    let fast = read(64);
+    assert!(fast < slow, "{fast:?} after {slow:?}");
+    figure(&format!("limits: 2 MiB read in {slow:?} at 1 MiB/s, in {fast:?} without"));
+    container.delete_force().success();
+    before.assert_same();
+}
+
+/// v2 refuses a container in a group whose neighbours are threaded, unless it is threaded too.
+#[test]
+fn root_a_container_lives_among_threaded_groups() {
+    needs!(Root, Busybox, GroupsV2);
+    let top = format!("cdt-{}-threads", std::process::id());
+    let path = PathBuf::from("/sys/fs/cgroup").join(&top);
+    fs::create_dir(&path).expect("make a group");
+    let beside = path.join("beside");
+    fs::create_dir(&beside).expect("make a group below");
+    fs::write(beside.join("cgroup.type"), "threaded").expect("make it threaded");
+    {
+        let bundle = Bundle::new("limits-threads").shell("exec sleep 1000").edit(|config| {
+            config["linux"]["cgroupsPath"] = json!(format!("/{top}/web"));
+            config["linux"]["resources"]["pids"] = json!({"limit": 20});
+            config["linux"]["resources"]["cpu"] = json!({"shares": 2048});
+        });
+        let container = bundle.container(&Runtime::under_test());
+        container.create().success();
+        container.start().success();
+        let groups = Groups::of(container.pid().expect("a pid"));
+        assert_eq!(groups.shown("cgroup.type").as_deref(), Some("threaded"));
+        assert_eq!(groups.shown("pids.max").as_deref(), Some("20"));
+        assert_eq!(groups.shown("cpu.weight").as_deref(), Some("174"));
+        container.call(&["exec", "ID", "/bin/true"]).success();
+        container.call(&["pause", "ID"]).success();
+        assert_eq!(container.status().as_deref(), Some("paused"));
+        container.call(&["resume", "ID"]).success();
+        container.delete_force().success();
+        assert!(!path.join("web").exists());
+        drop(container);
+        // Memory is counted by process, and nobody can limit it there.
+        let bundle = bundle.edit(|config| config["linux"]["resources"]["memory"] = json!({"limit": 64 * M}));
+        let output = bundle.container(&Runtime::under_test()).create();
+        output.code(1);
+        let words = "linux.resources.memory.limit: the memory controller is not enabled for this group";
+        assert!(output.stderr.contains(words), "{output}");
+        assert!(!path.join("web").exists());
+    }
+    fs::remove_dir(&beside).expect("remove the group below");
+    fs::remove_dir(&path).expect("remove the group");
 }
