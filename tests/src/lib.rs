@@ -10,7 +10,7 @@
 //!
 //! Environment: `COFFERDAM` names the runtime under test, `COFFERDAM_SKIPS` a file that takes one line for each skipped
 //! test, `COFFERDAM_NO_SKIPS=1` makes every skip a failure, `COFFERDAM_CACHE` is where the Debian root file system lies,
-//! `COFFERDAM_PATIENCE` how many times as long to wait as on a machine of its own.
+//! `COFFERDAM_VM` says that this is the virtual machine of `make test-vm`, `COFFERDAM_PATIENCE` how many times as long to wait as on a machine of its own.
 #![allow(
     clippy::expect_used,
     clippy::panic,

@@ -1,5 +1,6 @@
 //! The line between the child and its parent: one report up, one word down.
 
+use std::borrow::Cow;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -188,15 +189,27 @@ impl Report {
     /// Says why there will be no program. Nobody may be left to hear it, and then there is nobody to tell that either.
     pub(crate) fn failed(&self, failed: &Failed) {
         let mut words = vec![FAILED];
-        words.extend_from_slice(failed.to_string().as_bytes());
-        words.truncate(WORDS);
+        words.extend_from_slice(shortened(&failed.to_string(), WORDS - 1).as_bytes());
         let _unheard = write(&self.0, &words);
     }
 }
 
 /// The same, over the line to `start`; it may have been killed.
 pub(crate) fn tell_start(line: &OwnedFd, failed: &Failed) {
-    let _unheard = write(line, failed.to_string().as_bytes());
+    let _unheard = write(line, shortened(&failed.to_string(), 4096).as_bytes());
+}
+
+/// At most so many bytes of a text: where a path of thousands makes it longer, the middle goes, and who reads it still
+/// learns what was wished for and what the kernel said.
+fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    const GAP: &str = " … ";
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let half = most.saturating_sub(GAP.len()) / 2;
+    let (first, _) = text.split_at(text.floor_char_boundary(half));
+    let (_, last) = text.split_at(text.ceil_char_boundary(text.len() - half));
+    Cow::Owned([first, GAP, last].concat())
 }
 
 impl Parent {
@@ -284,5 +297,20 @@ fn receive(line: &OwnedFd, words: &mut [u8], handles: &mut Vec<OwnedFd>) -> Resu
             }
         }
         return Ok(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortened;
+
+    #[test]
+    fn what_is_too_long_loses_its_middle() {
+        assert_eq!(shortened("open: no", 8), "open: no");
+        assert_eq!(shortened("mount proc on /proc: no such file", 21), "mount pr … uch file");
+        for most in 0..40 {
+            let text = shortened("é日é日é日é日é日é日é日é日", most);
+            assert!(text.len() <= most.max(5), "{most}: {text}");
+        }
     }
 }

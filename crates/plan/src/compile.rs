@@ -124,8 +124,11 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     }
     plan.enter_namespaces(process, linux, &namespaces, request)?;
     plan.build_root(spec, host, request, &namespaces, &moments)?;
+    if (namespaces.users || host.inner.is_some()) && !namespaces.cgroup {
+        rootless::show_groups(&mut plan.steps);
+    }
     if ordinary.is_some() || host.inner.is_some() {
-        rootless::protect(&mut plan.steps, namespaces.cgroup, ordinary.is_some());
+        rootless::protect(&mut plan.steps, ordinary.is_some());
     }
     let keeps_groups = host.denies_groups()
         || request.keeps_groups

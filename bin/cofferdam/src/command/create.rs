@@ -43,7 +43,8 @@ pub(super) fn create(global: &Global, create: Create, log: &mut Log) -> Outcome 
     let what = format!("create {}", create.id);
     let order = order(global, &containers, create, true, true)?;
     let created = make(&containers, &order, log).map_err(|error| error.while_doing(&what))?;
-    created.warnings.iter().for_each(|warning| log.warning(warning));
+    // Our standard error is the container's: what engines read there, and keep as its output, it says alone.
+    created.warnings.iter().for_each(|warning| log.note(warning));
     created.leave()?;
     Ok(0)
 }
