@@ -81,7 +81,7 @@ fn of_user(
 }
 
 /// Whether this is a user namespace that somebody made.
-fn is_mapped() -> Result<bool, Failed> {
+pub(crate) fn is_mapped() -> Result<bool, Failed> {
     const MAP: &str = "/proc/self/uid_map";
     let map =
         std::fs::read_to_string(MAP).map_err(|error| errno(&error)).called(|| format!("open({MAP:?})"))?;

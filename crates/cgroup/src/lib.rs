@@ -15,6 +15,7 @@ mod place;
 mod read;
 mod record;
 pub mod statistics;
+mod systemd;
 mod wait;
 mod watch;
 
@@ -22,6 +23,7 @@ pub use change::Change;
 pub use join::{Join, join_self};
 pub use record::{Paths, Record};
 pub use statistics::Statistics;
+pub use systemd::Systemd;
 pub use watch::{Event, Watch};
 
 use plan::cgroup::Version;

@@ -7,7 +7,7 @@ use sys::Doing;
 use crate::hooks::Aftermath;
 use crate::life::same;
 use crate::undo::SIGKILL;
-use crate::{Containers, Error, Kind, Known, Status};
+use crate::{Containers, Error, Kind, Known, Status, unit};
 
 /// What `delete` found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +95,9 @@ fn remove_groups(groups: &Cgroup, known: &Known) -> Result<(), Error> {
     // A pid namespace dies with its first process. Others, and a create that was killed, may leave somebody.
     if !known.record.own_pids || known.record.init.is_none() {
         groups.kill_all()?;
+    }
+    if let Some(held) = &known.record.unit {
+        unit::stop(held)?;
     }
     Ok(groups.remove()?)
 }

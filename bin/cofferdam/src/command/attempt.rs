@@ -11,6 +11,7 @@ mod place;
 mod skeleton;
 
 use container::{Containers, Order, plan_bundle};
+use plan::systemd::Bus;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -35,6 +36,7 @@ pub(super) fn run(global: &Global, attempt: &Try, log: &mut Log) -> Outcome {
     if is_alone {
         alone::leave_users().map_err(in_try)?;
     }
+    let systemd = super::systemd(global)?;
     // What the caller typed is relative to here, and the bundle will be elsewhere.
     let document = document::Draft::of(attempt, &id, is_alone)?;
 
@@ -44,8 +46,8 @@ pub(super) fn run(global: &Global, attempt: &Try, log: &mut Log) -> Outcome {
         log.warning(&warning);
     }
     let place = Place::make(&directory, &id, root.origin == Origin::User).map_err(in_try)?;
-    let outcome =
-        Run { attempt, containers: &containers, id: &id, mask, place: &place, is_alone }.whole(document, log);
+    let outcome = Run { attempt, containers: &containers, id: &id, mask, place: &place, is_alone, systemd }
+        .whole(document, log);
     match (outcome, place.remove()) {
         (outcome, Ok(())) => outcome,
         (Ok(_), Err(failed)) => Err(in_try(failed)),
@@ -64,6 +66,7 @@ struct Run<'a> {
     mask: Mask,
     place: &'a Place,
     is_alone: bool,
+    systemd: Option<Vec<Bus>>,
 }
 
 impl Run<'_> {
@@ -92,6 +95,7 @@ impl Run<'_> {
             bundle,
             rootless: self.is_alone.then_some(true),
             keeps_groups: self.is_alone,
+            systemd: self.systemd.clone(),
             ..Order::default()
         };
         let plan = plan_bundle(&order)?;
