@@ -1,6 +1,6 @@
 //! What a test needs of its host, and the record of those that did not find it.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
@@ -52,6 +52,8 @@ pub enum Need {
     Uidmap,
     /// Control groups of version 1, with the controllers whose files the tests of limits read.
     GroupsV1,
+    /// Control groups of either version, with controllers for memory, processors and processes.
+    Groups,
     /// A freezer: version 1's controller, or version 2.
     Freezer,
 }
@@ -84,6 +86,15 @@ impl Need {
                 ];
                 let mut files = files.iter().map(|file| Path::new("/sys/fs/cgroup").join(file));
                 files.find(|file| !file.exists()).map(|file| format!("no {}", file.display()))
+            }
+            Self::Groups => {
+                let names = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+                let is_there = |name: &&str| {
+                    names.split_whitespace().any(|there| there == *name)
+                        || Path::new("/sys/fs/cgroup").join(name).join("cgroup.procs").exists()
+                };
+                let mut lacking = ["memory", "cpu", "pids"].into_iter().filter(|name| !is_there(name));
+                lacking.next().map(|name| format!("no {name} controller"))
             }
             Self::Freezer => {
                 let found = ["freezer/cgroup.procs", "cgroup.controllers"]

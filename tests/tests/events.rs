@@ -301,6 +301,44 @@ fn root_a_lack_of_memory_is_told_before_the_end() {
     before.assert_same();
 }
 
+#[test]
+fn root_details_say_how_much_memory_ran_out_and_when_it_was_hard_to_find() {
+    needs!(Root, Busybox, GroupsV1);
+    let bundle = waiting("events-details", "tail /dev/zero");
+    let before = Snapshot::take(&bundle);
+    let container = running(&bundle, &Runtime::under_test());
+    let (mut lines, stdout) = channel();
+    let words = ["events", "--details", "--interval", "1h", "ID"];
+    let events = container.command(&words).stdout(stdout).spawn();
+    settled(&events);
+    go(&bundle);
+    let begin = Instant::now();
+    let (mut lack, mut levels) = (None, BTreeSet::new());
+    while let Some(line) = lines.next_within(LIMIT) {
+        let line = parsed(&line);
+        assert_eq!(line["id"], container.id());
+        match line["type"].as_str() {
+            Some("oom") => {
+                lack.get_or_insert((line["data"].clone(), begin.elapsed()));
+            }
+            Some("pressure") => {
+                assert!(number(&line["data"]["times"]) > 0, "{line}");
+                levels.insert(line["data"]["level"].as_str().expect("a level").to_owned());
+            }
+            _ => panic!("{line}"),
+        }
+    }
+    events.wait().success();
+    let (lack, told) = lack.expect("memory ran out");
+    assert_eq!((number(&lack["limit"]), number(&lack["max"])), (48 << 20, 48 << 20), "{lack}");
+    assert!(number(&lack["usage"]) <= 48 << 20, "{lack}");
+    let known = ["low", "medium", "critical", "some", "full"];
+    assert!(!levels.is_empty() && levels.iter().all(|level| known.contains(&level.as_str())), "{levels:?}");
+    figure(&format!("events: {levels:?} and {lack} within {} ms", told.as_millis()));
+    container.delete_force().success();
+    before.assert_same();
+}
+
 /// A `run` in the foreground removes the groups as soon as the program is gone; the event is told all the same, and the
 /// removal is not taken for one.
 #[test]

@@ -238,6 +238,31 @@ fn root_false_asks_for_groups_and_true_is_the_users_own_word() {
     home.bundle.assert_nothing_left();
 }
 
+/// As Podman has it for everybody but root: a user namespace of its own making, in which the runtime is root.
+#[test]
+fn root_root_of_a_users_namespace_asks_for_no_groups() {
+    needs!(Root, Busybox);
+    let home = Home::new("inner").shell("id -u; cat /proc/self/uid_map").edit(|config| {
+        let linux = &mut config["linux"];
+        let list = linux["namespaces"].as_array_mut().expect("a list");
+        list.retain(|one| one["type"] != "user");
+        list.push(json!({"type": "network"}));
+        for map in ["uidMappings", "gidMappings"] {
+            linux.as_object_mut().expect("an object").remove(map);
+        }
+        linux["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
+    });
+    let mut launcher = home.as_user();
+    launcher.extend(["unshare", "--user", "--map-root-user", "--mount"].map(str::to_owned));
+    let run = ["run", "--bundle", "BUNDLE", "ID"];
+    let output = home.container().command(&run).launched_by(&launcher).run();
+    assert_eq!(lines(&output.success().stdout), ["0", &format!("0 {USER} 1")], "{output}");
+    let refused =
+        home.container().command(&run).global("--rootless").global("false").launched_by(&launcher).run();
+    assert!(refused.code(1).stderr.contains("mkdir("), "{refused}");
+    home.bundle.assert_nothing_left();
+}
+
 #[test]
 fn root_an_ordinary_user_tries() {
     needs!(Root, Busybox);

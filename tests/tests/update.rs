@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde_json::{Value, json};
 use tests::trace::{Fate, kill_after};
 use tests::{Bundle, Container, LIMIT, Output, Runtime, Snapshot, channel, figure, needs};
@@ -162,7 +163,7 @@ fn root_update_reads_a_document_as_runc_does() {
             json!({"cpu": {"shares": 77, "cpus": "0", "mems": "0"}, "pids": {"limit": 9}}),
             json!({"cpu": {"shares": 0, "quota": 0, "cpus": ""}, "pids": {"limit": 0}, "memory": {}}),
             json!({"blockIO": {"weight": 200}}),
-            json!({"devices": [{"allow": true, "access": "rwm"}], "pids": {"limit": 11}}),
+            json!({"pids": {"limit": 11}}),
             json!({"memory": {"limit": -1}}),
             json!({"memory": {"limit": 32 << 20, "swap": -1}}),
         ] {
@@ -295,6 +296,124 @@ fn root_update_refuses_less_memory_than_is_used() {
     container.delete_force().success();
 }
 
+/// Tries to open a device. Denied is denied; that nobody drives it is another answer.
+const TRY: &str = "case $( (exec < /tmp/$device) 2>&1 ) in *permitted*) echo shut;; *) echo passes;; esac";
+
+/// A shell that tries a device whenever it is asked to.
+fn trying(name: &str) -> Bundle {
+    let bundle = limited(name).shell(&format!("while read device < /tmp/ask; do {TRY} > /tmp/tell; done"));
+    let make = |name: &str, kind, number| {
+        let path = bundle.rootfs().join("tmp").join(name);
+        mknodat(CWD, &path, kind, Mode::from_raw_mode(0o600), number).expect("make a node");
+    };
+    make("ask", FileType::Fifo, 0);
+    make("tell", FileType::Fifo, 0);
+    make("mem", FileType::CharacterDevice, makedev(1, 1));
+    make("null", FileType::CharacterDevice, makedev(1, 3));
+    bundle
+}
+
+/// What is found by the shell that has run all the while, and by a process that comes now.
+fn tried(container: &Container<'_>, device: &str) -> [String; 2] {
+    [format!("echo {device} > /tmp/ask; cat /tmp/tell"), format!("device={device}; {TRY}")].map(|script| {
+        let output = container.call(&["exec", "ID", "/bin/sh", "-c", &script]);
+        output.success();
+        output.stdout.trim().to_owned()
+    })
+}
+
+#[test]
+fn root_update_allows_and_denies_devices_of_a_container_that_runs() {
+    needs!(Root, Busybox, Groups, Freezer);
+    let bundle = trying("update-devices");
+    let before = Snapshot::take(&bundle);
+    let container = running(&bundle, &Runtime::under_test());
+    let shut = json!({"allow": false, "access": "rwm"});
+    let device = json!({"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"});
+    let mem = json!({"allow": true, "type": "c", "major": 1, "minor": 1, "access": "r"});
+    let all = json!({"allow": true, "access": "rwm"});
+    let no_mem = json!({"allow": false, "type": "c", "major": 1, "minor": 1, "access": "rwm"});
+    assert_eq!(tried(&container, "mem"), ["shut", "shut"]);
+    for (devices, mem_passes) in [
+        (vec![], false),
+        (vec![&shut, &mem], true),
+        (vec![&shut, &device], false),
+        (vec![&shut, &device, &mem], true),
+        (vec![&shut], false),
+        (vec![&all], true),
+        (vec![&all, &no_mem], false),
+        (vec![&all, &no_mem, &all], true),
+        (vec![&shut, &mem], true),
+        // The same again, and something else only.
+        (vec![&shut, &mem], true),
+        (vec![], true),
+        (vec![&shut], false),
+    ] {
+        let document = json!({"devices": devices, "pids": {"limit": 60}});
+        update(&container, &document).success();
+        let expected = if mem_passes { "passes" } else { "shut" };
+        assert_eq!(tried(&container, "mem"), [expected, expected], "{document}");
+        assert_eq!(tried(&container, "null"), ["passes", "passes"], "{document}");
+        if !devices.is_empty() {
+            assert_eq!(recorded(&bundle)["devices"].as_array().map(Vec::len), Some(devices.len()));
+        }
+        assert_eq!(container.status().as_deref(), Some("running"));
+    }
+    // Paused it was, paused it stays.
+    container.call(&["pause", "ID"]).success();
+    update(&container, &json!({"devices": [all]})).success();
+    assert_eq!(container.status().as_deref(), Some("paused"));
+    container.call(&["resume", "ID"]).success();
+    container.delete_force().success();
+    before.assert_same();
+}
+
+#[test]
+fn root_update_of_devices_leaves_what_others_have_allowed() {
+    needs!(Root, Busybox, GroupsV1);
+    let bundle = limited("update-devices-others");
+    let container = running(&bundle, &Runtime::under_test());
+    let shut = json!({"allow": false, "access": "rwm"});
+    let fuse = json!({"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"});
+    let has = |line: &str| shown(&bundle, "devices/devices.list").lines().any(|one| one == line);
+    // As a hook for a graphics card does it.
+    fs::write(file(&bundle, "devices/devices.allow"), "c 195:* rwm").expect("allow a card");
+    for (devices, allows_fuse) in [
+        (json!([shut, fuse]), true),
+        (json!([shut, fuse]), true),
+        (json!([shut]), false),
+        // One that names no device says nothing of them.
+        (json!([]), false),
+    ] {
+        update(&container, &json!({"devices": devices})).success();
+        assert_eq!((has("c 10:229 rwm"), has("c 195:* rwm")), (allows_fuse, true), "{devices}");
+        assert!(has("c 1:3 rwm") && has("c 136:* rwm"), "everybody's devices stay");
+    }
+    container.delete_force().success();
+}
+
+#[test]
+fn root_update_of_devices_is_taken_back() {
+    needs!(Root, Busybox, GroupsV1);
+    let bundle = limited("update-devices-back");
+    let container = running(&bundle, &Runtime::under_test());
+    let (files, record) = (all(&bundle), recorded(&bundle));
+    // The record cannot be written: by then, all limits are.
+    let draft = bundle.state_root().join(bundle.id()).join(".state.json");
+    fs::create_dir(&draft).expect("stand in the draft's way");
+    for devices in [
+        json!([{"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"}]),
+        json!([{"allow": true, "access": "rwm"}]),
+    ] {
+        let output = update(&container, &json!({"devices": devices, "pids": {"limit": 9}}));
+        assert_eq!(output.code, 1, "{output}");
+        assert_eq!(all(&bundle), files, "{devices}");
+    }
+    fs::remove_dir(&draft).expect("go out of its way");
+    assert_eq!(recorded(&bundle), record);
+    container.delete_force().success();
+}
+
 #[test]
 fn root_update_goes_by_the_containers_state() {
     needs!(Root, Busybox, GroupsV1);
@@ -360,6 +479,7 @@ fn root_update_goes_on_from_what_is_in_force() {
         "cpu": {"shares": 512, "quota": 70_000, "period": 100_000},
         "pids": {"limit": -1},
         "blockIO": {},
+        "devices": [{"allow": false, "access": "rwm"}],
     });
     assert_eq!(recorded(&bundle), expected);
     // A record from before limits were kept.

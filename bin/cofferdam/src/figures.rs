@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use container::Statistics;
 use container::statistics::{self, Transfer};
+use container::{Statistics, Strain};
 use serde::{Serialize, Serializer};
 
 /// One line of `events`, without its end.
@@ -13,18 +13,59 @@ pub struct Line<'a> {
     kind: &'static str,
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Data<'a>>,
+    data: Option<Told<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Told<'a> {
+    Figures(Box<Data<'a>>),
+    Lack {
+        limit: u64,
+        usage: u64,
+        max: u64,
+    },
+    Pressure {
+        level: &'static str,
+        times: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        total: Option<u64>,
+    },
 }
 
 impl<'a> Line<'a> {
     /// What a container uses.
     pub fn figures(id: &'a str, all: &'a Statistics) -> Self {
-        Self { kind: "stats", id, data: Some(Data::of(all)) }
+        Self { kind: "stats", id, data: Some(Told::Figures(Box::new(Data::of(all)))) }
     }
 
-    /// A container lacked memory.
-    pub fn out_of_memory(id: &'a str) -> Self {
-        Self { kind: "oom", id, data: None }
+    /// A container lacked memory; how much there is, for those who want to hear it.
+    pub fn out_of_memory(id: &'a str, memory: Option<statistics::Gauge>) -> Self {
+        let told = |memory: statistics::Gauge| Told::Lack {
+            limit: memory.limit,
+            usage: memory.usage,
+            max: memory.max,
+        };
+        Self { kind: "oom", id, data: memory.map(told) }
+    }
+
+    /// Memory is hard to find.
+    pub fn pressure(id: &'a str, strain: Strain, times: u64) -> Self {
+        let total = match strain {
+            Strain::Some { total } | Strain::Full { total } => Some(total),
+            Strain::Low | Strain::Medium | Strain::Critical => None,
+        };
+        Self { kind: "pressure", id, data: Some(Told::Pressure { level: strain.name(), times, total }) }
+    }
+
+    /// All processes are frozen.
+    pub fn frozen(id: &'a str) -> Self {
+        Self { kind: "frozen", id, data: None }
+    }
+
+    /// They go on.
+    pub fn thawed(id: &'a str) -> Self {
+        Self { kind: "thawed", id, data: None }
     }
 
     /// The line as text.
@@ -381,6 +422,6 @@ mod tests {
 
     #[test]
     fn a_lack_of_memory_has_no_data() {
-        assert_eq!(Line::out_of_memory("web").to_text().unwrap(), r#"{"type":"oom","id":"web"}"#);
+        assert_eq!(Line::out_of_memory("web", None).to_text().unwrap(), r#"{"type":"oom","id":"web"}"#);
     }
 }

@@ -5,8 +5,6 @@ use std::ffi::OsStr;
 use plan::systemd::Bus;
 use sys::Failed;
 
-use crate::root;
-
 /// The places, the best first. `--rootless` says whose manager is meant; without it, that of whoever keeps his state in
 /// a directory of his own.
 pub fn buses(rootless: Option<bool>) -> Result<Vec<Bus>, Failed> {
@@ -21,7 +19,7 @@ pub fn buses(rootless: Option<bool>) -> Result<Vec<Bus>, Failed> {
 
 fn is_users(user: Option<&str>) -> Result<bool, Failed> {
     Ok(!rustix::process::geteuid().is_root()
-        || (user.map(OsStr::new) != Some(OsStr::new("root")) && root::is_mapped()?))
+        || (user.map(OsStr::new) != Some(OsStr::new("root")) && probe::is_mapped()?))
 }
 
 /// What somebody has set comes before what is found where it always is.

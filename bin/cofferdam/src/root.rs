@@ -40,7 +40,7 @@ impl StateRoot {
         let euid = rustix::process::geteuid().as_raw();
         let runtime = std::env::var_os("XDG_RUNTIME_DIR");
         let user = std::env::var_os("USER");
-        match of_user(euid, runtime, user.as_deref(), is_mapped)? {
+        match of_user(euid, runtime, user.as_deref(), probe::is_mapped)? {
             Some(directory) => Ok(Self { directory, origin: Origin::User }),
             None => Ok(Self { directory: DEFAULT.into(), origin: Origin::Host }),
         }
@@ -80,21 +80,8 @@ fn of_user(
     Ok(Some(PathBuf::from(runtime).join("cofferdam")))
 }
 
-/// Whether this is a user namespace that somebody made.
-pub(crate) fn is_mapped() -> Result<bool, Failed> {
-    const MAP: &str = "/proc/self/uid_map";
-    let map =
-        std::fs::read_to_string(MAP).map_err(|error| errno(&error)).called(|| format!("open({MAP:?})"))?;
-    Ok(!is_first(&map))
-}
-
-/// Whether the map is the one that the kernel starts with: every user is itself.
-fn is_first(map: &str) -> bool {
-    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
-}
-
 fn errno(error: &std::io::Error) -> Errno {
-    // Both calls here fail with the kernel's numbers alone; what else std could say is bad data.
+    // The call here fails with the kernel's numbers alone; what else std could say is bad data.
     Errno::from_raw_os_error(error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error()))
 }
 
@@ -136,13 +123,5 @@ mod tests {
         assert_eq!(asked(0, runtime, Some("u"), false), Ok(None));
         assert_eq!(asked(1, None, None, true), Ok(None));
         assert_eq!(asked(1, Some(""), None, true), Ok(None));
-    }
-
-    #[test]
-    fn the_kernels_own_map_is_recognised() {
-        assert!(is_first("         0          0 4294967295\n"));
-        assert!(!is_first("         0       1000          1\n"));
-        assert!(!is_first("         0          0 4294967295\n 1 1 1\n"));
-        assert!(!is_first(""));
     }
 }

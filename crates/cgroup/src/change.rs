@@ -4,7 +4,7 @@ use plan::Update;
 use sys::Failed;
 
 use crate::place::{Place, is_gone};
-use crate::{Cgroup, Group};
+use crate::{Cgroup, Group, devices};
 
 /// A change of limits in the making. What was in a file before something was written to it is kept until this goes.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub struct Change<'a> {
     cgroup: &'a Cgroup,
     /// For each group, what leads back.
     undo: Vec<Vec<Former>>,
+    /// The same for devices.
+    devices: Option<devices::Former>,
 }
 
 /// A write that leads back.
@@ -24,7 +26,7 @@ struct Former {
 impl Cgroup {
     /// Begins a change.
     pub fn change(&self) -> Change<'_> {
-        Change { cgroup: self, undo: vec![Vec::new(); self.groups.len()] }
+        Change { cgroup: self, undo: vec![Vec::new(); self.groups.len()], devices: None }
     }
 }
 
@@ -34,12 +36,17 @@ impl Change<'_> {
         for ((group, settings), undo) in self.cgroup.groups.iter().zip(&update.settings).zip(&mut self.undo) {
             group.set(settings, &mut |place, file, value| remember(undo, place, file, value))?;
         }
-        Ok(())
+        match &update.devices {
+            Some(change) => self.cgroup.change_devices(change, &mut self.devices),
+            None => Ok(()),
+        }
     }
 
     /// Writes back what was there; says what could not be.
     pub fn take_back(self) -> Vec<Failed> {
-        self.cgroup.groups.iter().zip(self.undo).flat_map(|(group, undo)| group.put_back(undo)).collect()
+        let devices = self.devices.and_then(|former| self.cgroup.devices_back(former).err());
+        let groups = self.cgroup.groups.iter().zip(self.undo);
+        devices.into_iter().chain(groups.flat_map(|(group, undo)| group.put_back(undo))).collect()
     }
 }
 

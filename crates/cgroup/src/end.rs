@@ -1,14 +1,12 @@
 //! Killing what is inside, and removing the groups.
 
 use plan::cgroup::Version;
-use sys::{Doing, Errno, Failed, Pidfd};
+use sys::{Doing, Errno, Failed, Pidfd, SIGKILL};
 
 use crate::place::is_gone;
 use crate::read::value_of;
 use crate::wait::{Deadline, Events, Missing};
 use crate::{Cgroup, Group};
-
-const SIGKILL: i32 = 9;
 
 impl Cgroup {
     /// Kills every process, those included that are being forked. They may still be dying on return;

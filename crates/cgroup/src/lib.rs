@@ -8,6 +8,7 @@
 mod change;
 mod create;
 mod delegate;
+mod devices;
 mod end;
 mod freeze;
 mod join;
@@ -24,7 +25,7 @@ pub use join::{Join, join_self};
 pub use record::{Paths, Record};
 pub use statistics::Statistics;
 pub use systemd::Systemd;
-pub use watch::{Event, Watch};
+pub use watch::{Event, Strain, Watch};
 
 use plan::cgroup::Version;
 

@@ -6,6 +6,8 @@ mod parse;
 mod v1;
 mod v2;
 
+pub(crate) use parse::pressure as pressure_of;
+
 use std::collections::BTreeMap;
 
 use plan::cgroup::Version;
@@ -195,6 +197,19 @@ pub struct Stall {
 }
 
 impl Cgroup {
+    /// How much memory there may be, is, and was at most; none without a controller for it, or once the group is gone.
+    pub fn memory(&self) -> Result<Option<Gauge>, Failed> {
+        let Some(group) = self.managing("memory") else { return Ok(None) };
+        if !group.place.is_there(group.place.path())? {
+            return Ok(None);
+        }
+        match group.version {
+            Version::V1 => group.gauge("memory"),
+            Version::V2 => group.gauge_v2("memory", None),
+        }
+        .map(Some)
+    }
+
     /// What the container has used. What is not counted on this host is left at 0.
     pub fn statistics(&self) -> Result<Statistics, Failed> {
         let mut all = Statistics::default();

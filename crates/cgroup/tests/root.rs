@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use cgroup::{Cgroup, Paths, join_self};
+use cgroup::{Cgroup, Paths, Strain, join_self};
 use plan::cgroup::{
     CgroupPlan, DeviceProgram, Group, HostCgroups, HostHierarchy, HostUnified, Version, compile,
 };
@@ -749,6 +749,89 @@ fn root_the_unified_tree_counts_and_tells_the_end() {
     }
     scratch.cgroup.remove().expect("removed");
     assert_eq!(watch.take().expect("an event"), Some(cgroup::Event::Ended), "and it stays so");
+}
+
+/// Waits for the next event that `wanted` takes, as a caller of poll(2) does.
+fn await_event(watch: &mut cgroup::Watch<'_>, wanted: impl Fn(&cgroup::Event) -> bool) -> cgroup::Event {
+    let limit = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+    loop {
+        while let Some(event) = watch.take().expect("an event") {
+            if wanted(&event) {
+                return event;
+            }
+            assert_ne!(event, cgroup::Event::Ended);
+        }
+        let mut sources = watch.sources();
+        let ready = rustix::event::poll(&mut sources, Some(&limit)).expect("poll");
+        assert!(ready > 0, "nothing in twenty seconds");
+        let answers: Vec<_> = sources.iter().map(rustix::event::PollFd::revents).collect();
+        watch.hear(&answers);
+    }
+}
+
+#[test]
+fn root_the_unified_tree_tells_freezing_and_thawing() {
+    needs!(host().unified.is_some(), "no unified tree");
+    let scratch = Scratch::new("{}");
+    let mut paths: Paths = scratch.cgroup.paths();
+    paths.groups.retain(|group| group.version == Version::V2);
+    let unified = Cgroup::open(&paths).expect("the group");
+    let _process = scratch.shell("exec sleep 1000");
+    let mut watch = unified.watch_closely().expect("a watch");
+    assert_eq!(watch.take().expect("no event"), None);
+    for _ in 0..3 {
+        unified.freeze().expect("frozen");
+        assert_eq!(await_event(&mut watch, |_| true), cgroup::Event::Frozen);
+        assert_eq!(watch.take().expect("no event"), None);
+        unified.thaw().expect("thawed");
+        assert_eq!(await_event(&mut watch, |_| true), cgroup::Event::Thawed);
+    }
+    unified.kill_all().expect("killed");
+    assert_eq!(await_event(&mut watch, |_| true), cgroup::Event::Ended);
+}
+
+/// Pages of files come and go at the limit: nobody is killed for that, and everybody waits.
+#[test]
+fn root_pressure_on_memory_is_told_by_level_and_by_time_lost() {
+    needs!(is_hybrid() && has("memory"), "no memory hierarchy beside a unified tree");
+    let scratch = Scratch::new(r#"{"memory":{"limit":8388608,"swap":8388608}}"#);
+    let file = std::env::temp_dir().join(format!("{}.file", scratch.plan.groups[0].path.replace('/', "-")));
+    let mut watch = scratch.cgroup.watch_closely().expect("a watch");
+    assert_eq!(watch.take().expect("no event"), Some(cgroup::Event::Ended), "nobody is in it yet");
+    let process = scratch.shell(&format!(
+        "while :; do dd if=/dev/zero of={0} bs=1M count=64; cat {0}; done > /dev/null 2>&1",
+        file.display()
+    ));
+    let mut watch = scratch.cgroup.watch_closely().expect("a watch");
+    let is_level = |event: &cgroup::Event| {
+        matches!(event, cgroup::Event::Pressure { strain: Strain::Low | Strain::Medium | Strain::Critical, times }
+            if *times > 0)
+    };
+    await_event(&mut watch, is_level);
+    let is_stall = |event: &cgroup::Event| matches!(event, cgroup::Event::Pressure { strain: Strain::Some { total }, .. } if *total >= 300_000);
+    if watch.sources().len() > 5 {
+        await_event(&mut watch, is_stall);
+    }
+    scratch.cgroup.kill_all().expect("killed");
+    drop(process);
+    // Who looks after the removal gets what is left, no signal of the removal for one, and the end.
+    scratch.cgroup.remove().expect("removed");
+    let begin = Instant::now();
+    while watch.take().expect("an event") != Some(cgroup::Event::Ended) {}
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert_eq!(watch.take().expect("an event"), Some(cgroup::Event::Ended));
+    fs::remove_file(&file).expect("the file goes");
+}
+
+#[test]
+fn root_a_removal_is_no_pressure() {
+    needs!(is_hybrid() && has("memory"), "no memory hierarchy beside a unified tree");
+    let scratch = Scratch::new("{}");
+    let mut process = scratch.shell("exit 0");
+    let mut watch = scratch.cgroup.watch_closely().expect("a watch");
+    process.0.wait().expect("the shell ends");
+    scratch.cgroup.remove().expect("removed");
+    assert_eq!(watch.take().expect("an event"), Some(cgroup::Event::Ended));
 }
 
 /// A watch that comes to look only after the groups are gone still tells what was before.

@@ -11,6 +11,8 @@ mod schedule;
 pub use label::label;
 pub use schedule::{behave, place, schedule, serve, stay_on};
 
+use std::os::fd::OwnedFd;
+
 use plan::Capabilities;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Gid, Uid, set_dumpable_behavior, umask};
@@ -93,8 +95,8 @@ pub fn lock() -> Result<(), Failed> {
 }
 
 /// Has this thread's system calls filtered, for ever: instructions as the plan packs them. Without no_new_privs it takes
-/// CAP_SYS_ADMIN in the thread's user namespace.
-pub fn filter(filter: &plan::Filter) -> Result<(), Failed> {
+/// CAP_SYS_ADMIN in the thread's user namespace. Where an agent is to answer some of them, that is the listener it needs.
+pub fn filter(filter: &plan::Filter) -> Result<Option<OwnedFd>, Failed> {
     sys::load_filter(&filter.program, filter.flags)
 }
 

@@ -3,12 +3,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use cgroup::{Cgroup, Systemd};
-use init::{Inherited, Parent, Report, Word};
+use init::{Inherited, Listener, Parent, Report, Word};
 use plan::{Step, Walk};
 use rustix::event::{PollFd, PollFlags, poll};
 use sys::{Birth, Called, Doing, Errno, Failed, Pidfd, Side, SignalFd, Spent, fork_into};
 
-use crate::undo::end;
 use crate::{Error, Kind};
 
 /// A child of ours that walks its plan, and the line to it.
@@ -136,7 +135,7 @@ fn go_on(line: &Parent) -> Result<(), Failed> {
 
 /// Why it was not moved is what to tell; one that cannot be ended is an orphan that hears our end.
 fn ended(process: &Pidfd, failed: Failed) -> Result<(), Failed> {
-    Err(match end(process) {
+    Err(match process.end() {
         Ok(()) => failed,
         Err(second) => failed.while_doing(&format!("{second}; before that")),
     })
@@ -166,7 +165,7 @@ fn join(groups: &Cgroup, init: Option<i32>, pid: i32) -> Result<(), Failed> {
 
 /// Whom a forerunner has borne, once it is gone itself.
 fn borne_by(forerunner: &Pidfd, line: &Parent) -> Result<(i32, Pidfd), Failed> {
-    let borne = match line.listen_for_birth()? {
+    let borne = match line.listen_and_take()? {
         Word::Bore(pid, process) => Ok((pid, process)),
         Word::Failed(why) => Err(Failed::refused(why)),
         _ => Err(Failed::refused("what should bear init was killed before it had")),
@@ -198,8 +197,29 @@ impl Born {
         }
     }
 
-    /// Its next word. With `signals` it may be running hooks, for which nobody has to wait: who is tired of it ends us.
+    /// Waits until it is filtered: the listener, for the agent that it waits for.
+    pub(crate) fn listener(
+        &self,
+        signals: Option<&SignalFd>,
+        died: impl FnOnce() -> Error,
+    ) -> Result<OwnedFd, Error> {
+        self.wait(signals)?;
+        match self.line.listen_and_take()? {
+            Word::Filtered(Listener::Sent(listener)) => Ok(listener),
+            Word::Filtered(Listener::Told(number)) => Ok(self.process.take_fd(number)?),
+            word => Err(unexpected(word, died)),
+        }
+    }
+
+    /// Its next word.
     fn listen(&self, signals: Option<&SignalFd>) -> Result<Word, Failed> {
+        self.wait(signals)?;
+        self.line.listen()
+    }
+
+    /// Waits until it says something, where there is somebody else to listen to meanwhile: it may be running hooks, or an
+    /// agent be asked about its calls, for which nobody has to wait. Who is tired of it ends us.
+    fn wait(&self, signals: Option<&SignalFd>) -> Result<(), Failed> {
         if let Some(signals) = signals {
             let mut fds = [PollFd::new(&self.line, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
             loop {
@@ -213,7 +233,7 @@ impl Born {
                 return Err(Failed::refused(format!("ended by signal {}", signals.next_signal()?)));
             }
         }
-        self.line.listen()
+        Ok(())
     }
 
     /// Waits until all is in place but the program; what was not done the first way. Death without a word is the

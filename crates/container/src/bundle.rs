@@ -6,7 +6,7 @@ use plan::{Host, Plan, Request};
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use rustix::process::{chdir, getcwd};
 use spec::{NamespaceKind, Resources, Spec};
-use sys::{Called, Doing, Errno, Failed, read_whole};
+use sys::{Called, Doing, Errno, read_whole};
 
 use crate::{Error, Kind};
 
@@ -22,8 +22,6 @@ pub struct Order {
     pub rootless: Option<bool>,
     /// `--systemd-cgroup`: where the service managers may be that are to make the control groups, the best first.
     pub systemd: Option<Vec<Bus>>,
-    /// Whether setgroups(2) is denied to the caller.
-    pub keeps_groups: bool,
     /// Keep the caller's session keyring.
     pub keep_keyring: bool,
     /// Move the root instead of pivoting into it.
@@ -67,7 +65,7 @@ pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
     let request = Request {
         id: order.id.clone(),
         bundle,
-        keeps_groups: order.keeps_groups || joins_denied(&spec)?,
+        keeps_groups: joins_denied(&spec)?,
         keep_keyring: order.keep_keyring,
         no_pivot: order.no_pivot,
         notify: order.notify.clone(),
@@ -96,17 +94,12 @@ fn joins_denied(spec: &Spec) -> Result<bool, Error> {
     let pid = path.strip_prefix("/proc/").and_then(|rest| rest.strip_suffix("/ns/user"));
     match pid.filter(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit())) {
         // Of one that is gone the namespace cannot be joined either, which is then the error.
-        Some(pid) => Ok(denies_groups(pid).or_else(|failed| match failed.errno() {
+        Some(pid) => Ok(probe::denies_groups(pid).or_else(|failed| match failed.errno() {
             Some(Errno::NOENT) => Ok(false),
             _ => Err(failed),
         })?),
         None => Ok(false),
     }
-}
-
-/// Whether setgroups(2) is denied in the user namespace of a process.
-pub(crate) fn denies_groups(pid: &str) -> Result<bool, Failed> {
-    Ok(probe::read_text(&format!("/proc/{pid}/setgroups"))?.trim() == "deny")
 }
 
 /// The bundle's path, absolute and without links, as the kernel tells it.

@@ -1,10 +1,12 @@
 //! Whom the program's terminal goes to, and sockets of the host's that are sent a descriptor.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use path::open_host;
 use plan::Master;
 use rustix::fs::OFlags;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
 use sys::{Called, Doing, Failed, Pidfd, receive_fd, send_fd};
 
@@ -31,7 +33,7 @@ impl Console {
     pub(crate) fn reach(master: &Master) -> Result<Self, Failed> {
         match master {
             Master::Socket(path) => {
-                let line = dial(path).doing(|| format!("connect the console socket {path}"))?;
+                let line = dial(path, None).doing(|| format!("connect the console socket {path}"))?;
                 Ok(Self { line, front: None })
             }
             Master::Us => {
@@ -63,7 +65,7 @@ pub(crate) struct Introduced {
 impl Introduced {
     /// Whoever listens at this socket.
     pub(crate) fn to(path: &str) -> Result<Self, Failed> {
-        let socket = dial(path).doing(|| format!("connect the pidfd socket {path}"))?;
+        let socket = dial(path, None).doing(|| format!("connect the pidfd socket {path}"))?;
         Ok(Self { socket, path: path.to_owned() })
     }
 
@@ -77,10 +79,14 @@ impl Introduced {
 /// The longest name that a socket's address has room for, without the byte that ends it.
 const NAME: usize = 107;
 
-/// Connects to a stream socket of the host's.
-fn dial(path: &str) -> Result<OwnedFd, Failed> {
+/// Connects to a stream socket of the host's. With `patience`, whoever listens but does not take the call, or does not read
+/// what is said, is waited for no longer than that: `EAGAIN`.
+pub(crate) fn dial(path: &str, patience: Option<Duration>) -> Result<OwnedFd, Failed> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .called(|| "socket(AF_UNIX)")?;
+    if patience.is_some() {
+        set_socket_timeout(&socket, Timeout::Send, patience).called(|| "setsockopt(SO_SNDTIMEO)")?;
+    }
     let call = || format!("connect({path:?})");
     let address = |name: &str| SocketAddrUnix::new(name).called(|| format!("sockaddr_un({name:?})"));
     if path.len() <= NAME {

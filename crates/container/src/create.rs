@@ -1,5 +1,6 @@
 //! Create: from a plan to a process that waits to become the program, or has become it.
 
+mod answered;
 mod meeting;
 
 use std::ffi::OsStr;
@@ -11,15 +12,15 @@ use plan::{Act, Handle, Maps, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::write;
 use spec::{NamespaceKind, Status};
-use state::{Entry, Gate, Init, Moment, Notify, Phase, Record, Store};
+use state::{Entry, Gate, Moment, Notify, Phase, Record, Store};
 use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, restore_mask};
 
 use crate::birth::{Birthplace, Born, Mover};
 use crate::console::{Console, Front, Introduced};
 use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked, state_of};
+use crate::identity::written;
 use crate::keeper::Keeper;
-use crate::life::start_time;
 use crate::mapper::Mapper;
 use crate::ready::{self, Ready};
 use crate::terminal::Terminal;
@@ -157,6 +158,7 @@ impl Making<'_> {
                 Act::Hook(hook) => self.hook(hook, record.as_ref())?,
                 Act::Keep => self.keep()?,
                 Act::Part => self.born()?.release()?,
+                Act::Agent(agent) => self.answer(agent, record.as_ref())?,
                 Act::Complete => self.complete(record.as_mut())?,
                 Act::Introduce(path) => self.introduce(path)?,
                 Act::Tell(path) => self.tell(path)?,
@@ -288,7 +290,7 @@ impl Making<'_> {
             },
         };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
-        if self.plan.has_hooks() {
+        if self.plan.has_hooks() || self.plan.filter().is_some_and(|filter| filter.agent.is_some()) {
             self.undo.blocked = Some(Blocked::new(self.mask.without(self.plan.unblocked_signals))?);
         }
         let acts = &self.plan.acts;
@@ -395,13 +397,6 @@ impl Making<'_> {
         self.undo.pid_file = Some(path.to_owned());
         Ok(())
     }
-}
-
-/// A process, as it is written down.
-pub(crate) fn written(pid: i32, process: &Pidfd) -> Result<Init, Failed> {
-    let birthmark = process.birthmark()?;
-    let start_time = if birthmark.is_none() { start_time(pid)? } else { None };
-    Ok(Init { pid, birthmark, start_time })
 }
 
 /// The number alone, without a line's end, put in place by rename: whoever sees the file sees the number.

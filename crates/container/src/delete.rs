@@ -2,11 +2,10 @@
 
 use cgroup::Cgroup;
 use init::Manner;
-use sys::Doing;
+use sys::{Doing, SIGKILL};
 
 use crate::hooks::Aftermath;
-use crate::life::same;
-use crate::undo::SIGKILL;
+use crate::identity::same;
 use crate::{Containers, Error, Kind, Known, Status, unit};
 
 /// What `delete` found.

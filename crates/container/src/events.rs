@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use cgroup::statistics::Gauge;
 use cgroup::{Cgroup, Event, Statistics, Watch};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use spec::Status;
@@ -41,9 +42,19 @@ impl Watched {
         Ok(self.groups.statistics().doing(|| "read the statistics")?)
     }
 
-    /// Begins to watch.
+    /// How much memory it may use, uses, and has used at most; none where that is not counted, or once it is gone.
+    pub fn memory(&self) -> Result<Option<Gauge>, Error> {
+        Ok(self.groups.memory().doing(|| "read the memory")?)
+    }
+
+    /// Begins to watch for a lack of memory and for the end.
     pub fn events(&self) -> Result<Events<'_>, Error> {
         Ok(Events { watched: self, watch: self.groups.watch()? })
+    }
+
+    /// The same, and for pressure and freezing too.
+    pub fn close_events(&self) -> Result<Events<'_>, Error> {
+        Ok(Events { watched: self, watch: self.groups.watch_closely()? })
     }
 }
 
@@ -68,7 +79,7 @@ impl Events<'_> {
     }
 
     /// Whether something happened before the deadline.
-    fn wait(&self, deadline: Instant, watches_init: bool) -> Result<bool, Failed> {
+    fn wait(&mut self, deadline: Instant, watches_init: bool) -> Result<bool, Failed> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(false);
@@ -78,10 +89,13 @@ impl Events<'_> {
             sources.push(PollFd::new(&self.watched.init, PollFlags::IN));
         }
         let left = Timespec::try_from(left).map_err(|_| Errno::INVAL).called(|| "poll(events)")?;
-        match poll(&mut sources, Some(&left)) {
-            Ok(count) => Ok(count > 0),
-            Err(Errno::INTR) => Ok(true),
-            Err(errno) => Err(Failed::call("poll(events)", errno)),
-        }
+        let happened = match poll(&mut sources, Some(&left)) {
+            Ok(count) => count > 0,
+            Err(Errno::INTR) => true,
+            Err(errno) => return Err(Failed::call("poll(events)", errno)),
+        };
+        let answers: Vec<PollFlags> = sources.iter().map(PollFd::revents).collect();
+        self.watch.hear(&answers);
+        Ok(happened)
     }
 }

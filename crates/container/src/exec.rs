@@ -7,17 +7,18 @@ use init::{Inherited, Report};
 use path::Procfs;
 use plan::{Act, Below, ExecPlan, ExecRequest, Step, compile_exec};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
-use spec::{Capabilities, Invalid, Process, Spec, Status};
-use sys::{Called, Doing, Errno, Exit, Failed, Mask, Pidfd, Strings, block_signals, restore_mask};
+use spec::{Capabilities, Invalid, Process, Spec, State, Status};
+use sys::{Called, Doing, Errno, Exit, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, restore_mask};
 
+use crate::agent::Line;
 use crate::birth::{Birthplace, Born, Mover};
-use crate::bundle::{denies_groups, read_document};
+use crate::bundle::read_document;
 use crate::console::{Console, Front, Introduced};
 use crate::create::write_pid;
+use crate::hooks::{Blocked, state_of};
 use crate::join::Others;
 use crate::supervise::{Beside, follow};
 use crate::terminal::Terminal;
-use crate::undo::end;
 use crate::{Containers, Error, Kind, Known, map};
 
 /// What is asked of `exec`: a process, and what is changed in it.
@@ -122,7 +123,7 @@ impl Containers {
         let (plan, others) = plan_exec().map_err(|error| gone(init, error))?;
         let mask = block_signals()?;
         let born = Prepared::open(&known, &plan, others, order)
-            .and_then(|place| place.bear(init, mask, &plan))
+            .and_then(|place| place.bear(init, mask, &plan, &known))
             .map_err(|error| gone(init, error))
             .and_then(|born| match entry.release() {
                 Ok(()) => Ok(born),
@@ -134,6 +135,10 @@ impl Containers {
             Err(failed) => error.and_left(&[failed]),
         })
     }
+}
+
+fn killed() -> Error {
+    Error::new(Kind::Kernel(None), "the process was killed before it was ready")
 }
 
 fn stopped() -> Error {
@@ -211,7 +216,7 @@ fn prepare(
         id: known.record.id.clone(),
         keep_keyring: known.record.keeps_keyring,
         other_user_namespace: others.has_users(),
-        keeps_groups: others.has_users() && denies_groups(&known.pid().to_string())?,
+        keeps_groups: others.has_users() && probe::denies_groups(&known.pid().to_string())?,
         other_cgroup_namespace: others.cgroup.is_some(),
         filter: known.record.filter.clone(),
         preserve_fds: order.preserve_fds,
@@ -250,6 +255,7 @@ struct Prepared {
     pid_file: Option<PidFile>,
     introduced: Option<Introduced>,
     console: Option<Console>,
+    agent: Option<Line>,
 }
 
 /// Where the number goes, by handle: the container's root will be ours.
@@ -297,10 +303,11 @@ impl Prepared {
             pid_file: order.pid_file.as_deref().map(PidFile::open).transpose()?,
             introduced: order.pidfd_socket.as_deref().map(Introduced::to).transpose()?,
             console: plan.master.as_ref().map(Console::reach).transpose()?,
+            agent: plan.agent().map(Line::to).transpose()?,
         })
     }
 
-    fn bear(self, init: &Pidfd, mask: Mask, plan: &ExecPlan) -> Result<Joined, Error> {
+    fn bear(self, init: &Pidfd, mask: Mask, plan: &ExecPlan, known: &Known) -> Result<Joined, Error> {
         let nul = |_| Failed::refused("an argument holds a NUL byte");
         let arguments = Strings::new(&plan.program.args).map_err(nul)?;
         let environment = Strings::new(&plan.program.env).map_err(nul)?;
@@ -315,8 +322,19 @@ impl Prepared {
             }
         }
         self.others.join(init)?;
-        let Self { groups, refuge, unified, mut manager, doors, others, proc, pid_file, introduced, console } =
-            self;
+        let Self {
+            groups,
+            refuge,
+            unified,
+            mut manager,
+            doors,
+            others,
+            proc,
+            pid_file,
+            introduced,
+            console,
+            agent,
+        } = self;
         let (console, front) = console.map_or((None, None), |Console { line, front }| (Some(line), front));
         let inherited = Inherited {
             report,
@@ -339,8 +357,22 @@ impl Prepared {
         let place =
             Birthplace { namespaces: 0, forerunner: None, groups: &groups, unified, init: refuge, mover };
         let born = place.bear(&plan.walk(), inherited, line)?;
-        Ok(Joined { born, pid_file, has_written: false, introduced, front, terminal: None })
+        let asked = agent.map(|line| Asked {
+            line,
+            // As runc tells it, of one that waits for `start` too: it is not init's listener.
+            state: state_of(&known.record, Status::Running, known.pid()),
+            is_early: plan.is_filtered_early(),
+        });
+        Ok(Joined { born, pid_file, has_written: false, introduced, front, terminal: None, asked })
     }
+}
+
+/// An agent that answers for the process, and what it is told.
+struct Asked {
+    line: Line,
+    state: State,
+    /// Whether the process is filtered before it is ready, or after.
+    is_early: bool,
 }
 
 /// The process in the container, and what was written about it.
@@ -352,6 +384,7 @@ struct Joined {
     /// Our end of the line that its terminal's master end comes over.
     front: Option<Front>,
     terminal: Option<Terminal>,
+    asked: Option<Asked>,
 }
 
 impl Joined {
@@ -366,16 +399,25 @@ impl Joined {
     }
 
     fn see_through(&mut self, status: Status, mask: Mask, warnings: &mut Vec<String>) -> Result<(), Error> {
+        // The agent may be asked about any call of it from then on.
+        let blocked = self.asked.is_some().then(|| Blocked::new(mask)).transpose()?;
+        let signals = blocked.as_ref().map(|blocked| &blocked.signals);
         // In a paused container it says nothing until that is resumed: whoever is tired of waiting may end us.
         if status == Status::Paused {
             restore_mask(&mask)?;
         }
-        let killed = || Error::new(Kind::Kernel(None), "the process was killed before it was ready");
-        let ready = self.born.ready(None, killed);
+        let early = self.asked.take_if(|asked| asked.is_early);
+        let answered = early
+            .map_or(Ok(()), |asked| self.answer(asked, signals).and_then(|()| Ok(self.born.release()?)));
+        let ready = answered.and_then(|()| self.born.ready(signals, killed));
         if status == Status::Paused {
             block_signals()?;
         }
         warnings.extend(ready?);
+        if let Some(asked) = self.asked.take() {
+            self.born.release()?;
+            self.answer(asked, signals)?;
+        }
         self.terminal = self.front.take().map(Front::take).transpose()?;
         if let Some(introduced) = &self.introduced {
             introduced.send("setns", &self.born.process)?;
@@ -384,7 +426,12 @@ impl Joined {
             write_pid(file.directory.as_fd(), &file.name, self.born.pid).doing(|| "write the pid file")?;
             self.has_written = true;
         }
-        self.born.execute(None)
+        self.born.execute(signals)
+    }
+
+    fn answer(&self, asked: Asked, signals: Option<&SignalFd>) -> Result<(), Error> {
+        let listener = self.born.listener(signals, killed)?;
+        Ok(asked.line.give(listener, self.born.pid, asked.state)?)
     }
 
     /// Takes everything back; what could not be is told too.
@@ -394,7 +441,7 @@ impl Joined {
             let gone = unlinkat(&file.directory, file.name.as_str(), AtFlags::empty());
             left.extend(gone.called(|| format!("unlink({:?})", file.name)).err());
         }
-        match end(&self.born.process) {
+        match self.born.process.end() {
             // Whoever is no more, and was reaped, needs neither.
             Err(failed) if failed.errno() == Some(Errno::SRCH) => {}
             ended => left.extend(ended.err()),

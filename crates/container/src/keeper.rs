@@ -11,8 +11,7 @@ use state::{Ended, Entry, Shelf};
 use sys::{Called, Doing, Failed, Mask, Newborn, Pidfd, Side, restore_mask};
 
 use crate::birth::Born;
-use crate::create::written;
-use crate::undo::end;
+use crate::identity::written;
 use crate::wait::exit_of;
 
 /// The command's end of it.
@@ -47,7 +46,7 @@ impl Keeper {
 
     /// Ends it, for a container that comes to nothing.
     pub(crate) fn end(&self) -> Result<(), Failed> {
-        end(&self.process)
+        self.process.end()
     }
 }
 

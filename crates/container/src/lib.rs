@@ -7,6 +7,7 @@
 //! Who waits for whom: `create`, `start`, `delete`, `pause`, `resume` and `update` hold the container's lock, and the first to
 //! come goes first; the next one sees what it left. `state`, `list`, `ps`, `kill` and `wait` never wait for it.
 
+mod agent;
 mod birth;
 mod bundle;
 mod console;
@@ -19,6 +20,7 @@ mod events;
 mod exec;
 mod guard;
 mod hooks;
+mod identity;
 mod join;
 mod keeper;
 mod life;
@@ -36,7 +38,7 @@ mod wait;
 use state::{Entry, Record, Store};
 
 pub use bundle::{Order, manager, plan_bundle, read_resources};
-pub use cgroup::{Event, Statistics, statistics};
+pub use cgroup::{Event, Statistics, Strain, statistics};
 pub use create::Created;
 pub use delete::Removed;
 pub use error::{Error, Kind};

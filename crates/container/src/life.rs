@@ -3,9 +3,9 @@
 use cgroup::Cgroup;
 use spec::Status;
 use state::{Entry, Init, Phase};
-use sys::{Doing, Errno, Failed, Pidfd};
+use sys::{Doing, Errno, Failed, Pidfd, SIGKILL};
 
-use crate::undo::SIGKILL;
+use crate::identity::same;
 use crate::{Containers, Error, Written, crowd};
 
 /// A container as its record and the kernel tell it.
@@ -70,37 +70,6 @@ fn living(init: &Init) -> Result<Option<Pidfd>, Failed> {
     match same(init)? {
         Some(process) if !process.has_exited()? => Ok(Some(process)),
         _ => Ok(None),
-    }
-}
-
-/// The same, also as a zombie.
-pub(crate) fn same(init: &Init) -> Result<Option<Pidfd>, Failed> {
-    let process = match Pidfd::open(init.pid) {
-        Ok(process) => process,
-        Err(failed) if failed.errno() == Some(Errno::SRCH) => return Ok(None),
-        Err(failed) => return Err(failed),
-    };
-    let is_it = match init.birthmark {
-        Some(birthmark) => process.birthmark()? == Some(birthmark),
-        None => start_time(init.pid)? == init.start_time,
-    };
-    Ok(if is_it { Some(process) } else { None })
-}
-
-/// When a process was born, in clock ticks since boot; none if there is no such process.
-pub(crate) fn start_time(pid: i32) -> Result<Option<u64>, Failed> {
-    stat_field(pid, 22)
-}
-
-/// A field of /proc/PID/stat, as proc_pid_stat(5) numbers them from the third on; none if there is no such process.
-pub(crate) fn stat_field(pid: i32, number: usize) -> Result<Option<u64>, Failed> {
-    // The name, second, is in parentheses and may hold anything; the third comes after the last one.
-    match probe::read_text(&format!("/proc/{pid}/stat")) {
-        Ok(stat) => Ok(stat
-            .rsplit_once(')')
-            .and_then(|(_, rest)| rest.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok())),
-        Err(failed) if matches!(failed.errno(), Some(Errno::NOENT | Errno::SRCH)) => Ok(None),
-        Err(failed) => Err(failed),
     }
 }
 

@@ -8,7 +8,7 @@ use state::{Entry, Knock, Notify};
 use sys::{Errno, Failed, Pidfd};
 
 use crate::hooks::{self, state_of};
-use crate::life::stat_field;
+use crate::identity::stat_field;
 use crate::ready::{self, Ready};
 use crate::{Containers, Error, Kind, Known, delete};
 

@@ -2,15 +2,11 @@
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, getpid, set_child_subreaper};
-use sys::{Called, Errno, Exit, Failed, Pidfd, Reaped, SignalFd, restore_mask};
+use sys::{Called, Errno, Exit, Failed, Pidfd, Reaped, SIGCHLD, SIGURG, SIGWINCH, SignalFd, restore_mask};
 
 use crate::ready::Ready;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, Woken};
 use crate::{Containers, Created, Error};
-
-pub(crate) const SIGCHLD: i32 = 17;
-pub(crate) const SIGURG: i32 = 23;
-pub(crate) const SIGWINCH: i32 = 28;
 
 /// Makes processes that lose their parent in the container come to us, not to the host's init.
 pub(crate) fn adopt_orphans() -> Result<(), Error> {
@@ -47,15 +43,6 @@ impl Containers {
 pub(crate) struct Beside {
     pub(crate) terminal: Option<Terminal>,
     pub(crate) ready: Option<Ready>,
-}
-
-/// What there is to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Woken {
-    /// A signal.
-    Signal,
-    /// What the program says to its service manager.
-    Word,
 }
 
 fn wait(signals: &SignalFd, ready: Option<&Ready>) -> Result<Woken, Failed> {

@@ -12,11 +12,10 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use rustix::termios::{
     OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
-use sys::{Called, Doing, Errno, Failed, SignalFd};
+use sys::{Called, Doing, Errno, Failed, SIGCHLD, SIGURG, SIGWINCH, SignalFd};
 
 use crate::guard::Guard;
 use crate::ready::Ready;
-use crate::supervise::Woken;
 
 /// Our caller's terminal, as it was.
 #[derive(Debug)]
@@ -129,6 +128,15 @@ impl Held {
             }
         }
     }
+}
+
+/// What there is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// A signal.
+    Signal,
+    /// What the program says to its service manager.
+    Word,
 }
 
 /// Both terminals, and what is on its way between them.
@@ -276,7 +284,7 @@ impl Terminal {
 const IN_FLIGHT: usize = 1 << 18;
 
 fn is_enough(signal: i32) -> bool {
-    !matches!(signal, crate::supervise::SIGCHLD | crate::supervise::SIGWINCH | crate::supervise::SIGURG)
+    !matches!(signal, SIGCHLD | SIGWINCH | SIGURG)
 }
 
 fn peer(master: &OwnedFd) -> Result<OwnedFd, Failed> {

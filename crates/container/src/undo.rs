@@ -4,7 +4,7 @@ use cgroup::Cgroup;
 use plan::systemd::Held;
 use rustix::fs::unlink;
 use state::Entry;
-use sys::{Called, Failed, Pidfd};
+use sys::{Called, Failed};
 
 use crate::birth::Born;
 use crate::devices::Devices;
@@ -45,7 +45,7 @@ impl Undo {
             left.extend(keeper.end().err());
         }
         if let Some(init) = self.init.take() {
-            left.extend(end(&init.process).err());
+            left.extend(init.process.end().err());
         }
         if let Some(placeholder) = self.placeholder.take() {
             left.extend(placeholder.end().err());
@@ -66,11 +66,3 @@ impl Undo {
         left
     }
 }
-
-/// Kills our child and reaps it.
-pub(crate) fn end(init: &Pidfd) -> Result<(), Failed> {
-    init.signal(SIGKILL)?;
-    init.reap().map(drop)
-}
-
-pub(crate) const SIGKILL: i32 = 9;

@@ -11,8 +11,6 @@ use rustix::process::chdir;
 use rustix::thread::set_name;
 use sys::{Called, Doing, Errno, Failed, Mask, Newborn, Pidfd, Side, restore_mask};
 
-use crate::undo::end;
-
 /// A process of ours that does nothing, and ends when we do.
 #[derive(Debug)]
 pub(crate) struct Placeholder {
@@ -35,7 +33,7 @@ impl Placeholder {
 
     /// Ends it.
     pub(crate) fn end(self) -> Result<(), Failed> {
-        end(&self.process)
+        self.process.end()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use cgroup::Systemd;
 use plan::cgroup::{Mode, Version};
-use plan::systemd::{Held, Property, changes, unlimited};
+use plan::systemd::{Held, Property, changes, device_changes, unlimited};
 use plan::{Hierarchy, Refused, Update, compile_managed_update, compile_update};
 use spec::{Resources, Status};
 use sys::{Failed, block_signals, restore_mask};
@@ -69,13 +69,18 @@ impl Properties {
         let on_v1 = known.record.cgroup.groups.iter().any(|group| group.version == Version::V1);
         let mode = if on_v1 { Mode::V1 } else { Mode::V2 };
         let told = |resources: &Resources| changes(resources, held.version, mode).map_err(refused);
-        let wanted = told(&update.written)?;
+        let mut wanted = told(&update.written)?;
         let in_force = told(&known.record.limits)?;
         let before = |property: &Property| {
             let known = in_force.iter().find(|known| known.name == property.name).cloned();
             known.unwrap_or_else(|| unlimited(property))
         };
-        let former = wanted.iter().map(before).collect();
+        let mut former: Vec<Property> = wanted.iter().map(before).collect();
+        if update.devices.is_some() && !held.bus.is_user {
+            let told = |resources: &Resources| device_changes(resources, mode).map_err(refused);
+            wanted.extend(told(&update.limits)?);
+            former.extend(told(&known.record.limits)?);
+        }
         Ok(Self { wanted, former, held })
     }
 

@@ -5,7 +5,7 @@ use spec::Status;
 use state::Entry;
 use sys::{Errno, Exit, Failed, Pidfd};
 
-use crate::life::{same, stat_field};
+use crate::identity::{same, stat_field};
 use crate::{Containers, Error, Known, Written};
 
 impl Containers {

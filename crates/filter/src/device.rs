@@ -193,6 +193,35 @@ impl List {
         }
     }
 
+    /// The rules that lead from this list to another in v1's files, one write each; what is allowed comes before what is
+    /// denied, so that nothing that both lists allow is ever denied.
+    ///
+    /// Where both have the same default, what somebody else has added to this list meanwhile stays. Where they do not,
+    /// the first rule is one for all devices: for a moment, its default holds without exceptions.
+    pub fn steps_to(&self, other: &Self) -> Vec<Rule> {
+        if self.allow != other.allow {
+            let devices = Devices { kind: Kind::All, major: None, minor: None };
+            let turn = Rule { allow: other.allow, devices, access: Access::ALL };
+            let exception =
+                |one: &Exception| Rule { allow: !other.allow, devices: one.devices, access: one.access };
+            return std::iter::once(turn).chain(other.exceptions.iter().map(exception)).collect();
+        }
+        let mut steps = self.lacks(other, !self.allow);
+        steps.extend(other.lacks(self, self.allow));
+        steps.sort_by_key(|rule| !rule.allow);
+        steps
+    }
+
+    /// What the other list excepts, and this one does not.
+    fn lacks(&self, other: &Self, allow: bool) -> Vec<Rule> {
+        let lacking = |one: &Exception| {
+            let known = self.exceptions.iter().find(|known| known.devices == one.devices);
+            let access = one.access.without(known.map_or(Access::NONE, |known| known.access));
+            (access != Access::NONE).then_some(Rule { allow, devices: one.devices, access })
+        };
+        other.exceptions.iter().filter_map(lacking).collect()
+    }
+
     fn apply(&mut self, rule: &Rule) -> Result<(), Exception> {
         if rule.devices.kind == Kind::All {
             self.allow = rule.allow;
@@ -460,6 +489,60 @@ mod tests {
         ];
         for rules in lists {
             agree(&List::of(rules)?);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn steps_lead_from_one_list_to_another() -> Result<(), Hole> {
+        let lists = [
+            List::of(&[])?,
+            List::of(&[allow("a *:* rwm")])?,
+            List::of(&[allow("c 1:3 rwm"), allow("c *:* m"), allow("b 8:0 r")])?,
+            List::of(&[allow("c 1:3 r"), allow("c 1:5 rw"), allow("b 8:* r")])?,
+            List::of(&[allow("a *:* rwm"), deny("b 8:0 w"), deny("c 1:3 rwm")])?,
+            List::of(&[allow("a *:* rwm"), deny("b 8:0 rw"), deny("c 1:9 m")])?,
+        ];
+        for from in &lists {
+            assert_eq!(from.steps_to(from), []);
+            for to in &lists {
+                let steps = from.steps_to(to);
+                let (mut seen, mut written) = (from.clone(), 0);
+                for rule in &steps {
+                    // As the kernel does it, which takes away what is written the same and looks at nothing else.
+                    match rule.devices.kind {
+                        Kind::All => (seen.allow, seen.exceptions) = (rule.allow, Vec::new()),
+                        _ if rule.allow != seen.allow => seen.add(rule.devices, rule.access),
+                        _ => {
+                            for known in seen.exceptions.iter_mut().filter(|one| one.devices == rule.devices)
+                            {
+                                known.access = known.access.without(rule.access);
+                            }
+                            seen.exceptions.retain(|one| one.access != Access::NONE);
+                        }
+                    }
+                    written += 1;
+                    // What both lists allow is allowed at every moment, where the default stays.
+                    if from.allow == to.allow {
+                        for (kind, major, minor) in
+                            [(Kind::Char, 1, 3), (Kind::Block, 8, 0), (Kind::Char, 7, 7)]
+                        {
+                            for access in (1..8).map(Access) {
+                                let both = from.permits(kind, major, minor, access)
+                                    && to.permits(kind, major, minor, access);
+                                assert!(
+                                    !both || seen.permits(kind, major, minor, access),
+                                    "{steps:?}, {written}"
+                                );
+                            }
+                        }
+                    }
+                }
+                let (mut seen_texts, mut to_texts) = (texts(&seen), texts(to));
+                seen_texts.sort_unstable();
+                to_texts.sort_unstable();
+                assert_eq!((seen.allow, seen_texts), (to.allow, to_texts), "from {from:?} by {steps:?}");
+            }
         }
         Ok(())
     }

@@ -119,6 +119,20 @@ pub struct Profile<'a> {
     pub rules: Vec<Rule<'a>>,
 }
 
+impl Profile<'_> {
+    /// Whether a call of this name is made at once, whatever its arguments: it is neither answered in the kernel's place
+    /// nor anybody asked about it. For a call that no architecture carries by another one.
+    pub fn makes(&self, name: &str) -> bool {
+        let made = |action: Action| matches!(action, Action::Allow | Action::Log);
+        let about =
+            || self.rules.iter().filter(|rule| rule.action != self.default && rule.names.contains(&name));
+        match about().find(|rule| rule.conditions.is_empty()) {
+            Some(rule) => made(rule.action),
+            None => made(self.default) && about().all(|rule| made(rule.action)),
+        }
+    }
+}
+
 /// A profile that cannot be compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {

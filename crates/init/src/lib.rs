@@ -28,7 +28,7 @@ use sys::{Called, Doing, Errno, Failed, Mask, Newborn, Strings};
 pub use forerun::forerun;
 pub use hook::{IMPATIENCE, Manner, run_hook, run_hooks};
 pub use join::{Opened, bit};
-pub use report::{Parent, Report, Word};
+pub use report::{Listener, Parent, Report, Word};
 use terminal::Terminal;
 
 /// What the child was born with. The parent made all of it before, so that little is left to allocate.
@@ -438,7 +438,15 @@ impl Child<'_> {
     /// Sets the signal mask before the filter may forbid it.
     fn filter(&mut self, filter: &Filter) -> Result<(), Failed> {
         self.unmask()?;
-        confine::filter(filter).doing(|| "load the seccomp filter")
+        let listener = confine::filter(filter).doing(|| "load the seccomp filter")?;
+        match (listener, &filter.agent) {
+            (None, None) => Ok(()),
+            (Some(listener), Some(agent)) => {
+                let handed = self.inherited.report.filtered(listener, agent);
+                handed.doing(|| "hand over the listener of the seccomp filter")
+            }
+            _ => Err(Failed::refused("the plan has a listener without an agent, or an agent without one")),
+        }
     }
 
     fn unmask(&mut self) -> Result<(), Failed> {

@@ -4,6 +4,8 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use plan::{Agent, Discard, Handover};
+use rustix::io::{DupFlags, dup3};
 use rustix::io::{read, write};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -46,6 +48,8 @@ pub enum Word {
     Bore(i32, Pidfd),
     /// The mounts are made; it waits for what its parent has to do with them.
     Met,
+    /// It is filtered, and waits until the agent that answers for it has been reached.
+    Filtered(Listener),
     /// All is in place; what was done by a second way.
     Ready(Vec<String>),
     /// It waits for what its parent alone can do: [`Parent::hand`].
@@ -56,7 +60,17 @@ pub enum Word {
     Closed,
 }
 
+/// At which an agent hears and answers calls.
+#[derive(Debug)]
+pub enum Listener {
+    /// The child sent it.
+    Sent(OwnedFd),
+    /// The child has it open under this number.
+    Told(i32),
+}
+
 const MET: u8 = b'm';
+const FILTERED: u8 = b'l';
 const READY: u8 = b'r';
 const FAILED: u8 = b'f';
 const WAITS: u8 = b'w';
@@ -113,9 +127,40 @@ impl Report {
             match read(&self.0, &mut word) {
                 Err(Errno::INTR) => {}
                 Ok(1) => return Ok(()),
-                _ => return Err(Failed::refused("the parent is gone")),
+                Ok(_) | Err(Errno::CONNRESET) => return Err(Failed::refused("the parent is gone")),
+                Err(errno) => return Err(Failed::call("read(report)", errno)),
             }
         }
+    }
+
+    /// Hands over the listener of the filter that has just been loaded, and waits until the agent has it; fails if the
+    /// parent is gone. The plan says how: by calls that this filter lets pass. What comes after the hand-over the agent
+    /// may be asked about, and it can answer.
+    ///
+    /// Our own copy goes: the kernel tells that an agent is no more by that nobody has the listener open.
+    pub(crate) fn filtered(&self, listener: OwnedFd, agent: &Agent) -> Result<(), Failed> {
+        match agent.handover {
+            Handover::Send => {
+                send(&self.0, &[FILTERED], &[listener.as_fd()])?;
+                self.discard(listener, agent.discard)?;
+                self.pause()
+            }
+            Handover::Tell => {
+                let mut words = vec![FILTERED];
+                words.extend_from_slice(listener.as_raw_fd().to_string().as_bytes());
+                self.say_and_wait(&words)?;
+                self.discard(listener, agent.discard)
+            }
+        }
+    }
+
+    fn discard(&self, mut listener: OwnedFd, how: Discard) -> Result<(), Failed> {
+        if how == Discard::Replace {
+            dup3(&self.0, &mut listener, DupFlags::CLOEXEC).called(|| "dup3(report)")?;
+            // It is one more end of the line now, and goes with that one.
+            std::mem::forget(listener);
+        }
+        Ok(())
     }
 
     /// Asks the parent for what it alone can do, and waits: the descriptors that it hands over.
@@ -168,8 +213,9 @@ impl Parent {
         Ok(understood(words.get(..length).unwrap_or_default(), Vec::new()))
     }
 
-    /// The same from a forerunner, who hands over the process that it has borne.
-    pub fn listen_for_birth(&self) -> Result<Word, Failed> {
+    /// The same where a descriptor may come with it: from a forerunner the process that it has borne, from a child the
+    /// listener of its filter.
+    pub fn listen_and_take(&self) -> Result<Word, Failed> {
         let (mut words, mut handles) = (vec![0u8; WORDS], Vec::new());
         let length = receive(&self.line, &mut words, &mut handles)?;
         Ok(understood(words.get(..length).unwrap_or_default(), handles))
@@ -196,6 +242,11 @@ fn understood(words: &[u8], handles: Vec<OwnedFd>) -> Word {
     match (*first, handles.into_iter().next()) {
         (MET, _) => Word::Met,
         (WAITS, _) => Word::Waits,
+        (FILTERED, Some(listener)) => Word::Filtered(Listener::Sent(listener)),
+        (FILTERED, None) => match text.parse() {
+            Ok(number) => Word::Filtered(Listener::Told(number)),
+            Err(_) => Word::Failed(format!("a listener of number {text:?}")),
+        },
         (READY, _) => Word::Ready(text.lines().map(str::to_owned).collect()),
         (BORE, Some(process)) => match text.parse() {
             Ok(pid) => Word::Bore(pid, Pidfd::from(process)),

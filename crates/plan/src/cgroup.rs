@@ -132,8 +132,7 @@ pub struct CgroupPlan {
     pub unit: Option<systemd::Unit>,
     /// One per hierarchy.
     pub groups: Vec<Group>,
-    /// What was asked for, devices left out: kept for a later update, which changes some of it. The settings tell it
-    /// in the kernel's words.
+    /// What was asked for: kept for a later update, which changes some of it. The settings tell it in the kernel's words.
     #[serde(skip)]
     pub limits: Resources,
     /// The field for which a caller must have groups who may lack the right to make any.
@@ -346,17 +345,13 @@ fn hierarchies(host: &HostCgroups, resources: &Resources, place: &Place) -> Resu
             required,
         });
     }
-    Ok(CgroupPlan { unit: None, groups, limits: limits(resources), asked, warnings: wanted.warnings })
+    Ok(CgroupPlan { unit: None, groups, limits: resources.clone(), asked, warnings: wanted.warnings })
 }
 
 /// Why a rootless caller needs his groups, if he does.
 fn asked(host: &HostCgroups, place: &Place, is_limited: bool) -> Option<&'static str> {
     let asked = if is_limited { Some("linux.resources") } else { place.is_given.then_some(FIELD) };
     asked.filter(|_| host.rootless)
-}
-
-fn limits(resources: &Resources) -> Resources {
-    Resources { devices: Vec::new(), ..resources.clone() }
 }
 
 /// What a container gets on a v2 host where it is there, limits or none: the statistics come with it.
@@ -397,7 +392,7 @@ fn unified(host: &HostCgroups, resources: &Resources, place: &Place) -> Result<C
         owner: None,
         required,
     };
-    let limits = limits(resources);
+    let limits = resources.clone();
     Ok(CgroupPlan { unit: None, groups: vec![group], limits, asked, warnings: wanted.warnings })
 }
 

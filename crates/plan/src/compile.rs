@@ -92,7 +92,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         format!("{}/{}", request.bundle, root.path)
     };
     let moments = Moments::of(spec);
-    let filter = seccomp::compile(linux.seccomp.as_ref())?;
+    let filter = seccomp::compile(linux.seccomp.as_ref(), &request.bundle)?;
     let mut plan = Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -123,11 +123,12 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     }
     plan.enter_namespaces(process, linux, &namespaces, request)?;
     plan.build_root(spec, host, request, &namespaces, &moments)?;
-    if ordinary.is_some() {
-        rootless::protect(&mut plan.steps, namespaces.cgroup);
+    if ordinary.is_some() || host.inner.is_some() {
+        rootless::protect(&mut plan.steps, namespaces.cgroup, ordinary.is_some());
     }
-    let keeps_groups =
-        request.keeps_groups || ordinary.as_ref().is_some_and(|ordinary| ordinary.keeps_groups);
+    let keeps_groups = host.denies_groups()
+        || request.keeps_groups
+        || ordinary.as_ref().is_some_and(|ordinary| ordinary.keeps_groups);
     let umask = process.user.umask.unwrap_or(0o022);
     let bounding = if namespaces.users { host.bounding | EVERY } else { host.bounding };
     plan.manner.check_labels(host)?;
@@ -135,6 +136,7 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         Confined::compile(process, bounding, &plan.program, &plan.manner, Some(umask))?;
     plan.steps.extend(steps);
     plan.warnings.extend(warnings);
+    plan.warnings.extend(rootless::left_out(process, host));
     if namespaces.has_neighbours() {
         let maps_are_ours = !(namespaces.users && ordinary.is_some());
         conceal(&mut plan.steps, maps_are_ours);
@@ -304,11 +306,18 @@ fn acts(
         acts.extend(moments.outside.iter().cloned());
         acts.push(Act::Part);
     }
+    let agent = plan.filter().and_then(|filter| filter.agent.clone());
+    let mut agent = agent.map(Act::Agent);
+    if seccomp::comes_before_ready(&plan.steps) {
+        // It waits until the agent has been reached.
+        acts.extend(agent.take().into_iter().flat_map(|agent| [agent, Act::Part]));
+    }
     if request.keep_status {
         acts.push(Act::Keep);
     }
     acts.push(Act::Complete);
     acts.extend(relieve.filter(|_| !is_born_there));
+    acts.extend(agent.into_iter().flat_map(|agent| [Act::Part, agent]));
     acts.extend(request.pidfd_socket.clone().map(Act::Introduce));
     acts.extend(request.pid_file.clone().map(Act::Tell));
     acts
@@ -476,7 +485,8 @@ impl Plan {
         let linux = spec.linux.as_ref().unwrap_or(&empty);
         let (detach, afterwards) = root_propagation(linux)?;
         // A new sysfs shows a network namespace, and is for those alone who rule it.
-        let or_bind = namespaces.users && !namespaces.fresh(NamespaceKind::Network);
+        let is_inside = namespaces.users || host.inner.is_some();
+        let or_bind = is_inside && !namespaces.fresh(NamespaceKind::Network);
         let notify = request.notify.as_ref().map(|directory| notify::mount(spec, directory));
         let spec = notify.as_ref().unwrap_or(spec);
         let mounts = mount::compile(spec, &request.bundle, (&host.cgroups, &self.cgroup), or_bind)?;
@@ -501,7 +511,7 @@ impl Plan {
             (step, _) => step,
         }));
         if !mounts.dev_is_bound {
-            steps.extend(device::compile(spec, host.has_kcore, namespaces.users)?);
+            steps.extend(device::compile(spec, host.has_kcore, is_inside)?);
         }
         // Hooks may bind more into the root: it is whole, not sealed yet, and nothing in it is covered.
         if moments.meets() {

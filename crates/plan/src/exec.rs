@@ -5,7 +5,7 @@ use spec::Process;
 
 use crate::compile::{Confined, EVERY, UNBLOCKED, conceal_again, program};
 use crate::step::{Act, Master, Program, Step, Walk};
-use crate::{Filter, Host, Manner, Refused, console, rootless, seccomp};
+use crate::{Agent, Filter, Host, Manner, Refused, console, rootless, seccomp};
 
 /// What is asked beside the process itself.
 #[derive(Clone, Debug, Default)]
@@ -85,10 +85,11 @@ pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Re
     steps.push(Step::Inside);
     steps.extend(console::step(process, false));
     let bounding = if request.other_user_namespace { host.bounding | EVERY } else { host.bounding };
-    let Confined { steps: confining, warnings } =
+    let Confined { steps: confining, mut warnings } =
         Confined::compile(process, bounding, &program, &manner, process.user.umask)?;
     steps.extend(confining);
-    if request.keeps_groups {
+    warnings.extend(rootless::left_out(process, host));
+    if request.keeps_groups || host.denies_groups() {
         rootless::keep_groups(&mut steps);
     }
     conceal_again(&mut steps);
@@ -116,5 +117,18 @@ impl ExecPlan {
             default_signals: self.default_signals,
             unblocked_signals: UNBLOCKED,
         }
+    }
+
+    /// Who is handed the listener of the process's filter.
+    pub fn agent(&self) -> Option<&Agent> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Filter(filter) => filter.agent.as_ref(),
+            _ => None,
+        })
+    }
+
+    /// Whether that comes before the process says that all is in place.
+    pub fn is_filtered_early(&self) -> bool {
+        seccomp::comes_before_ready(&self.steps)
     }
 }

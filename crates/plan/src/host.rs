@@ -12,6 +12,8 @@ pub struct Host {
     pub cgroups: HostCgroups,
     /// The ordinary user that we are; none where we are root, be it of a user namespace.
     pub caller: Option<Caller>,
+    /// The user namespace that we are root of; none where it is the host's.
+    pub inner: Option<Inner>,
     /// Our bounding set: bit n for capability n. What is not in it, nobody below us can have.
     pub bounding: u64,
     /// Signals that our caller ignores: bit n-1 for signal n.
@@ -31,6 +33,20 @@ pub struct Caller {
     pub gid: u32,
 }
 
+/// A user namespace in which we are root: somebody without root's rights over the host, who may have been given some of its ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Inner {
+    /// Whether setgroups(2) is denied in it, and so in all below it.
+    pub denies_groups: bool,
+}
+
+impl Host {
+    /// Whether whoever made our user namespace took the setting of groups from it.
+    pub(crate) fn denies_groups(&self) -> bool {
+        self.inner.is_some_and(|inner| inner.denies_groups)
+    }
+}
+
 /// What was asked for on the command line, or by a door.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Request {
@@ -38,7 +54,7 @@ pub struct Request {
     pub id: String,
     /// The bundle directory, absolute and without links.
     pub bundle: String,
-    /// Whether setgroups(2) is denied in the user namespace that we are in, and so in all below it.
+    /// Whether setgroups(2) is denied in the user namespace that is joined.
     pub keeps_groups: bool,
     /// `--no-new-keyring`: keep the caller's session keyring.
     pub keep_keyring: bool,

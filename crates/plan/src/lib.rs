@@ -4,6 +4,7 @@
 //! Never:   opens a file, reads a clock, asks the kernel; what it must know of the host is in [`Host`].
 //! Begin with [`compile()`].
 
+mod agent;
 mod below;
 pub mod cgroup;
 mod clean;
@@ -27,11 +28,12 @@ pub mod systemd;
 mod tell;
 mod update;
 
+pub use agent::{Agent, Discard, Handover};
 pub use below::Below;
 pub use compile::{Plan, compile};
 pub use exec::{ExecPlan, ExecRequest, compile_exec};
 pub use hook::{Hook, Later};
-pub use host::{Caller, Host, Request};
+pub use host::{Caller, Host, Inner, Request};
 pub use label::{Label, Modules, has_labels};
 pub use manner::Manner;
 pub use map::{Handle, Idmap, Maps};
@@ -39,4 +41,4 @@ pub use mount::{Links, Mount, Propagation, PropagationKind, Remount, Source};
 pub use refuse::Refused;
 pub use seccomp::Filter;
 pub use step::{Act, Capabilities, Console, Master, Node, Numbers, Program, Scheduling, Step, Walk};
-pub use update::{Hierarchy, Update, compile_managed_update, compile_update};
+pub use update::{DeviceChange, Hierarchy, Update, compile_managed_update, compile_update};

@@ -34,7 +34,8 @@ pub struct Mount {
     /// What happens where it meets symbolic links.
     #[serde(default)]
     pub links: Links,
-    /// What of the host is bound there with all that is mounted below it, where the kernel permits no mount of its own.
+    /// What of the host is bound there with all that is mounted below it, all read-only, where the kernel permits no mount of its
+    /// own.
     pub or_bind: Option<String>,
     /// Whether it is left out where what is to be bound is not there: the group of an ordinary user, say.
     #[serde(default, skip_serializing_if = "is_false")]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use spec::{Seccomp, Spec};
+use spec::Spec;
 
 /// A field that cannot be done, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,17 +50,7 @@ pub(crate) fn unbuilt(spec: &Spec) -> Result<(), Refused> {
 }
 
 fn first_unbuilt(spec: &Spec) -> Option<String> {
-    let mut linux = spec.linux.iter().flat_map(|linux| {
-        [
-            (linux.seccomp.as_ref().is_some_and(has_agent), "linux.seccomp.listenerPath"),
-            (linux.intel_rdt.is_some(), "linux.intelRdt"),
-        ]
-    });
+    let mut linux = spec.linux.iter().flat_map(|linux| [(linux.intel_rdt.is_some(), "linux.intelRdt")]);
     let field = linux.find(|(asked, _)| *asked);
     field.map(|(_, path)| path.to_owned())
-}
-
-/// Whether somebody listens to something: a path of an agent's that no rule asks is passed over, as runc does.
-fn has_agent(seccomp: &Seccomp) -> bool {
-    seccomp.listener_path.is_some() && seccomp.syscalls.iter().any(|rule| rule.action == "SCMP_ACT_NOTIFY")
 }

@@ -605,11 +605,14 @@ fn v1_devices(resources: &Resources, wanted: &mut Wanted) -> Result<(), Refused>
 
 /// v2 runs a program instead.
 pub(crate) fn device_program(resources: &Resources, rootless: bool) -> Result<DeviceProgram, Refused> {
-    let list = device_list(resources)?;
-    Ok(DeviceProgram {
+    Ok(device_program_of(&device_list(resources)?, rootless))
+}
+
+pub(crate) fn device_program_of(list: &List, rootless: bool) -> DeviceProgram {
+    DeviceProgram {
         default: if list.allow { "allow" } else { "deny" },
         exceptions: list.exceptions.iter().map(ToString::to_string).collect(),
         program: list.compile().into_iter().map(filter::device::Insn::encode).collect(),
         optional: rootless || list.is_open(),
-    })
+    }
 }

@@ -4,7 +4,7 @@ use spec::{IdMapping, Linux, MOUNT_ATTR_RDONLY, NamespaceKind, Spec};
 
 use crate::map::Maps;
 use crate::step::{Act, Step};
-use crate::{Caller, Refused, Source, clean};
+use crate::{Caller, Host, Refused, Source, clean};
 
 /// An ordinary user's container.
 pub(crate) struct Ordinary {
@@ -63,15 +63,26 @@ pub(crate) fn check_groups(
     Ok(())
 }
 
+/// What is told where whoever made our user namespace took the groups from us: as with runc that is not the document's fault,
+/// which engines write that know of root's groups.
+pub(crate) fn left_out(process: &spec::Process, host: &Host) -> Option<String> {
+    let others = process.user.additional_gids.iter().any(|gid| *gid != process.user.gid);
+    let why = "process.user.additionalGids: left out: setgroups is denied in our user namespace";
+    (host.denies_groups() && others).then(|| why.to_owned())
+}
+
 /// Makes read-only, with all that is mounted below, whatever of the host's /sys a container sees: a control group that the
 /// user was given outside is his to write inside too, and whoever breaks out of limits writes there (CVE-2023-25809).
-pub(crate) fn protect(steps: &mut [Step], has_cgroup_namespace: bool) {
+///
+/// `is_ordinary` tells an ordinary user's container, whose namespaces are never those that a sysfs of its own takes, from one of
+/// root's in a user namespace.
+pub(crate) fn protect(steps: &mut [Step], has_cgroup_namespace: bool, is_ordinary: bool) {
     let mounts = steps.iter_mut().filter_map(|step| match step {
         Step::Mount(mount) => Some(mount),
         _ => None,
     });
     for mount in mounts {
-        if let Some(path) = mount.or_bind.take() {
+        if let Some(path) = mount.or_bind.take_if(|_| is_ordinary) {
             // Where the kernel might permit one of its own, it does not to him.
             mount.source = Source::Bind { path, recursive: true };
         }

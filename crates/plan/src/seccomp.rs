@@ -6,8 +6,8 @@ use filter::seccomp::{Action, Arch, Condition, Operator, Profile, Rule, compile 
 use serde::{Deserialize, Serialize};
 use spec::{Process, Seccomp, SeccompRule};
 
-use crate::Refused;
 use crate::step::Step;
+use crate::{Agent, Refused, agent};
 
 /// A filter, ready to be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -16,6 +16,9 @@ pub struct Filter {
     pub program: Vec<u64>,
     /// `SECCOMP_FILTER_FLAG_*`, as seccomp(2) takes them.
     pub flags: u32,
+    /// Who answers the calls that it neither lets pass nor answers itself.
+    #[serde(default)]
+    pub agent: Option<Agent>,
 }
 
 impl Filter {
@@ -23,6 +26,11 @@ impl Filter {
     const LOG: u32 = 1 << 1;
     /// Speculation is not held up on its account (`SECCOMP_FILTER_FLAG_SPEC_ALLOW`).
     const SPEC_ALLOW: u32 = 1 << 2;
+    /// The kernel answers with a descriptor at which calls are heard (`SECCOMP_FILTER_FLAG_NEW_LISTENER`).
+    const NEW_LISTENER: u32 = 1 << 3;
+    /// Who waits for the agent's answer, once it has heard of the call, is interrupted by nothing but its own end
+    /// (`SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`).
+    const WAIT_KILLABLE: u32 = 1 << 5;
 }
 
 impl fmt::Display for Filter {
@@ -33,6 +41,12 @@ impl fmt::Display for Filter {
                 write!(to, ", {name}")?;
             }
         }
+        if self.flags & Self::WAIT_KILLABLE != 0 {
+            write!(to, ", waits for answers killable")?;
+        }
+        if let Some(agent) = &self.agent {
+            write!(to, ", {agent}")?;
+        }
         Ok(())
     }
 }
@@ -40,17 +54,28 @@ impl fmt::Display for Filter {
 /// Puts the filter where it belongs among the child's steps. With no new privileges anybody may load it, so it comes last
 /// of all before the programs of the container's own, whose profile need not allow what we do on the way: the hooks of
 /// `startContainer`, which may come with the image, are filtered as the program is. Otherwise it takes a capability that
-/// is about to be dropped.
+/// is about to be dropped. Where there is an agent, it does not wait for `start`: our parent is there before.
 pub(crate) fn place(filter: Option<Filter>, process: &Process, steps: &mut Vec<Step>) {
     let goes = |step: &Step| matches!(step, Step::Bound(_) | Step::Become { .. });
-    let runs = |step: &Step| matches!(step, Step::StartHook(_) | Step::Execute);
+    let has_agent = filter.as_ref().is_some_and(|filter| filter.agent.is_some());
+    let runs = |step: &Step| match step {
+        Step::StartHook(_) | Step::Execute => true,
+        Step::Gate => has_agent,
+        _ => false,
+    };
     let at = if process.no_new_privileges { None } else { steps.iter().position(goes) };
     let at = at.or_else(|| steps.iter().position(runs)).unwrap_or(steps.len());
     steps.splice(at..at, filter.map(Step::Filter));
 }
 
-/// Compiles what the document asks for; nothing where it asks for no filter.
-pub(crate) fn compile(seccomp: Option<&Seccomp>) -> Result<Option<Filter>, Refused> {
+/// Whether a filter among the child's steps is loaded while its parent does not yet know that all is in place.
+pub(crate) fn comes_before_ready(steps: &[Step]) -> bool {
+    let before = steps.iter().take_while(|step| **step != Step::Ready);
+    before.into_iter().any(|step| matches!(step, Step::Filter(_)))
+}
+
+/// Compiles what the document of a bundle asks for; nothing where it asks for no filter.
+pub(crate) fn compile(seccomp: Option<&Seccomp>, bundle: &str) -> Result<Option<Filter>, Refused> {
     // runc's way of saying "no filter".
     let Some(seccomp) =
         seccomp.filter(|asked| !asked.default_action.is_empty() || !asked.syscalls.is_empty())
@@ -60,19 +85,24 @@ pub(crate) fn compile(seccomp: Option<&Seccomp>) -> Result<Option<Filter>, Refus
     let native = Arch::NATIVE.ok_or_else(|| {
         Refused::new("linux.seccomp", "this build does not know its own architecture's calls")
     })?;
-    let program = compile_profile(&profile(seccomp)?, native)
+    let profile = profile(seccomp)?;
+    let agent = agent::compile(seccomp, &profile, bundle)?;
+    let program = compile_profile(&profile, native)
         .map_err(|refused| Refused::new(format!("linux.seccomp.{}", refused.field), refused.reason))?;
     let packed = program.iter().map(|one| {
         u64::from(one.code) | u64::from(one.jt) << 16 | u64::from(one.jf) << 24 | u64::from(one.k) << 32
     });
-    Ok(Some(Filter { program: packed.collect(), flags: flags(seccomp) }))
+    Ok(Some(Filter { program: packed.collect(), flags: flags(seccomp, agent.is_some()), agent }))
 }
 
-/// TSYNC means nothing for a process of one thread, and WAIT_KILLABLE_RECV nothing without an agent. A document that does
-/// not speak of flags at all gets SPEC_ALLOW, as with runc; every kernel that we run on has it.
-fn flags(seccomp: &Seccomp) -> u32 {
-    let Some(asked) = &seccomp.flags else { return Filter::SPEC_ALLOW };
-    asked.iter().fold(0, |flags, name| match name.as_str() {
+/// TSYNC means nothing for a process of one thread, so it never meets the listener, with which the kernel does not take it
+/// alone; WAIT_KILLABLE_RECV means nothing without an agent. A document that does not speak of flags at all gets
+/// SPEC_ALLOW, as with runc; every kernel that we run on has it.
+fn flags(seccomp: &Seccomp, has_agent: bool) -> u32 {
+    let listener = if has_agent { Filter::NEW_LISTENER } else { 0 };
+    let Some(asked) = &seccomp.flags else { return listener | Filter::SPEC_ALLOW };
+    asked.iter().fold(listener, |flags, name| match name.as_str() {
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" if has_agent => flags | Filter::WAIT_KILLABLE,
         "SECCOMP_FILTER_FLAG_LOG" => flags | Filter::LOG,
         "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => flags | Filter::SPEC_ALLOW,
         _ => flags,
@@ -100,9 +130,6 @@ fn rule(at: usize, asked: &SeccompRule) -> Result<Rule<'_>, Refused> {
     let at = format!("linux.seccomp.syscalls[{at}]");
     let action =
         action(&asked.action, asked.errno_ret, || (format!("{at}.action"), format!("{at}.errnoRet")))?;
-    if action == Action::Notify {
-        return Err(Refused::unbuilt(format!("{at}.action")));
-    }
     let conditions = asked.args.iter().enumerate().map(|(argument, condition)| {
         let field = |name: &str| format!("{at}.args[{argument}].{name}");
         let operator = Operator::parse(&condition.op)
@@ -135,7 +162,30 @@ mod tests {
     fn filter(flags: Option<&[&str]>) -> Filter {
         let flags = flags.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
         let asked = Seccomp { default_action: "SCMP_ACT_ALLOW".into(), flags, ..Seccomp::default() };
-        compile(Some(&asked)).expect("a filter").expect("one is asked for")
+        compile(Some(&asked), "/b").expect("a filter").expect("one is asked for")
+    }
+
+    fn with_agent(flags: Option<&[&str]>) -> Filter {
+        let flags = flags.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        let names = vec!["mkdir".to_owned()];
+        let rule = SeccompRule { names, action: "SCMP_ACT_NOTIFY".into(), ..SeccompRule::default() };
+        let asked = Seccomp {
+            default_action: "SCMP_ACT_ALLOW".into(),
+            flags,
+            listener_path: Some("/s".into()),
+            syscalls: vec![rule],
+            ..Seccomp::default()
+        };
+        compile(Some(&asked), "/b").expect("a filter").expect("one is asked for")
+    }
+
+    #[test]
+    fn a_listener_takes_a_flag_of_its_own() {
+        let listens = Filter::NEW_LISTENER;
+        assert_eq!(with_agent(None).flags, listens | Filter::SPEC_ALLOW);
+        assert_eq!(with_agent(Some(&["SECCOMP_FILTER_FLAG_TSYNC"])).flags, listens);
+        let killable = with_agent(Some(&["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]));
+        assert_eq!(killable.flags, listens | Filter::WAIT_KILLABLE);
     }
 
     #[test]
@@ -159,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_section_that_asks_for_nothing_is_none() {
-        assert_eq!(compile(Some(&Seccomp::default())), Ok(None));
-        assert_eq!(compile(None), Ok(None));
+        assert_eq!(compile(Some(&Seccomp::default()), "/b"), Ok(None));
+        assert_eq!(compile(None, "/b"), Ok(None));
     }
 }

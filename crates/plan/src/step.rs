@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, RlimitKind};
 
-use crate::Filter;
 use crate::hook::Hook;
 use crate::label::Label;
 use crate::map::{Handle, Maps};
 use crate::mount::{Mount, Propagation, Remount};
+use crate::{Agent, Filter};
 
 /// What the parent does, in order. Each act that leaves something behind knows its undoing.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -81,8 +81,10 @@ pub enum Act {
     Meet,
     /// Runs a hook, in the parent's own namespaces and cgroup.
     Hook(Hook),
-    /// Lets init go on from where it met its parent.
+    /// Lets init go on from where it waits for its parent.
     Part,
+    /// Takes over the listener of init's filter, and hands it to the agent.
+    Agent(Agent),
     /// Forks a process that will write down how init ended.
     Keep,
     /// Completes the record with what the child's birth told, before the child may run.

@@ -16,7 +16,7 @@ use crate::cgroup::Mode;
 
 pub use name::expand;
 pub(crate) use properties::rounded;
-pub use properties::{changes, unlimited};
+pub use properties::{changes, device_changes, unlimited};
 
 /// Where a service manager is spoken to.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]

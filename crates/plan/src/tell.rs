@@ -113,6 +113,7 @@ impl Plan {
             Act::Meet => "meet    init with its mounts made, record it".to_owned(),
             Act::Hook(hook) => hook.to_string(),
             Act::Part => "part    from init".to_owned(),
+            Act::Agent(agent) => format!("hand    its listener to the agent at {}", agent.path),
             Act::Keep => "fork    a keeper of the exit status".to_owned(),
             Act::Complete => "record  init".to_owned(),
             Act::Notify => "make    the directory of the notify socket".to_owned(),
@@ -164,6 +165,7 @@ impl Act {
             | Self::MapAsUser { .. }
             | Self::Hook(_)
             | Self::Part
+            | Self::Agent(_)
             | Self::Console(_)
             | Self::Introduce(_)
             | Self::StayOn(_)

@@ -1,8 +1,11 @@
 //! Other limits for a container that is there: what is written, and what is in force afterwards.
 //!
 //! What is not asked for is left alone. A value that the kernel keeps in one file with another, or checks against
-//! another, is written together with that other one, as it is in force. Devices are never touched: what somebody has
-//! allowed on top of ours, for a graphics card say, stays.
+//! another, is written together with that other one, as it is in force.
+
+mod devices;
+
+pub use devices::DeviceChange;
 
 use spec::{Cpu, InterfacePriority, Memory, Network, Resources, ThrottleDevice, WeightDevice};
 
@@ -24,6 +27,8 @@ pub struct Hierarchy<'a> {
 pub struct Update {
     /// What is written: a list for each hierarchy, in their order.
     pub settings: Vec<Vec<Setting>>,
+    /// Who may use which device from now on; none where that is not asked for, or is so already.
+    pub devices: Option<DeviceChange>,
     /// The limits that are in force then.
     pub limits: Resources,
     /// What has no effect.
@@ -66,10 +71,12 @@ fn compiled(
         let is_gone = in_force.memory.as_ref().and_then(|memory| memory.disable_oom_killer) == Some(true);
         memory.disable_oom_killer = memory.disable_oom_killer.filter(|disabled| *disabled || is_gone);
     }
-    let mut update = settings(&completed, hierarchies, limits).map_err(|mut refused| {
+    let at_top = |mut refused: Refused| {
         refused.path = field(&refused.path);
         refused
-    })?;
+    };
+    let mut update = settings(&completed, hierarchies, limits).map_err(at_top)?;
+    update.devices = devices::change(asked, in_force, hierarchies).map_err(at_top)?;
     for setting in update.settings.iter_mut().flatten() {
         setting.field = field(&setting.field);
         // In force is what an earlier update left, and the kernel checks each value against the others: the right
@@ -105,7 +112,7 @@ fn settings(asked: &Resources, hierarchies: &[Hierarchy<'_>], limits: Resources)
         });
     }
     wanted.nothing_left()?;
-    Ok(Update { settings, limits, warnings: wanted.warnings, written: asked.clone() })
+    Ok(Update { settings, devices: None, limits, warnings: wanted.warnings, written: asked.clone() })
 }
 
 fn of_controllers(wanted: &mut Wanted, controllers: &[String]) -> Vec<Setting> {
@@ -163,6 +170,9 @@ fn lifts_both(memory: &Memory) -> bool {
 /// What holds afterwards.
 fn merged(asked: &Resources, in_force: &Resources) -> Resources {
     let mut limits = in_force.clone();
+    if !asked.devices.is_empty() {
+        limits.devices.clone_from(&asked.devices);
+    }
     if let Some(memory) = &asked.memory {
         merge_memory(limits.memory.get_or_insert_default(), memory);
     }

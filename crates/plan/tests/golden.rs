@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use plan::cgroup::HostCgroups;
 use plan::systemd::{Bus, Manager};
-use plan::{Caller, Host, Modules, Source, Step};
+use plan::{Caller, Host, Inner, Modules, Source, Step};
 use property::{hold, hosts, plan, request};
 
 fn documents(folder: &str) -> Vec<PathBuf> {
@@ -38,6 +38,10 @@ fn hosts_of(document: &Path) -> Vec<(&'static str, Host)> {
             let name = if name == "v2" { "user-v2" } else { "user-hybrid" };
             hosts.push((name, Host { caller: Some(caller), cgroups, ..host }));
         }
+        // Root of a user namespace in which groups cannot be set.
+        let (_, host) = property::hosts()[0].clone();
+        let cgroups = HostCgroups { rootless: true, ..host.cgroups };
+        hosts.push(("inner-hybrid", Host { inner: Some(Inner { denies_groups: true }), cgroups, ..host }));
     }
     if document.file_name().is_some_and(|name| name.to_string_lossy().starts_with("systemd")) {
         hosts = managed();
@@ -138,6 +142,7 @@ fn every_blessed_plan_has_its_document() {
                 "systemd-hybrid",
                 "systemd-user",
                 "systemd-v2",
+                "inner-hybrid",
                 "user-hybrid",
                 "user-v2",
                 "hybrid",

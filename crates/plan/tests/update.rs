@@ -1,8 +1,8 @@
 //! Updates as they are compiled: what is written, what is in force afterwards, and what is refused.
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
-use plan::cgroup::{Rule, Version};
-use plan::{Hierarchy, Refused, Update, compile_update};
+use plan::cgroup::{Rule, Setting, Version};
+use plan::{DeviceChange, Hierarchy, Refused, Update, compile_update};
 use spec::Resources;
 
 const V1: &[(Version, &[&str])] = &[
@@ -154,21 +154,67 @@ fn what_is_in_force_afterwards_is_the_sum() {
             "{}",
             r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":3}]}}"#,
         ),
-        (r#"{"devices":[{"allow":false,"access":"rwm"}]}"#, "{}", "{}"),
     ] {
         assert_eq!(after(asked, in_force), limits(expected), "{asked} over {in_force}");
     }
 }
 
-#[test]
-fn devices_are_never_touched() {
-    let denied = r#"{"devices":[{"allow":false,"access":"rwm"}],"pids":{"limit":5}}"#;
-    // Not even looked at: an engine may send what it would not be allowed to ask for.
-    let wrong = r#"{"devices":[{"allow":false,"type":"x"}],"pids":{"limit":5}}"#;
-    for on in [V1, V2] {
-        assert_eq!(writes(on, denied, "{}"), ["pids.max=5"]);
-        assert_eq!(writes(on, wrong, "{}"), ["pids.max=5"]);
+/// The devices of an update: what is written there, what leads back, or what the program is for.
+fn devices(on: &[(Version, &[&str])], asked: &str, in_force: &str) -> Vec<String> {
+    let told = |settings: &[Setting]| {
+        let one = |setting: &Setting| format!("{}={}", setting.file, setting.value);
+        settings.iter().map(one).collect::<Vec<_>>().join(", ")
+    };
+    match update(on, asked, in_force).expect("an update").devices {
+        None => Vec::new(),
+        Some(DeviceChange::Files { there, back, turns }) => {
+            vec![told(&there), told(&back), if turns { "turns" } else { "stays" }.to_owned()]
+        }
+        Some(DeviceChange::Program(program)) => {
+            vec![program.default.to_owned(), program.exceptions.join(", ")]
+        }
     }
+}
+
+const SHUT: &str = r#"{"allow":false,"access":"rwm"}"#;
+const FUSE: &str = r#"{"allow":true,"type":"c","major":10,"minor":229,"access":"rwm"}"#;
+const DISK: &str = r#"{"allow":true,"type":"b","major":8,"minor":0,"access":"r"}"#;
+
+#[test]
+fn the_same_devices_again_are_no_change() {
+    let with_fuse = format!(r#"{{"devices":[{SHUT},{FUSE}]}}"#);
+    // Written otherwise, it is the same list; and who asks for something else only says nothing of devices.
+    let twice = format!(r#"{{"devices":[{SHUT},{FUSE},{FUSE}],"pids":{{"limit":5}}}}"#);
+    for on in [V1, V2] {
+        for asked in [&with_fuse, &twice, "{}", r#"{"devices":[]}"#, r#"{"pids":{"limit":5}}"#] {
+            assert_eq!(devices(on, asked, &with_fuse), [""; 0], "{asked}");
+        }
+    }
+    assert_eq!(after(r#"{"pids":{"limit":5}}"#, &with_fuse).devices, limits(&with_fuse).devices);
+}
+
+#[test]
+fn other_devices_take_the_place_of_those_in_force() {
+    let (fuse, disk) =
+        (format!(r#"{{"devices":[{SHUT},{FUSE}]}}"#), format!(r#"{{"devices":[{SHUT},{DISK}]}}"#));
+    let open = r#"{"devices":[{"allow":true,"access":"rwm"}]}"#;
+    // On v1 nothing that stays is written.
+    assert_eq!(
+        devices(V1, &disk, &fuse),
+        [
+            "devices.allow=b 8:0 r, devices.deny=c 10:229 rwm",
+            "devices.allow=c 10:229 rwm, devices.deny=b 8:0 r",
+            "stays"
+        ]
+    );
+    assert_eq!(after(&disk, &fuse).devices, limits(&disk).devices);
+    let opened = devices(V1, open, &fuse);
+    assert_eq!((opened[0].as_str(), opened[2].as_str()), ("devices.allow=a", "turns"));
+    assert!(opened[1].starts_with("devices.deny=a, devices.allow=c 10:229 rwm, "), "{opened:?}");
+    let program = devices(V2, &disk, &fuse);
+    assert_eq!(program[0], "deny");
+    assert!(program[1].starts_with("b 8:0 r, c *:* m, ") && !program[1].contains("10:229"), "{program:?}");
+    assert_eq!(devices(V2, open, &fuse)[0], "allow");
 }
 
 #[test]
@@ -201,6 +247,24 @@ fn less_memory_than_is_used_is_refused_where_v2_is_asked_to_look() {
 fn refusals_name_the_field_of_the_resources() {
     for (on, asked, in_force, told) in [
         (V1, r#"{"memory":{"limit":-5}}"#, "{}", "memory.limit: -5 is neither -1 nor a number of bytes"),
+        (
+            V1,
+            r#"{"devices":[{"allow":false,"type":"x","access":"rwm"}]}"#,
+            "{}",
+            r#"devices[0].type: "x" is none of a, b and c"#,
+        ),
+        (
+            V2,
+            r#"{"devices":[{"allow":true,"type":"c","major":1,"access":"q"}]}"#,
+            "{}",
+            r#"devices[0].access: "q" has other letters than r, w and m"#,
+        ),
+        (
+            &[(Version::V1, &["memory"])],
+            r#"{"devices":[{"allow":true,"type":"c","major":1,"access":"r"}]}"#,
+            "{}",
+            "devices: this container has no control group that guards devices",
+        ),
         (
             V1,
             r#"{"memory":{"limit":500}}"#,

@@ -128,8 +128,9 @@ const CALLS: [Call; 12] = [
 /// Looks around. `path` is where programs are looked for, and `home` where the caller keeps his configuration.
 pub fn survey(path: &OsStr, home: Option<&Path>) -> Survey {
     let name = uname();
-    let cgroups = crate::groups::probe(!geteuid().is_root()).map_err(|failed| failed.to_string());
     let caller = caller();
+    let is_rootless = caller.uid != 0 || !caller.is_first;
+    let cgroups = crate::groups::probe(is_rootless).map_err(|failed| failed.to_string());
     Survey {
         release: name.release().to_string_lossy().into_owned(),
         machine: name.machine().to_string_lossy().into_owned(),
@@ -164,7 +165,7 @@ fn caller() -> Caller {
     Caller {
         uid: geteuid().as_raw(),
         gid: getegid().as_raw(),
-        is_first: map.split_ascii_whitespace().eq(["0", "0", "4294967295"]),
+        is_first: crate::is_first(&map),
         effective: set("CapEff"),
         bounding: set("CapBnd"),
         last: last.unwrap_or(0),

@@ -50,7 +50,7 @@ impl Rootfs {
                 let made = if otherwise.is_some() { provide(self) } else { self.either_way(provide) };
                 match (made, otherwise) {
                     (Err(failed), Some(path)) if failed.errno() == Some(Errno::PERM) => {
-                        self.bind(path, true, mount)?
+                        self.bind(path, true, &read_only(mount))?
                     }
                     (made, _) => (made?, place),
                 }
@@ -240,6 +240,14 @@ fn with_mode<'a>(kind: &str, data: &'a Data, place: &OwnedFd) -> Result<Cow<'a, 
     let mode = fstat(place).called(|| "fstat(target)")?.st_mode & 0o7777;
     let mode = ("mode".to_owned(), Some(format!("{mode:o}")));
     Ok(data.iter().cloned().chain([mode]).collect::<Vec<_>>().into())
+}
+
+/// The same with all that is mounted below it read-only: what stands in for a file system of the container's own is the
+/// host's.
+fn read_only(mount: &Mount) -> Mount {
+    let (set, clear) = mount.all;
+    let all = (set | MOUNT_ATTR_RDONLY, clear & !MOUNT_ATTR_RDONLY);
+    Mount { all, clear: mount.clear & !MOUNT_ATTR_RDONLY, ..mount.clone() }
 }
 
 fn change_all(tree: &mut Tree, mount: &Mount) -> Result<(), Failed> {

@@ -436,20 +436,22 @@ fn seccomp(of: &Seccomp) -> Checked {
         known(name, FILTER_FLAGS, || format!("linux.seccomp.flags[{index}]"))?;
     }
     maybe_clean(of.listener_path.as_deref(), "linux.seccomp.listenerPath")?;
-    if of.listener_metadata.is_some() && of.listener_path.is_none() {
+    // An empty text is none, as with runc.
+    let is_missing = of.listener_path.as_deref().is_none_or(str::is_empty);
+    if is_missing && of.listener_metadata.as_deref().is_some_and(|told| !told.is_empty()) {
         return refuse("linux.seccomp.listenerMetadata", "needs listenerPath");
     }
     for (index, rule) in of.syscalls.iter().enumerate() {
         let at = || format!("linux.seccomp.syscalls[{index}]");
         known(&rule.action, ACTIONS, || at() + ".action")?;
         if rule.action == "SCMP_ACT_NOTIFY" {
-            if of.listener_path.is_none() {
+            if is_missing {
                 return refuse(at() + ".action", "SCMP_ACT_NOTIFY needs listenerPath");
             }
             if rule.names.iter().any(|name| name == "write") {
                 return refuse(
                     at() + ".action",
-                    "SCMP_ACT_NOTIFY on write would also stop the hand-over to the agent",
+                    "SCMP_ACT_NOTIFY cannot be used for the write syscall: it would also stop our own report",
                 );
             }
         }

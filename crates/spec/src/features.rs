@@ -185,9 +185,7 @@ impl Features {
                 }),
                 seccomp: Some(SeccompFeatures {
                     enabled: true,
-                    actions: Some(
-                        words(ACTIONS).into_iter().filter(|name| name != "SCMP_ACT_NOTIFY").collect(),
-                    ),
+                    actions: Some(words(ACTIONS)),
                     operators: Some(words(OPERATORS)),
                     archs: Some(words(ARCHITECTURES)),
                     known_flags: Some(words(FILTER_FLAGS)),
@@ -255,8 +253,6 @@ mod tests {
         let own = Features::own();
         let announced = own.mount_options.expect("they are known");
         assert!(announced.is_sorted());
-        let seccomp = own.linux.and_then(|linux| linux.seccomp).expect("it is known");
-        assert!(!seccomp.actions.expect("they are known").iter().any(|name| name == "SCMP_ACT_NOTIFY"));
         for name in
             ["ro", "rbind", "rslave", "nosymfollow", "rro", "tmpcopyup", "copy-symlink", "idmap", "ridmap"]
         {

@@ -4,6 +4,7 @@
 //! Never:   reads a file, asks the host, decides what a field means for the kernel.
 //! Begin with [`Spec::parse`], then [`Spec::check`].
 
+mod agent;
 mod capability;
 mod check;
 mod config;
@@ -18,6 +19,7 @@ mod strict;
 mod sysctl;
 mod template;
 
+pub use agent::ProcessState;
 pub use capability::{CAPABILITIES, capability};
 pub use config::*;
 pub use error::{Invalid, quoted, step};

@@ -57,7 +57,7 @@ pub struct Record<Groups> {
     /// The unit that a service manager was or will be asked for; none where the cgroups are our own work.
     #[serde(default)]
     pub unit: Option<Held>,
-    /// The limits in force, devices left out: what config.json asked for, and every update since.
+    /// The limits in force: what config.json asked for, and every update since.
     #[serde(default)]
     pub limits: Resources,
     /// What was not done as asked, or done by a second way.

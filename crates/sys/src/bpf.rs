@@ -11,11 +11,15 @@ const PROG_LOAD: libc::c_int = 5;
 const PROG_ATTACH: libc::c_int = 8;
 const PROG_DETACH: libc::c_int = 9;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const PROG_QUERY: libc::c_int = 16;
 const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const CGROUP_DEVICE: u32 = 6;
 const ALLOW_MULTI: u32 = 2;
 const REPLACE: u32 = 4;
+
+/// What our programs are called.
+const NAME: &[u8] = b"cofferdam";
 
 /// `BPF_PROG_LOAD` up to `expected_attach_type`.
 #[repr(C)]
@@ -67,6 +71,21 @@ struct ById {
     open_flags: u32,
 }
 
+/// `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct InfoOf {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// `struct bpf_prog_info` up to the name, whatever is before it left unread.
+#[repr(C)]
+struct Info {
+    before: [u64; 8],
+    name: [u8; 16],
+}
+
 /// A device program that the kernel has verified. It lives as long as this, or as a group that it is attached to.
 #[derive(Debug)]
 pub struct DeviceFilter(OwnedFd);
@@ -112,6 +131,19 @@ impl DeviceFilter {
             }
             result => result.called(call),
         }
+    }
+
+    /// Whether it bears the name that [`DeviceFilter::load`] gives.
+    pub fn is_ours(&self) -> Result<bool, Failed> {
+        let mut info = Info { before: [0; 8], name: [0; 16] };
+        let mut attr = InfoOf {
+            bpf_fd: self.0.as_raw_fd().cast_unsigned(),
+            info_len: u32::try_from(size_of::<Info>()).unwrap_or(u32::MAX),
+            info: std::ptr::from_mut(&mut info) as u64,
+        };
+        bpf(OBJ_GET_INFO_BY_FD, &mut attr).called(|| "bpf(BPF_OBJ_GET_INFO_BY_FD)")?;
+        let end = info.name.iter().position(|byte| *byte == 0).unwrap_or(info.name.len());
+        Ok(&info.name[..end] == NAME)
     }
 
     /// Takes it off a group.
@@ -165,7 +197,7 @@ impl DeviceFilter {
 
 fn load(program: &[u64], log: &mut [u8]) -> Result<OwnedFd, Errno> {
     let mut prog_name = [0; 16];
-    prog_name[..9].copy_from_slice(b"cofferdam");
+    prog_name[..NAME.len()].copy_from_slice(NAME);
     let size = |length: usize| u32::try_from(length).map_err(|_| Errno::TOOBIG);
     let mut attr = Load {
         prog_type: PROG_TYPE_CGROUP_DEVICE,

@@ -6,12 +6,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    SendFlags, recvmsg, send, sendmsg,
 };
 
 use crate::{Called, Errno, Failed, last_errno};
 
-/// Sends one descriptor with a word that says what it is, in one message. `EPIPE` where nobody listens any more; no signal.
+/// Sends one descriptor with a word that says what it is, in one message; what of a long word a stream has no room for
+/// follows when there is. `EPIPE` where nobody listens any more; no signal.
 pub fn send_fd(socket: BorrowedFd<'_>, word: &str, fd: BorrowedFd<'_>) -> Result<(), Failed> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -19,12 +20,19 @@ pub fn send_fd(socket: BorrowedFd<'_>, word: &str, fd: BorrowedFd<'_>) -> Result
     if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
         return Err(Failed::refused("there is no space for one descriptor"));
     }
-    loop {
+    let mut rest = loop {
         match sendmsg(socket, &[IoSlice::new(word.as_bytes())], &mut ancillary, SendFlags::NOSIGNAL) {
             Err(Errno::INTR) => {}
-            sent => return sent.map(drop).called(|| "sendmsg(SCM_RIGHTS)"),
+            sent => break word.as_bytes().get(sent.called(|| "sendmsg(SCM_RIGHTS)")?..).unwrap_or_default(),
+        }
+    };
+    while !rest.is_empty() {
+        match send(socket, rest, SendFlags::NOSIGNAL) {
+            Err(Errno::INTR) => {}
+            sent => rest = rest.get(sent.called(|| "send()")?..).unwrap_or_default(),
         }
     }
+    Ok(())
 }
 
 /// Receives one descriptor that was sent before; never waits (`EAGAIN`). More than one, or none, is refused.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{fstat, fstatfs};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::{Called, Errno, Failed, last_errno};
 
@@ -118,6 +118,18 @@ impl Pidfd {
         } else {
             Ok(())
         }
+    }
+
+    /// Kills our child and reaps it.
+    pub fn end(&self) -> Result<(), Failed> {
+        self.signal(libc::SIGKILL)?;
+        self.reap().map(drop)
+    }
+
+    /// What the process has open under this number, as a descriptor of our own (`pidfd_getfd(2)`, since Linux 5.6). It
+    /// takes the right to trace it.
+    pub fn take_fd(&self, number: i32) -> Result<OwnedFd, Failed> {
+        pidfd_getfd(&self.0, number, PidfdGetfdFlags::empty()).called(|| format!("pidfd_getfd({number})"))
     }
 
     /// Whether the process is no more than a zombie.

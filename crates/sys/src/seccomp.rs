@@ -1,13 +1,20 @@
 //! seccomp(2): filters of system calls.
 
+use std::os::fd::{FromRawFd, OwnedFd};
+
 use crate::{Errno, Failed, last_errno};
 
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`: the kernel answers with a descriptor at which calls are heard and answered. Since
+/// Linux 5.0.
+const NEW_LISTENER: u32 = 1 << 3;
+
 /// Loads a filter for this thread, for ever. Each instruction is a `struct sock_filter`: code in the lowest 16 bits, then
-/// 8 of `jt`, 8 of `jf`, 32 of `k`. `flags` are `SECCOMP_FILTER_FLAG_*`, none that has the kernel answer with a descriptor.
+/// 8 of `jt`, 8 of `jf`, 32 of `k`. `flags` are `SECCOMP_FILTER_FLAG_*`; where they ask for a listener, it is returned: an
+/// agent hears and answers calls there (`seccomp_unotify(2)`).
 ///
 /// `EACCES` without no_new_privs and without CAP_SYS_ADMIN in the thread's user namespace; `EINVAL` for an instruction or
-/// a flag that this kernel does not know.
-pub fn load_filter(program: &[u64], flags: u32) -> Result<(), Failed> {
+/// a flag that this kernel does not know; `EBUSY` for a listener where a filter around us has one already.
+pub fn load_filter(program: &[u64], flags: u32) -> Result<Option<OwnedFd>, Failed> {
     let call = || format!("seccomp(SECCOMP_SET_MODE_FILTER, {flags:#x}, {} instructions)", program.len());
     let Ok(len) = u16::try_from(program.len()) else {
         return Err(Failed::call(call(), Errno::INVAL));
@@ -17,7 +24,12 @@ pub fn load_filter(program: &[u64], flags: u32) -> Result<(), Failed> {
     // SAFETY: the kernel reads `len` instructions from `code`, which lives until the call has returned, and writes nothing.
     let result =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
-    if result == -1 { Err(Failed::call(call(), last_errno())) } else { Ok(()) }
+    if result == -1 {
+        return Err(Failed::call(call(), last_errno()));
+    }
+    let number = i32::try_from(result).ok().filter(|_| flags & NEW_LISTENER != 0);
+    // SAFETY: the call succeeded with the flag: the kernel answered with a new descriptor, owned by nobody else.
+    Ok(number.map(|number| unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
 /// Whether this kernel takes these flags of seccomp(2), `SECCOMP_FILTER_FLAG_*`, together. Nothing is loaded.

@@ -5,6 +5,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::{Errno, Failed, last_errno};
 
+/// Ends a process, whatever it thinks of that; signal(7).
+pub const SIGKILL: i32 = libc::SIGKILL;
+/// A child changed its state.
+pub const SIGCHLD: i32 = libc::SIGCHLD;
+/// Urgent data came; ignored by default.
+pub const SIGURG: i32 = libc::SIGURG;
+/// The window has another size.
+pub const SIGWINCH: i32 = libc::SIGWINCH;
+
 /// A signal mask, to be restored later.
 #[derive(Clone, Copy)]
 pub struct Mask(libc::sigset_t);

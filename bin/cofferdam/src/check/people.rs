@@ -56,8 +56,9 @@ pub(super) fn caller(survey: &Survey) -> Vec<Line> {
     match (caller.uid, caller.is_first) {
         (0, true) => lines.add(Ok, "user", "root"),
         (0, false) => {
-            let told = "root of a user namespace: it may set no device rules, which every configuration has";
-            lines.add(Missing, "user", told);
+            let told =
+                "root of a user namespace: no device rules, and limits only in groups that it was given";
+            lines.add(Degraded, "user", told);
         }
         (uid, _) => {
             let name = survey.people.name.as_ref().map_or(String::new(), |name| format!(" ({name})"));

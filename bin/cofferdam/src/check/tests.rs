@@ -177,6 +177,7 @@ fn mapped() -> Survey {
     Survey {
         caller: Caller { is_first: false, ..whole().caller },
         groups: Groups { is_ours: false, ..whole().groups },
+        cgroups: whole().cgroups.map(|cgroups| HostCgroups { rootless: true, ..cgroups }),
         has_systemd: false,
         manager: None,
         ..whole()
@@ -199,7 +200,7 @@ fn each_host_is_told_as_it_is() {
         ("old", old(), false),
         ("user", user(), false),
         ("inside", inside(), false),
-        ("mapped", mapped(), false),
+        ("mapped", mapped(), true),
     ] {
         let report = Report::of(&survey);
         compared(&format!("{name}.txt"), &report.to_string());

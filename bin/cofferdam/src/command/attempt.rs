@@ -46,8 +46,8 @@ pub(super) fn run(global: &Global, attempt: &Try, log: &mut Log) -> Outcome {
         log.warning(&warning);
     }
     let place = Place::make(&directory, &id, root.origin == Origin::User).map_err(in_try)?;
-    let outcome = Run { attempt, containers: &containers, id: &id, mask, place: &place, is_alone, systemd }
-        .whole(document, log);
+    let outcome =
+        Run { attempt, containers: &containers, id: &id, mask, place: &place, systemd }.whole(document, log);
     match (outcome, place.remove()) {
         (outcome, Ok(())) => outcome,
         (Ok(_), Err(failed)) => Err(in_try(failed)),
@@ -65,7 +65,6 @@ struct Run<'a> {
     id: &'a str,
     mask: Mask,
     place: &'a Place,
-    is_alone: bool,
     systemd: Option<Vec<Bus>>,
 }
 
@@ -90,14 +89,8 @@ impl Run<'_> {
     /// From the bundle to the program's end, and back to no container.
     fn live(&self, log: &mut Log) -> Result<u8, container::Error> {
         let bundle = Some(self.place.path().to_owned());
-        let order = Order {
-            id: self.id.to_owned(),
-            bundle,
-            rootless: self.is_alone.then_some(true),
-            keeps_groups: self.is_alone,
-            systemd: self.systemd.clone(),
-            ..Order::default()
-        };
+        let systemd = self.systemd.clone();
+        let order = Order { id: self.id.to_owned(), bundle, systemd, ..Order::default() };
         let plan = plan_bundle(&order)?;
         let mut created = self.containers.create_blocked(&plan, self.mask)?;
         created.warnings.iter().for_each(|warning| log.warning(warning));

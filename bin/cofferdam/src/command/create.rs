@@ -17,7 +17,6 @@ fn order(
     Ok(Order {
         rootless: global.rootless,
         systemd: super::systemd(global)?,
-        keeps_groups: false,
         notify: activation::notify_socket().map(|_| containers.notify_directory(&create.id)),
         bundle: create.bundle.as_deref().map(|path| text(path, "--bundle")).transpose()?,
         keep_keyring: create.no_new_keyring,

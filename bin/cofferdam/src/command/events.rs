@@ -14,14 +14,21 @@ pub(super) fn events(containers: &Containers, events: &Events) -> Outcome {
     if events.once {
         return figures(&events.id, &watched);
     }
-    let mut coming = watched.events().map_err(told)?;
+    let coming = if events.details { watched.close_events() } else { watched.events() };
+    let mut coming = coming.map_err(told)?;
     let mut next = Instant::now() + events.interval;
     loop {
         match coming.wait_until(next).map_err(told)? {
             Some(Event::Ended) => return Ok(0),
             Some(Event::OutOfMemory) => {
-                tell(&Line::out_of_memory(&events.id))?;
+                let memory = if events.details { watched.memory().map_err(told)? } else { None };
+                tell(&Line::out_of_memory(&events.id, memory))?;
             }
+            Some(Event::Pressure { strain, times }) => {
+                tell(&Line::pressure(&events.id, strain, times))?;
+            }
+            Some(Event::Frozen) => drop(tell(&Line::frozen(&events.id))?),
+            Some(Event::Thawed) => drop(tell(&Line::thawed(&events.id))?),
             None => {
                 figures(&events.id, &watched)?;
                 // As a clock ticks; what could not be told in time is left out.

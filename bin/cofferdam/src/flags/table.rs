@@ -170,8 +170,11 @@ a signal ended it), and 255 where there was none.",
     Verb {
         long: "\
 Prints a JSON object on each line: figures after each interval, which is written as 5s, 500ms or 1h30m,
-and a line at once when the container lacks memory. Ends when its last process has ended.",
+and a line at once when the container lacks memory. Ends when its last process has ended. With --details
+that line says how much memory there may be, is, and was at most, and there are more of them: for pressure
+on memory, and for freezing and thawing where the kernel tells that (cgroup v2).",
         flags: &[
+            Flag::switch("details", "tell pressure, freezing and thawing, and how much memory ran out"),
             Flag::text("interval", "DURATION", "how often").default("5s"),
             Flag::switch("stats", "print the figures once"),
         ],
@@ -180,7 +183,7 @@ and a line at once when the container lacks memory. Ends when its last process h
     Verb {
         long: "\
 What is not named stays as it is, and so does a 0. With --resources no other flag counts; its file is
-the linux.resources of a config.json, and devices in it are left out. If the kernel refuses one limit,
+the linux.resources of a config.json; devices in it replace those in force. If the kernel refuses one limit,
 none is changed.",
         flags: &[
             Flag::path("resources", "FILE", "take all limits from this JSON, \"-\" for standard input")

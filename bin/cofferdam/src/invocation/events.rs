@@ -14,6 +14,8 @@ pub struct Events {
     pub interval: Duration,
     /// Print them once, at once, and nothing else.
     pub once: bool,
+    /// Tell more than runc does.
+    pub details: bool,
 }
 
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -30,7 +32,7 @@ impl Events {
         if interval.is_zero() {
             return Err(Misuse::new("duration interval must be greater than 0"));
         }
-        Ok(Self { id, interval, once: given.is_on("stats") })
+        Ok(Self { id, interval, once: given.is_on("stats"), details: given.is_on("details") })
     }
 }
 

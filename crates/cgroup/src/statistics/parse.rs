@@ -116,7 +116,7 @@ fn device(name: &str) -> Option<(u64, u64)> {
 }
 
 /// `some avg10=0.12 avg60=0.00 avg300=0.00 total=4501`.
-pub(super) fn pressure(text: &str) -> Pressure {
+pub(crate) fn pressure(text: &str) -> Pressure {
     let stall = |kind: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))?;
         let of = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));

@@ -91,7 +91,7 @@ impl Group {
         Ok(())
     }
 
-    fn gauge(&self, name: &str) -> Result<Gauge, Failed> {
+    pub(super) fn gauge(&self, name: &str) -> Result<Gauge, Failed> {
         Ok(Gauge {
             limit: self.number(&format!("{name}.limit_in_bytes"))?,
             usage: self.number(&format!("{name}.usage_in_bytes"))?,

@@ -63,7 +63,7 @@ impl Group {
         Ok(())
     }
 
-    fn gauge_v2(&self, name: &str, failures: Option<u64>) -> Result<Gauge, Failed> {
+    pub(super) fn gauge_v2(&self, name: &str, failures: Option<u64>) -> Result<Gauge, Failed> {
         Ok(Gauge {
             limit: self.number(&format!("{name}.max"))?,
             usage: self.number(&format!("{name}.current"))?,

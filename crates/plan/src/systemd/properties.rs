@@ -69,6 +69,19 @@ pub fn changes(resources: &Resources, version: u32, mode: Mode) -> Result<Vec<Pr
     Ok(std::mem::take(to))
 }
 
+/// Properties for other device rules, all of them, for a unit that has some already.
+pub fn device_changes(resources: &Resources, mode: Mode) -> Result<Vec<Property>, Refused> {
+    if mode != Mode::V2 {
+        let why =
+            "systemd writes its own list again on cgroup v1, to the distress of who uses a device meanwhile";
+        return Err(Refused::new("linux.resources.devices", why));
+    }
+    // An empty list takes all entries away; others are added to those that are there.
+    let mut properties = vec![Property::new("DeviceAllow", Value::Array("(ss)".into(), Vec::new()))];
+    devices(resources, mode, &mut properties)?;
+    Ok(properties)
+}
+
 /// What a property is when nobody asks for anything.
 pub fn unlimited(property: &Property) -> Property {
     let value = match property.name.as_str() {

@@ -40,6 +40,7 @@ pub(crate) fn hosts() -> [(&'static str, Host); 2] {
             Host {
                 cgroups: cgroups(HYBRID),
                 caller: None,
+                inner: None,
                 bounding: all & !sys_resource,
                 ignored_signals: sigpipe | 1,
                 has_kcore: true,
@@ -51,6 +52,7 @@ pub(crate) fn hosts() -> [(&'static str, Host); 2] {
             Host {
                 cgroups: cgroups(UNIFIED),
                 caller: None,
+                inner: None,
                 bounding: all,
                 ignored_signals: 0,
                 has_kcore: false,
