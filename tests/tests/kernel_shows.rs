@@ -429,6 +429,7 @@ impl Seen {
             Act::Unit | Act::Relieve => unreachable!("no systemd was asked for it: tests/tests/systemd.rs"),
             Act::Devices { .. } => unreachable!("the documents here name no network device"),
             Act::StayOn(_) => unreachable!("an act of exec: no plan of create has it"),
+            Act::Agent(_) => unreachable!("the documents here name no agent of a filter"),
         }
     }
 
