@@ -54,6 +54,8 @@ pub enum Need {
     GroupsV1,
     /// Control groups of either version, with controllers for memory, processors and processes.
     Groups,
+    /// systemd as the host's service manager, and version 2 of control groups alone.
+    Systemd,
     /// A freezer: version 1's controller, or version 2.
     Freezer,
 }
@@ -96,6 +98,10 @@ impl Need {
                 let mut lacking = ["memory", "cpu", "pids"].into_iter().filter(|name| !is_there(name));
                 lacking.next().map(|name| format!("no {name} controller"))
             }
+            Self::Systemd => ["/run/systemd/private", "/sys/fs/cgroup/cgroup.controllers"]
+                .iter()
+                .find(|path| !Path::new(path).exists())
+                .map(|path| format!("no {path}")),
             Self::Freezer => {
                 let found = ["freezer/cgroup.procs", "cgroup.controllers"]
                     .iter()

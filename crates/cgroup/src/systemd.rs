@@ -11,7 +11,7 @@ use plan::systemd::{Bus, Manager};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use sys::{Called, Doing, Errno, Failed, read_whole};
 
-use bus::{Connection, Told};
+use bus::{Connection, Pauses, Told};
 
 /// The manager's name on a bus, and its one object.
 const NAME: &str = "org.freedesktop.systemd1";
@@ -19,9 +19,9 @@ const OBJECT: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
-/// How long a manager may take for one thing: to answer, or to have a unit started or stopped. It has other work, and
-/// on a busy host much of it.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a manager may take for one thing: to answer, or to have a unit started or stopped. It answers nobody while it
+/// is reloaded, which takes long on a busy host; it gives its own units as much.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A line to a service manager.
 #[derive(Debug)]
@@ -72,6 +72,31 @@ impl Systemd {
         Ok(Manager { bus: self.bus.clone(), version, group, controllers })
     }
 
+    /// A call that may be made twice. A manager that executes itself anew hangs up, and is asked again.
+    fn ask(
+        &mut self,
+        object: &str,
+        interface: &str,
+        member: &str,
+        arguments: &[Value],
+    ) -> Result<Told<Vec<Value>>, Failed> {
+        let mut pauses = Pauses::new();
+        loop {
+            let told = self.connection.call(NAME, object, interface, member, arguments);
+            if !is_absence(&told) || !pauses.pause() {
+                return told;
+            }
+            self.again()?;
+        }
+    }
+
+    /// Another line to the same manager.
+    fn again(&mut self) -> Result<(), Failed> {
+        let is_subscribed = self.connection.is_subscribed();
+        self.connection = Connection::open(&self.bus)?;
+        if is_subscribed { self.connection.subscribe() } else { Ok(()) }
+    }
+
     fn manager_property(&mut self, name: &str) -> Result<Value, Failed> {
         match self.property(OBJECT, MANAGER, name)? {
             Told::Values(value) => Ok(value),
@@ -81,7 +106,7 @@ impl Systemd {
 
     fn property(&mut self, object: &str, interface: &str, name: &str) -> Result<Told<Value>, Failed> {
         let arguments = [Value::Text(interface.into()), Value::Text(name.into())];
-        let told = self.connection.call(NAME, object, PROPERTIES, "Get", &arguments)?;
+        let told = self.ask(object, PROPERTIES, "Get", &arguments)?;
         Ok(match told {
             Told::Values(values) => match values.into_iter().next() {
                 Some(Value::Variant(value)) => Told::Values(*value),
@@ -89,6 +114,15 @@ impl Systemd {
             },
             Told::Error(error) => Told::Error(error),
         })
+    }
+}
+
+/// Whether the manager is not there just now.
+fn is_absence(told: &Result<Told<Vec<Value>>, Failed>) -> bool {
+    match told {
+        Err(failed) => matches!(failed.errno(), Some(Errno::CONNRESET | Errno::PIPE)),
+        Ok(Told::Error(error)) => error.is_absence(),
+        Ok(Told::Values(_)) => false,
     }
 }
 

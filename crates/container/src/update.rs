@@ -39,11 +39,11 @@ impl Containers {
         let properties =
             known.record.unit.clone().map(|held| Properties::new(held, &update, &known)).transpose()?;
         known.record.limits = update.limits.clone();
-        // The manager first: what it writes by itself a moment later is then what we have written.
-        let changed = properties
-            .as_ref()
-            .map_or(Ok(()), Properties::set)
-            .and_then(|()| change.make(&update))
+        // The kernel first: what it refuses, or kills for, no manager has heard of. The manager then writes the same again, by
+        // itself and a moment later.
+        let changed = change
+            .make(&update)
+            .and_then(|()| properties.as_ref().map_or(Ok(()), Properties::set))
             .and_then(|()| entry.write(&known.record));
         match changed {
             Ok(()) => Ok(update.warnings),

@@ -177,3 +177,23 @@ fn a_greeting_is_answered_by_lines() {
     }
     assert!(answered("DATA\r\n".repeat(200).as_bytes()).is_err());
 }
+
+mod heard;
+
+#[test]
+fn the_corpus_keeps_every_promise() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/dbus");
+    let mut count = 0;
+    for file in std::fs::read_dir(folder).expect("the folder is there") {
+        let bytes = std::fs::read(file.expect("an entry").path()).expect("an input can be read");
+        heard::hold(&bytes);
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] = changed[at].wrapping_add(1);
+            heard::hold(&changed);
+            heard::hold(&bytes[..at]);
+        }
+        count += 1;
+    }
+    assert!(count >= 4, "only {count} inputs");
+}

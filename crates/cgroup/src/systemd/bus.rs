@@ -29,6 +29,28 @@ pub(super) struct Connection {
     signals: Vec<Message>,
 }
 
+/// Pauses that double, for what nobody gives a sign of: room in the queue of a socket, and a manager that executes itself
+/// anew, as it does when it is upgraded.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    deadline: Deadline,
+    next: Duration,
+}
+
+impl Pauses {
+    pub(super) fn new() -> Self {
+        Self { deadline: Deadline::after(Duration::from_secs(5)), next: Duration::from_millis(1) }
+    }
+
+    /// Whether there was time for one more.
+    pub(super) fn pause(&mut self) -> bool {
+        let Some(left) = self.deadline.left() else { return false };
+        sleep(self.next.min(left));
+        self.next = (self.next * 2).min(Duration::from_millis(64));
+        true
+    }
+}
+
 /// An answer.
 #[derive(Debug)]
 pub(super) enum Told<T> {
@@ -45,6 +67,11 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// Whether it comes from the bus, since the one who was asked is not there just now.
+    pub(super) fn is_absence(&self) -> bool {
+        ["NoReply", "Disconnected", "NameHasNoOwner", "ServiceUnknown"].iter().any(|name| self.is(name))
+    }
+
     pub(super) fn is(&self, last: &str) -> bool {
         self.name.rsplit('.').next() == Some(last)
     }
@@ -61,11 +88,19 @@ pub(super) struct Deadline(Instant);
 
 impl Deadline {
     pub(super) fn new() -> Self {
-        Self(Instant::now() + PATIENCE)
+        Self::after(PATIENCE)
     }
 
-    pub(super) fn left(self) -> Option<Duration> {
+    pub(super) fn after(patience: Duration) -> Self {
+        Self(Instant::now() + patience)
+    }
+
+    fn left(self) -> Option<Duration> {
         Some(self.0.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+
+    pub(super) fn is_over(self) -> bool {
+        self.left().is_none()
     }
 
     /// Waits until a socket is ready for something.
@@ -86,7 +121,7 @@ impl Connection {
     pub(super) fn open(bus: &Bus) -> Result<Self, Failed> {
         let mut refused = Failed::refused("is no address of a socket on this host");
         for address in addresses(&bus.address) {
-            let opened = reach(&address).and_then(|socket| {
+            let opened = reach(&address, bus.is_direct).and_then(|socket| {
                 let mut connection = Self {
                     socket,
                     room: Vec::new(),
@@ -178,6 +213,10 @@ impl Connection {
             }
         };
         exchange().doing(|| member)
+    }
+
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.is_subscribed
     }
 
     /// From here on signals of the manager come: of units and of jobs.
@@ -274,7 +313,7 @@ fn malformed(why: dbus::Malformed) -> Failed {
 }
 
 /// A socket whose listener has its hands full says `EAGAIN`, and the kernel does not tell when that is over.
-fn reach(address: &Address) -> Result<OwnedFd, Failed> {
+fn reach(address: &Address, is_direct: bool) -> Result<OwnedFd, Failed> {
     let (name, to) = match address {
         Address::Path(path) => (path.clone(), SocketAddrUnix::new(path.as_str())),
         Address::Abstract(name) => {
@@ -286,15 +325,13 @@ fn reach(address: &Address) -> Result<OwnedFd, Failed> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket =
         socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).called(|| "socket(AF_UNIX)")?;
-    let deadline = Deadline::new();
-    let mut pause = Duration::from_millis(1);
+    let mut pauses = Pauses::new();
     loop {
         match connect(&socket, &to) {
             Ok(()) => return Ok(socket),
-            Err(Errno::AGAIN) if deadline.left().is_some() => {
-                sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(64));
-            }
+            Err(Errno::AGAIN) if pauses.pause() => {}
+            // Whoever listened there is being executed anew, or is gone and has left its socket.
+            Err(Errno::CONNREFUSED) if is_direct && pauses.pause() => {}
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno).called(call),
         }

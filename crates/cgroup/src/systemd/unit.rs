@@ -1,13 +1,18 @@
 //! Units: made, changed, and taken away again.
 
+use std::time::Duration;
+
 use dbus::Value;
 use plan::systemd::{Held, Property, Unit};
 use sys::{Doing, Errno, Failed};
 
-use super::bus::{Connection, Deadline, Told};
-use super::{MANAGER, NAME, OBJECT, Systemd, text};
+use super::bus::{Deadline, Pauses, Told};
+use super::{MANAGER, NAME, OBJECT, Systemd, is_absence, text};
 
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
+
+/// How often a manager is asked that may have forgotten us.
+const NOW_AND_THEN: Duration = Duration::from_millis(100);
 
 /// A job as the manager names it: an object.
 struct Job(String);
@@ -33,16 +38,26 @@ impl Systemd {
             Value::Array("(sa(sv))".into(), Vec::new()),
         ];
         let mut has_made_room = false;
+        let mut pauses = Pauses::new();
         let job = loop {
-            match self.manager("StartTransientUnit", &arguments)? {
+            let told = self.connection.call(NAME, OBJECT, MANAGER, "StartTransientUnit", &arguments);
+            if is_absence(&told) && pauses.pause() {
+                // Executed anew in the middle of it: it may have heard us before.
+                self.again()?;
+                match self.state(&unit.held)? {
+                    State::Ours(_) => break None,
+                    _ => continue,
+                }
+            }
+            match told? {
                 Told::Error(error) if error.is("UnitExists") && !has_made_room => {
                     self.make_room(&unit.held)?;
                     has_made_room = true;
                 }
-                told => break job(told, "StartTransientUnit")?,
+                told => break Some(job(told, "StartTransientUnit")?),
             }
         };
-        let started = self.wait(&job, &unit.held).and_then(|()| self.verify(unit, pid));
+        let started = self.wait(job.as_ref(), &unit.held).and_then(|()| self.verify(unit, pid));
         started.or_else(|failed| match self.stop(&unit.held) {
             Ok(()) => Err(failed),
             Err(second) => Err(failed.while_doing(&format!("(it could not be stopped: {second})"))),
@@ -125,7 +140,7 @@ impl Systemd {
                 Told::Error(error) if error.is("NoSuchUnit") => return Ok(()),
                 told => {
                     let job = job(told, "StopUnit")?;
-                    self.wait(&job, held)?;
+                    self.wait(Some(&job), held)?;
                 }
             }
         }
@@ -155,16 +170,18 @@ impl Systemd {
         }
     }
 
-    /// Waits until a job is over, and well.
-    fn wait(&mut self, job: &Job, held: &Held) -> Result<(), Failed> {
+    /// Waits until a job is over, and well. Of one whose name was not heard it is asked now and then whether it is over.
+    fn wait(&mut self, job: Option<&Job>, held: &Held) -> Result<(), Failed> {
         let deadline = Deadline::new();
+        let mut is_told = job.is_some();
         loop {
-            match self.connection.signal(deadline) {
+            let next = if is_told { deadline } else { Deadline::after(NOW_AND_THEN) };
+            match self.connection.signal(next) {
                 Ok(Some(signal)) if signal.member == "JobRemoved" => {
                     let Ok(values) = signal.values() else { continue };
                     // Number, object, unit, result.
                     let [_, object, _, result] = values.as_slice() else { continue };
-                    if object.as_text() != Some(&job.0) {
+                    if job.is_none_or(|job| object.as_text() != Some(&job.0)) {
                         continue;
                     }
                     self.connection.forget();
@@ -174,17 +191,15 @@ impl Systemd {
                     };
                 }
                 Ok(Some(_)) => {}
-                Ok(None) => {
-                    return self.has_settled(held).and_then(|has| if has { Ok(()) } else { Err(late()) });
+                Ok(None) if self.has_settled(held)? => return Ok(()),
+                Ok(None) if is_told || deadline.is_over() => {
+                    return Err(Failed::call("its job does not end", Errno::TIMEDOUT));
                 }
-                // The manager executes itself anew, and forgets whom it owes a signal: whether it has come so far is
-                // asked of the one that comes after.
+                Ok(None) => {}
+                // A manager that executes itself anew forgets whom it owes a signal.
                 Err(failed) if failed.errno() == Some(Errno::CONNRESET) => {
-                    self.connection = Connection::open(&self.bus)?;
-                    self.connection.subscribe()?;
-                    if self.has_settled(held)? {
-                        return Ok(());
-                    }
+                    self.again()?;
+                    is_told = false;
                 }
                 Err(failed) => return Err(failed),
             }
@@ -223,7 +238,7 @@ impl Systemd {
     }
 
     fn manager(&mut self, member: &str, arguments: &[Value]) -> Result<Told<Vec<Value>>, Failed> {
-        self.connection.call(NAME, OBJECT, MANAGER, member, arguments)
+        self.ask(OBJECT, MANAGER, member, arguments)
     }
 
     fn unit_property(&mut self, unit: &str, interface: &str, name: &str) -> Result<Value, Failed> {
@@ -255,10 +270,6 @@ fn job(told: Told<Vec<Value>>, call: &str) -> Result<Job, Failed> {
             None => Err(Failed::refused(format!("{call}: systemd names no job"))),
         },
     }
-}
-
-fn late() -> Failed {
-    Failed::call("its job does not end", Errno::TIMEDOUT)
 }
 
 /// The object that stands for a unit: what is neither letter nor digit is written in hexadecimal.
