@@ -53,7 +53,7 @@ fn serve(listener: &UnixListener, path: &PathBuf, script: Vec<(&'static str, Ans
             Answer::Values(values) => reply(Kind::Return, "", &values),
             Answer::Value(value) => reply(Kind::Return, "", &[Value::Variant(Box::new(value))]),
             Answer::Error(name) => {
-                reply(Kind::Error, &format!("org.freedesktop.systemd1.{name}"), &[text("why")])
+                reply(Kind::Error, &format!("org.freedesktop.systemd1.{name}"), &[text("why")]);
             }
             Answer::Job(result) => {
                 let removed = |number: u32, result: &str| {

@@ -6,15 +6,21 @@ use crate::Malformed;
 ///
 /// Without a user it is left to the other end to look at the socket: ids differ between user namespaces.
 pub fn greeting(uid: Option<u32>) -> Vec<u8> {
-    let who = match uid {
-        // Each digit of the decimal number, in hexadecimal.
-        Some(uid) => format!(
-            " {}\r\n",
-            uid.to_string().bytes().map(|digit| format!("{digit:02x}")).collect::<String>()
-        ),
-        None => "\r\nDATA\r\n".to_owned(),
-    };
-    format!("\0AUTH EXTERNAL{who}BEGIN\r\n").into_bytes()
+    let mut said = "\0AUTH EXTERNAL".to_owned();
+    match uid {
+        Some(uid) => {
+            said.push(' ');
+            // Each digit of the decimal number, in hexadecimal.
+            for digit in uid.to_string().bytes() {
+                said.push('3');
+                said.push(char::from(digit));
+            }
+            said.push_str("\r\n");
+        }
+        None => said.push_str("\r\nDATA\r\n"),
+    }
+    said.push_str("BEGIN\r\n");
+    said.into_bytes()
 }
 
 /// How many bytes of what came back are the answer, if we are let in; none as long as there must come more.

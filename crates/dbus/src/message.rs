@@ -63,7 +63,9 @@ impl Message {
     /// A call.
     pub fn call(destination: &str, path: &str, interface: &str, member: &str, arguments: &[Value]) -> Self {
         let mut body = Vec::new();
-        arguments.iter().for_each(|argument| put(&mut body, argument));
+        for argument in arguments {
+            put(&mut body, argument);
+        }
         Self {
             destination: destination.into(),
             path: path.into(),

@@ -36,7 +36,9 @@ pub(crate) fn put(to: &mut Vec<u8>, value: &Value) {
             to.extend_from_slice(&[0; 4]);
             pad(to, alignment(element));
             let start = to.len();
-            values.iter().for_each(|value| put(to, value));
+            for value in values {
+                put(to, value);
+            }
             let length = length(to.len() - start);
             if let Some(place) = to.get_mut(at..at + 4) {
                 place.copy_from_slice(&length);
@@ -44,7 +46,9 @@ pub(crate) fn put(to: &mut Vec<u8>, value: &Value) {
         }
         Value::Struct(fields) => {
             pad(to, 8);
-            fields.iter().for_each(|field| put(to, field));
+            for field in fields {
+                put(to, field);
+            }
         }
         Value::Entry(key, value) => {
             pad(to, 8);

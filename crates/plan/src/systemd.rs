@@ -91,7 +91,7 @@ impl fmt::Display for Property {
 impl Held {
     /// Whether there are processes in it from its beginning on, by whom it lives; a slice has none.
     pub fn is_scope(&self) -> bool {
-        self.unit.ends_with(".scope")
+        self.unit.strip_suffix(".scope").is_some()
     }
 }
 

@@ -148,7 +148,9 @@ impl Connection {
         let uid = is_first_namespace()?.then(|| rustix::process::geteuid().as_raw());
         self.put(&greeting(uid), deadline)?;
         loop {
-            if let Some(length) = answered(&self.room).map_err(malformed).doing(|| "authenticate")? {
+            if let Some(length) =
+                answered(&self.room).map_err(|why| malformed(&why)).doing(|| "authenticate")?
+            {
                 self.room.drain(..length);
                 break;
             }
@@ -194,13 +196,13 @@ impl Connection {
         message.serial = self.serial;
         let mut exchange = || {
             let deadline = Deadline::new();
-            self.put(&message.encode().map_err(malformed)?, deadline)?;
+            self.put(&message.encode().map_err(|why| malformed(&why))?, deadline)?;
             loop {
                 let answer = self.next(deadline)?;
                 match answer.kind {
                     Kind::Signal => self.signals.push(answer),
                     Kind::Return if answer.answers == Some(message.serial) => {
-                        return Ok(Told::Values(answer.values().map_err(malformed)?));
+                        return Ok(Told::Values(answer.values().map_err(|why| malformed(&why))?));
                     }
                     Kind::Error if answer.answers == Some(message.serial) => {
                         // An error may come without words, or with others than text.
@@ -219,21 +221,19 @@ impl Connection {
         self.is_subscribed
     }
 
-    /// From here on signals of the manager come: of units and of jobs.
+    /// From here on signals of the manager come: of units and of jobs. Whoever speaks to it directly hears them all.
     pub(super) fn subscribe(&mut self) -> Result<(), Failed> {
-        if self.is_subscribed {
+        if self.is_subscribed || self.is_direct {
             return Ok(());
         }
-        if !self.is_direct {
-            for member in ["JobRemoved", "UnitRemoved"] {
-                let rule = format!(
-                    "type='signal',sender='{NAME}',path='{OBJECT}',interface='{MANAGER}',member='{member}'"
-                );
-                let bus = "org.freedesktop.DBus";
-                let told = self.call(bus, "/org/freedesktop/DBus", bus, "AddMatch", &[Value::Text(rule)])?;
-                if let Told::Error(error) = told {
-                    return Err(error.failed("AddMatch"));
-                }
+        let bus = "org.freedesktop.DBus";
+        for member in ["JobRemoved", "UnitRemoved"] {
+            let rule = format!(
+                "type='signal',sender='{NAME}',path='{OBJECT}',interface='{MANAGER}',member='{member}'"
+            );
+            let told = self.call(bus, "/org/freedesktop/DBus", bus, "AddMatch", &[Value::Text(rule)])?;
+            if let Told::Error(error) = told {
+                return Err(error.failed("AddMatch"));
             }
         }
         match self.call(NAME, OBJECT, MANAGER, "Subscribe", &[])? {
@@ -268,10 +268,10 @@ impl Connection {
 
     fn next(&mut self, deadline: Deadline) -> Result<Message, Failed> {
         loop {
-            if let Some(length) = Message::length(&self.room).map_err(malformed)?
+            if let Some(length) = Message::length(&self.room).map_err(|why| malformed(&why))?
                 && let Some(bytes) = self.room.get(..length)
             {
-                let message = Message::decode(bytes).map_err(malformed);
+                let message = Message::decode(bytes).map_err(|why| malformed(&why));
                 self.room.drain(..length);
                 return message;
             }
@@ -308,7 +308,7 @@ impl Connection {
     }
 }
 
-fn malformed(why: dbus::Malformed) -> Failed {
+fn malformed(why: &dbus::Malformed) -> Failed {
     Failed::refused(format!("the answer cannot be read: {why}"))
 }
 

@@ -58,9 +58,9 @@ impl Systemd {
             }
         };
         let started = self.wait(job.as_ref(), &unit.held).and_then(|()| self.verify(unit, pid));
-        started.or_else(|failed| match self.stop(&unit.held) {
-            Ok(()) => Err(failed),
-            Err(second) => Err(failed.while_doing(&format!("(it could not be stopped: {second})"))),
+        started.map_err(|failed| match self.stop(&unit.held) {
+            Ok(()) => failed,
+            Err(second) => failed.while_doing(&format!("(it could not be stopped: {second})")),
         })
     }
 
@@ -190,12 +190,11 @@ impl Systemd {
                         _ => Err(Failed::refused(format!("its job ended as {result}"))),
                     };
                 }
-                Ok(Some(_)) => {}
                 Ok(None) if self.has_settled(held)? => return Ok(()),
                 Ok(None) if is_told || deadline.is_over() => {
                     return Err(Failed::call("its job does not end", Errno::TIMEDOUT));
                 }
-                Ok(None) => {}
+                Ok(_) => {}
                 // A manager that executes itself anew forgets whom it owes a signal.
                 Err(failed) if failed.errno() == Some(Errno::CONNRESET) => {
                     self.again()?;
@@ -279,7 +278,10 @@ fn object(unit: &str) -> String {
         if byte.is_ascii_alphabetic() || (at > 0 && byte.is_ascii_digit()) {
             object.push(byte.into());
         } else {
-            object.push_str(&format!("_{byte:02x}"));
+            object.push('_');
+            for half in [byte >> 4, byte & 15] {
+                object.extend(char::from_digit(half.into(), 16));
+            }
         }
     }
     object

@@ -30,7 +30,7 @@ pub(super) fn place(given: Option<&str>, manager: &Manager, id: &str) -> Result<
     let default = if manager.bus.is_user { "user.slice" } else { "system.slice" };
     let slice = if slice.is_empty() { default } else { slice };
     let above = expand(slice).ok_or_else(|| refused(slice, "is no name of a slice"))?;
-    let (unit, path) = if name.ends_with(".slice") {
+    let (unit, path) = if name.strip_suffix(".slice").is_some() {
         // Where a slice is, its own name tells.
         let path = expand(name).filter(|path| !path.is_empty());
         (name.to_owned(), path.ok_or_else(|| refused(name, "is no name of a slice"))?)
@@ -69,7 +69,12 @@ fn escaped(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'_' | b'.' | b'\\' => escaped.push(byte.into()),
-            byte => escaped.push_str(&format!("\\x{byte:02x}")),
+            byte => {
+                escaped.push_str("\\x");
+                for half in [byte >> 4, byte & 15] {
+                    escaped.extend(char::from_digit(half.into(), 16));
+                }
+            }
         }
     }
     escaped
@@ -87,8 +92,12 @@ pub fn expand(slice: &str) -> Option<String> {
         return None;
     }
     let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
-    let parts = ends.filter_map(|end| name.get(..end));
-    Some(parts.map(|part| format!("/{}", escaped_group(&format!("{part}.slice")))).collect())
+    let mut path = String::new();
+    for part in ends.filter_map(|end| name.get(..end)) {
+        path.push('/');
+        path.push_str(&escaped_group(&format!("{part}.slice")));
+    }
+    Some(path)
 }
 
 /// systemd's name for a unit's directory: one that the kernel could take for a file of its own is marked.
@@ -111,11 +120,7 @@ fn escaped_group(unit: &str) -> String {
     let is_file =
         |controller: &&str| unit.strip_prefix(*controller).is_some_and(|rest| rest.starts_with('.'));
     let is_odd = unit.starts_with(['_', '.']) || unit.starts_with("cgroup.");
-    if is_odd || CONTROLLERS.iter().any(|controller| is_file(&controller)) {
-        format!("_{unit}")
-    } else {
-        unit.to_owned()
-    }
+    if is_odd || CONTROLLERS.iter().any(is_file) { format!("_{unit}") } else { unit.to_owned() }
 }
 
 #[cfg(test)]
@@ -152,11 +157,8 @@ mod tests {
         }
         let bus = Bus { is_user: true, ..Bus::default() };
         let user = Manager { bus, group: "/user.slice/user@7.service".into(), ..Manager::default() };
-        let (_, slice, group) = told(Some("::a"), &user).expect("it is a unit");
-        assert_eq!(
-            (slice.as_str(), group.as_str()),
-            ("user.slice", "/user.slice/user@7.service/user.slice/a.scope")
-        );
+        let group = "/user.slice/user@7.service/user.slice/a.scope";
+        assert_eq!(told(Some("::a"), &user), Ok(("a.scope".into(), "user.slice".into(), group.into())));
     }
 
     #[test]

@@ -285,12 +285,8 @@ mod tests {
             ("b'ab'", "ay", "0x006261"),
             ("  [ 'a' , ]  ", "as", "[a]"),
         ] {
-            let value = value(text).unwrap_or_else(|why| panic!("{why}"));
-            assert_eq!(
-                (value.signature().as_str(), value.to_string().as_str()),
-                (signature, shown),
-                "{text}"
-            );
+            let value = value(text).map(|value| (value.signature(), value.to_string()));
+            assert_eq!(value, Ok((signature.into(), shown.into())), "{text}");
         }
     }
 
