@@ -81,7 +81,7 @@ impl Properties {
             wanted.extend(told(&update.limits)?);
             former.extend(told(&known.record.limits)?);
         }
-        Ok(Self { wanted, former, held })
+        Ok(Self { held, wanted, former })
     }
 
     fn set(&self) -> Result<(), Failed> {
