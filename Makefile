@@ -12,10 +12,10 @@ STATIC  := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=pie" \
            cargo build --quiet --release --target $(TARGET)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run check test bench attacks fuzz install uninstall
+.PHONY: help build run check test test-vm bench attacks fuzz install uninstall
 
 help: ## print these lines
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 build: ## build the release binary, static, and print its size
 	@echo "build: cofferdam, static, with link-time optimisation (a minute or two the first time)"
@@ -39,11 +39,15 @@ check: ## fmt, clippy, pure tests, documentation; needs no root
 test: build ## run every test that this machine can run, and count the skips
 	@COFFERDAM=$(BIN) script/test $(OUT)/skips
 
+test-vm: build ## run tests in a virtual machine with systemd, cgroup v2, AppArmor: docs/vm.md (TEST="fields" for one file)
+	@COFFERDAM=$(BIN) script/test-vm $(TEST)
+
 bench: build ## measure beside runc, crun and the floor, in turns (ARGS="--rounds 500")
 	@echo "bench: the driver and the floor, static"
 	@$(STATIC) -p bench
 	@script/bench-peers
 	@$(OUT)/$(TARGET)/release/bench --runtime cofferdam=$(BIN) $(ARGS)
+	@$(OUT)/$(TARGET)/release/bench --joins
 
 attacks: ## take each defence out by its patch and show that its attack then succeeds
 	@script/attacks

@@ -17,11 +17,17 @@ bench [--runtime NAME=PATH]... [--rounds N] [--spaced N] [--gap MS] [--hybrid] [
   --hybrid             leave the unified tree beside v1 hierarchies mounted; today's crun does not run then
   --floor PATH         the floor (beside this program)
   --json               print one JSON document
+  --joins              no runtime at all: what each way into a control group takes, --spaced times, --gap apart
 ";
 
 /// What the caller wants.
 pub(crate) enum Wish {
     Measure(Arguments),
+    /// Measure the ways into a control group.
+    Joins {
+        rounds: u32,
+        gap: u64,
+    },
     /// Run this once and print the peak of its memory: what `bench` asks of a small copy of itself.
     Peak(Vec<OsString>),
     Help,
@@ -49,7 +55,7 @@ impl Wish {
             hybrid: false,
             json: false,
         };
-        let mut only = false;
+        let (mut only, mut joins) = (false, false);
         while let Some(word) = words.next() {
             let word = word.into_string().map_err(|word| format!("{}: not UTF-8", word.display()))?;
             let mut value = || -> Result<String, Error> {
@@ -69,10 +75,14 @@ impl Wish {
                 "--only" => only = true,
                 "--hybrid" => asked.hybrid = true,
                 "--json" => asked.json = true,
+                "--joins" => joins = true,
                 "--peak" => return Ok(Self::Peak(words.collect())),
                 "--help" | "-h" => return Ok(Self::Help),
                 _ => return Err(format!("{word}: no such option\n{HELP}").into()),
             }
+        }
+        if joins {
+            return Ok(Self::Joins { rounds: asked.spaced, gap: asked.gap });
         }
         for name in ["crun", "runc"] {
             if !only && asked.runtimes.iter().all(|(named, _)| named != name) {

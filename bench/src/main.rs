@@ -5,6 +5,7 @@
 //! Begin with [`measure`].
 
 mod arguments;
+mod joins;
 mod place;
 mod report;
 mod runtime;
@@ -28,6 +29,8 @@ type Error = Box<dyn std::error::Error>;
 fn main() -> ExitCode {
     let done = match Wish::parse(std::env::args_os().skip(1)) {
         Ok(Wish::Measure(arguments)) => apart(&arguments),
+        Ok(Wish::Joins { rounds, gap }) => joins::measure(rounds, Duration::from_millis(gap))
+            .and_then(|table| Ok(io::stdout().write_all(table.as_bytes()).map(|()| ExitCode::SUCCESS)?)),
         Ok(Wish::Peak(command)) => sample::tell_peak(&command),
         Ok(Wish::Help) => {
             write!(io::stdout(), "{}", arguments::HELP).map(|()| ExitCode::SUCCESS).map_err(Error::from)

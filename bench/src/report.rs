@@ -33,15 +33,15 @@ struct Weight {
 
 /// A row of numbers, told in milliseconds.
 #[derive(Debug, PartialEq)]
-struct Row {
-    median: f64,
-    min: f64,
-    p99: f64,
+pub(crate) struct Row {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) p99: f64,
 }
 
 impl Row {
     /// Of at least one number.
-    fn of(times: &[f64]) -> Option<Self> {
+    pub(crate) fn of(times: &[f64]) -> Option<Self> {
         let mut sorted = times.to_vec();
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;

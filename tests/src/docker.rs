@@ -116,6 +116,12 @@ impl Docker {
             .launched_by(&ENVIRONMENT)
     }
 
+    /// Runs another program than Debian's client to its end: it is told itself where dockerd listens.
+    pub fn run_by(&self, program: &Path, words: &[&str]) -> Output {
+        let command = Runtime::at(program).command(&self.bundle, words).without_globals();
+        command.launched_by(&ENVIRONMENT).within(LIMIT * 2).run()
+    }
+
     /// Starts the client in front of a terminal, which is its session's own.
     pub fn seat(&self, words: &[&str], slave: &OwnedFd) -> Process {
         let launcher = [&SESSION[..], &ENVIRONMENT].concat();

@@ -9,7 +9,8 @@
 //! see what they left behind; a bundle that goes out of scope looks, and fails its test when there is something.
 //!
 //! Environment: `COFFERDAM` names the runtime under test, `COFFERDAM_SKIPS` a file that takes one line for each skipped
-//! test, `COFFERDAM_NO_SKIPS=1` makes every skip a failure, `COFFERDAM_CACHE` is where the Debian root file system lies.
+//! test, `COFFERDAM_NO_SKIPS=1` makes every skip a failure, `COFFERDAM_CACHE` is where the Debian root file system lies,
+//! `COFFERDAM_VM` says that this is the virtual machine of `make test-vm`, `COFFERDAM_PATIENCE` how many times as long to wait as on a machine of its own.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -18,10 +19,12 @@
     reason = "a harness fails the test it serves by panicking, and tells why where the test's output goes"
 )]
 
+mod agent;
 mod bundle;
 pub mod debian;
 pub mod differences;
 mod docker;
+mod groups;
 mod home;
 mod needs;
 mod podman;
@@ -32,15 +35,17 @@ mod snapshot;
 pub mod trace;
 mod wait;
 
+pub use agent::{Agent, Answer, Conduct, Heard};
 pub use bundle::Bundle;
 pub use docker::Docker;
+pub use groups::Groups;
 pub use home::{Delegated, Home, USER};
 pub use needs::{Need, figure, skipped};
 pub use podman::Podman;
 pub use receiver::{Received, Receiver};
 pub use runtime::{Container, Invocation, Output, Process, Runtime};
 pub use snapshot::Snapshot;
-pub use wait::{Lines, channel, gone_within, ready_within};
+pub use wait::{Lines, channel, gone_within, patience, ready_within};
 
 use std::time::Duration;
 

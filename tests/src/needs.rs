@@ -36,6 +36,16 @@ pub enum Need {
     Docker,
     /// Debian's podman.
     Podman,
+    /// slirp4netns(1), an ordinary user's network.
+    Slirp,
+    /// Podman's own maker of networks.
+    Netavark,
+    /// The DNS server of Podman's networks.
+    Aardvark,
+    /// The plugins of the container network interface.
+    Cni,
+    /// docker-compose(1)
+    Compose,
     /// bash(1), whose completion is driven.
     Bash,
     /// fish(1), likewise.
@@ -54,10 +64,12 @@ pub enum Need {
     GroupsV1,
     /// Control groups of either version, with controllers for memory, processors and processes.
     Groups,
-    /// systemd as the host's service manager, and version 2 of control groups alone.
-    Systemd,
+    /// The unified tree of version 2, and nothing else.
+    GroupsV2,
     /// A freezer: version 1's controller, or version 2.
     Freezer,
+    /// The virtual machine of `make test-vm`, where everything is and may be changed. Such a test's name begins with `vm_`.
+    Vm,
 }
 
 impl Need {
@@ -70,6 +82,11 @@ impl Need {
             Self::Debian => debian::lacking(),
             Self::Docker => missing("/usr/sbin/dockerd", "docker.io"),
             Self::Podman => missing("/usr/bin/podman", "podman"),
+            Self::Slirp => in_path("slirp4netns"),
+            Self::Netavark => missing("/usr/lib/podman/netavark", "netavark"),
+            Self::Aardvark => missing("/usr/lib/podman/aardvark-dns", "aardvark-dns"),
+            Self::Cni => missing("/usr/lib/cni/bridge", "containernetworking-plugins"),
+            Self::Compose => in_path("docker-compose"),
             Self::Bash => in_path("bash"),
             Self::Fish => in_path("fish"),
             Self::Zsh => in_path("zsh"),
@@ -98,15 +115,18 @@ impl Need {
                 let mut lacking = ["memory", "cpu", "pids"].into_iter().filter(|name| !is_there(name));
                 lacking.next().map(|name| format!("no {name} controller"))
             }
-            Self::Systemd => ["/run/systemd/private", "/sys/fs/cgroup/cgroup.controllers"]
-                .iter()
-                .find(|path| !Path::new(path).exists())
-                .map(|path| format!("no {path}")),
+            Self::GroupsV2 => {
+                (!crate::Groups::unified_only()).then(|| "the unified tree is not all there is".into())
+            }
             Self::Freezer => {
                 let found = ["freezer/cgroup.procs", "cgroup.controllers"]
                     .iter()
                     .any(|file| Path::new("/sys/fs/cgroup").join(file).exists());
                 (!found).then(|| "no cgroup freezer".into())
+            }
+            Self::Vm => {
+                let inside = std::env::var_os("COFFERDAM_VM").is_some();
+                (!inside).then(|| "for the virtual machine: make test-vm".into())
             }
         }
     }

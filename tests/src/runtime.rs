@@ -154,6 +154,13 @@ impl Invocation<'_> {
         self
     }
 
+    /// One more launcher, which executes the one that there is.
+    #[must_use]
+    pub(crate) fn first_launched_by(mut self, launcher: &[&str]) -> Self {
+        self.launcher.splice(0..0, launcher.iter().map(Into::into));
+        self
+    }
+
     /// One more launcher, which the one before it executes.
     #[must_use]
     pub(crate) fn then_launched_by(mut self, launcher: &[&str]) -> Self {

@@ -189,6 +189,8 @@ fn states(scope: &Scope) -> Vec<String> {
     };
     let entries = roots.iter().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten();
     entries
+        // What is kept there is no container's: see docs/state.md.
+        .filter(|entry| entry.file_name() != ".filters")
         .map(|entry| format!("state {}", entry.path().display()))
         .filter(|told| scope.covers(told))
         .collect()

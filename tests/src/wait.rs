@@ -1,4 +1,7 @@
 //! Waiting on descriptors with an end to it: a test that would hang fails instead.
+//!
+//! Each limit is of a machine that runs at its own pace; on one that is computed by another, `COFFERDAM_PATIENCE` says
+//! how many times as long to wait.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,9 +12,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// True once `fd` is readable or hung up; false when `limit` went by first.
+/// True once `fd` is readable or hung up; false when `limit`, times the patience, went by first.
 pub fn ready_within(fd: impl AsFd, limit: Duration) -> bool {
-    let end = Instant::now() + limit;
+    let end = Instant::now() + limit * patience();
     loop {
         let left =
             Timespec::try_from(end.saturating_duration_since(Instant::now())).expect("a limit of seconds");
@@ -23,6 +26,12 @@ pub fn ready_within(fd: impl AsFd, limit: Duration) -> bool {
             Err(errno) => panic!("poll: {errno}"),
         }
     }
+}
+
+/// How many times as long as elsewhere everything may take here.
+pub fn patience() -> u32 {
+    let told = std::env::var("COFFERDAM_PATIENCE");
+    told.map_or(1, |told| told.parse().expect("COFFERDAM_PATIENCE is a number"))
 }
 
 /// True once the process `pid` has exited, reaped or not; false when it still runs after `limit`.

@@ -655,7 +655,7 @@ fn attack_proc_as_a_link() {
         assert_untouched(&host, place);
         run.code(1);
         assert_eq!(run.stdout, "", "{place} is a link, and the program ran");
-        assert!(run.stderr.contains("must be a directory, not a link"), "{run}");
+        assert!(run.stderr.contains("must be mounted on ordinary directory"), "{run}");
     }
     let bundle = Bundle::new("volume").shell("echo attack").edit(|config| only_mounts(config, &["/dev"]));
     let volume = outside(&bundle);

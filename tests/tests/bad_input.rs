@@ -311,7 +311,7 @@ fn root_ten_megabytes_in_one_list_are_no_work_for_hours() {
     run(&bundle).success();
     let environment: Vec<_> = many("A").into_iter().map(|name| name + "=12345").collect();
     let bundle = Bundle::new("variables").edit(|config| config["process"]["env"] = json!(environment));
-    let told = "exec(\"/bin/true\"): argument list too long (os error 7)";
+    let told = "exec /bin/true: argument list too long (os error 7)";
     assert_refused(&run(&bundle), &format!("run {}: {told}", bundle.id()));
     let bundle = Bundle::new("bytes");
     fs::write(bundle.dir().join("config.json"), " ".repeat(40 << 20)).expect("write config.json");

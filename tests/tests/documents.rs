@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use tests::{Bundle, Output, Runtime, needs};
+use tests::{Agent, Answer, Bundle, Conduct, Output, Runtime, needs};
 
 fn document(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
@@ -86,7 +86,9 @@ fn keys(value: &Value, way: &str, found: &mut BTreeSet<String>) {
 #[test]
 fn root_the_record_has_the_fields_that_are_documented() {
     needs!(Root, Busybox);
-    let bundle = Bundle::new("record").edit(|config| {
+    let bundle = Bundle::new("record");
+    let agent = Agent::new(&bundle, Conduct::Answers(|_| Answer::Continue));
+    let bundle = bundle.edit(|config| {
         // In a group below one that is not there; and a word that is ignored with a warning.
         let path =
             format!("/{}/group", config["process"]["env"][2].as_str().expect("the marker").replace('=', "-"));
@@ -96,7 +98,8 @@ fn root_the_record_has_the_fields_that_are_documented() {
         config["process"]["capabilities"]["permitted"] = serde_json::json!([]);
         config["linux"]["seccomp"] = serde_json::json!({
             "defaultAction": "SCMP_ACT_ALLOW",
-            "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_ERRNO"}],
+            "listenerPath": agent.path(),
+            "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_NOTIFY"}],
         });
     });
     let container = bundle.container(&Runtime::under_test());

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::{Bundle, Container, LIMIT, Runtime, channel, needs, skipped};
+use tests::{Agent, Answer, Bundle, Conduct, Container, LIMIT, Runtime, channel, needs, skipped};
 
 /// One edit, and what it changes.
 struct Entry {
@@ -37,6 +37,9 @@ enum Look {
     Group(Option<(&'static str, &'static str)>, Option<(&'static str, &'static str)>),
     /// A key of what `state` prints.
     Told(&'static str),
+    /// What a line for the shell prints, with an agent in the bundle's directory that fails every `mkdir` with ENOMEDIUM, and
+    /// what that is told beside.
+    Answered(&'static str),
     /// What a program of the host prints about init while it waits: `NUMBER` stands for its number.
     Asked(&'static [&'static str]),
     /// What a line for the shell prints that `exec` runs in the container.
@@ -175,6 +178,17 @@ fn look(look: &Look, bundle: Bundle, runtime: &Runtime) -> Result<String, String
         Look::Told(key) => {
             let container = waiting(&bundle, runtime);
             Ok(container.state().expect("its state")[key].to_string())
+        }
+        Look::Answered(line) => {
+            let says = |call: &str| match call {
+                "mkdir" | "mkdirat" => Answer::Fail(123),
+                _ => Answer::Continue,
+            };
+            let agent = Agent::new(&bundle, Conduct::Answers(says));
+            let shown = printed(&bundle.shell(line));
+            let told =
+                agent.heard().states.iter().map(|state| state["metadata"].to_string()).collect::<String>();
+            Ok(format!("{shown}\n{}", told.trim_matches('"')))
         }
         Look::Asked(words) => {
             let container = waiting(&bundle, runtime);
@@ -336,6 +350,24 @@ fn filters() -> Vec<Entry> {
             Look::Inside("touch /dev/made; chmod 755 /dev/made && chmod 4755 /dev/made 2>&1; echo $?"),
             "chmod: /dev/made: Operation not permitted\n1",
         ),
+        entry(
+            &["linux.seccomp.listenerPath", "linux.seccomp.listenerMetadata"],
+            |config, bundle| {
+                config["linux"]["seccomp"]["listenerPath"] = json!(bundle.dir().join("agent"));
+                config["linux"]["seccomp"]["listenerMetadata"] = json!("for the agent");
+                config["linux"]["seccomp"]["syscalls"][0]["action"] = json!("SCMP_ACT_NOTIFY");
+            },
+            Look::Answered("mkdir /dev/made 2>&1; echo $?"),
+            "mkdir: can't create directory '/dev/made': No medium found
+1
+for the agent",
+        )
+        .on(|config, _| {
+            let names = json!(["mkdir", "mkdirat"]);
+            config["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": names, "action": "SCMP_ACT_ERRNO"}],
+            });
+        }),
         entry(
             &["linux.seccomp.architectures"],
             |config, _| config["linux"]["seccomp"]["architectures"] = json!(["SCMP_ARCH_X86"]),

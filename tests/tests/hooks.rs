@@ -356,7 +356,10 @@ fn root_a_failing_hook_of_create_leaves_nothing() {
             let bundle = with(bundle, &[(kind, hook), ("poststop", stop)]);
             let before = Snapshot::take(&bundle);
             let container = bundle.container(&Runtime::under_test());
-            complains(&container.create(), &format!("create {}: hooks.{kind}[0]: {told}", bundle.id()));
+            complains(
+                &container.create(),
+                &format!("create {}: error running {kind} hook #0: {told}", bundle.id()),
+            );
             assert_eq!(container.status(), None, "{kind} {name}");
             assert_eq!(order(&bundle), ["poststop"], "{kind} {name}");
             let state: Value = serde_json::from_str(&seen(&bundle, "state")).expect("a state");
@@ -377,11 +380,17 @@ fn root_a_failing_start_container_hook_is_told_by_start() {
         let before = Snapshot::take(&bundle);
         let container = bundle.container(&Runtime::under_test());
         container.create().success();
-        complains(&container.start(), &format!("start {}: hooks.startContainer[0]: {told}", bundle.id()));
+        complains(
+            &container.start(),
+            &format!("start {}: error running startContainer hook #0: {told}", bundle.id()),
+        );
         assert!(container.ended());
         assert_eq!(container.status().as_deref(), Some("stopped"));
         container.delete().success();
-        complains(&container.run(), &format!("run {}: hooks.startContainer[0]: {told}", bundle.id()));
+        complains(
+            &container.run(),
+            &format!("run {}: error running startContainer hook #0: {told}", bundle.id()),
+        );
         before.assert_same();
     }
 }
@@ -396,11 +405,14 @@ fn root_a_failing_poststart_hook_ends_the_container() {
         let before = Snapshot::take(&bundle);
         let container = bundle.container(&Runtime::under_test());
         container.create().success();
-        complains(&container.start(), &format!("start {}: hooks.poststart[0]: {told}", bundle.id()));
+        complains(
+            &container.start(),
+            &format!("start {}: error running poststart hook #0: {told}", bundle.id()),
+        );
         assert_eq!(container.status().as_deref(), Some("stopped"));
         container.delete().success();
         assert_eq!(order(&bundle), ["poststop"]);
-        complains(&container.run(), &format!("run {}: hooks.poststart[0]: {told}", bundle.id()));
+        complains(&container.run(), &format!("run {}: error running poststart hook #0: {told}", bundle.id()));
         assert_eq!((container.status(), order(&bundle).len()), (None, 2));
         before.assert_same();
     }
@@ -425,7 +437,10 @@ fn root_failing_poststop_hooks_are_told_and_hold_nobody_up() {
     let told = fs::read_to_string(&log).expect("the log");
     for (at, (name, _, words)) in FAILING.iter().enumerate() {
         let first = words.split(": ").nth(1).expect("a reason");
-        assert!(told.contains(&format!("hooks.poststop[{at}]")) && told.contains(first), "{name}: {told}");
+        assert!(
+            told.contains(&format!("error running poststop hook #{at}:")) && told.contains(first),
+            "{name}: {told}"
+        );
     }
     assert_eq!(told.lines().count(), FAILING.len(), "{told}");
     before.assert_same();

@@ -421,15 +421,16 @@ impl Seen {
             | Act::Claim
             | Act::Intend
             | Act::Listen
+            | Act::Remember(_)
             | Act::Complete
             | Act::Tell(_) => {}
             Act::Console(_) | Act::Introduce(_) | Act::Notify | Act::Hear => {
                 unreachable!("no flag here asks for it")
             }
             Act::Unit | Act::Relieve => unreachable!("no systemd was asked for it: tests/tests/systemd.rs"),
+            Act::Agent(_) => unreachable!("the documents here have no agent to ask"),
             Act::Devices { .. } => unreachable!("the documents here name no network device"),
             Act::StayOn(_) => unreachable!("an act of exec: no plan of create has it"),
-            Act::Agent(_) => unreachable!("the documents here name no agent of a filter"),
         }
     }
 
@@ -833,6 +834,12 @@ impl Seen {
                 let here = fs::metadata(format!("/proc/{}/cwd", self.pid)).expect("a directory");
                 let there = fs::metadata(self.inside(path)).expect("the directory");
                 assert_eq!((here.dev(), here.ino()), (there.dev(), there.ino()), "{path}");
+            }
+            Step::Heed(signals) => {
+                if !is_program {
+                    assert_eq!(bits(&self.status, "SigCgt"), *signals);
+                    assert_eq!(bits(&self.status, "SigBlk") & signals, 0);
+                }
             }
             Step::Ready | Step::Gate => {
                 let program = fs::read_link(format!("/proc/{}/exe", self.pid)).expect("a program");

@@ -11,7 +11,7 @@ use std::thread;
 
 use serde_json::json;
 use tests::trace::{Fate, kill_after};
-use tests::{Bundle, Container, Runtime, Snapshot, figure, needs};
+use tests::{Agent, Answer, Bundle, Conduct, Container, Runtime, Snapshot, figure, needs};
 
 const WORKERS: usize = 2;
 
@@ -35,6 +35,8 @@ enum Shape {
     /// A user namespace, another namespace that is joined beside it, and a mount with maps of its own: all that it takes
     /// more processes and descriptors for.
     Users,
+    /// A filter with an agent, whom our own calls on the way to the program are its to answer.
+    Agent,
 }
 
 const SLEEP: &[&str] = &["/bin/sleep", "1000"];
@@ -132,6 +134,27 @@ const VICTIMS: &[Victim] = &[
         before: created,
         shape: Shape::Hooks,
     },
+    Victim {
+        told: "create with an agent",
+        words: &["create", "--bundle", "BUNDLE", "ID"],
+        program: SLEEP,
+        before: |_| {},
+        shape: Shape::Agent,
+    },
+    Victim {
+        told: "run with an agent",
+        words: &["run", "--bundle", "BUNDLE", "ID"],
+        program: &["/bin/true"],
+        before: |_| {},
+        shape: Shape::Agent,
+    },
+    Victim {
+        told: "exec with an agent",
+        words: &["exec", "ID", "/bin/true"],
+        program: SLEEP,
+        before: running,
+        shape: Shape::Agent,
+    },
 ];
 
 impl Victim {
@@ -140,12 +163,19 @@ impl Victim {
         self.words.first() == Some(&"exec")
     }
 
+    /// Whoever is asked about the container's calls.
+    fn agent(&self, bundle: &Bundle) -> Option<Agent> {
+        let is_asked = matches!(self.shape, Shape::Agent);
+        is_asked.then(|| Agent::new(bundle, Conduct::Answers(|_| Answer::Continue)))
+    }
+
     fn bundle(&self) -> Bundle {
         let bundle = Bundle::new("point").args(self.program).may_leave();
         match self.shape {
             Shape::Plain => bundle,
             Shape::Hooks => with_hooks(bundle),
             Shape::Users => with_users(bundle),
+            Shape::Agent => with_agent(bundle),
         }
     }
 }
@@ -158,6 +188,18 @@ fn with_hooks(bundle: Bundle) -> Bundle {
         {
             config["hooks"][kind] = hook.clone();
         }
+    })
+}
+
+/// The agent is asked about calls on our own way to the program.
+fn with_agent(bundle: Bundle) -> Bundle {
+    let path = bundle.dir().join("agent");
+    bundle.edit(|config| {
+        config["process"]["noNewPrivileges"] = json!(false);
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path,
+            "syscalls": [{"names": ["capset", "read", "close", "execve", "mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+        });
     })
 }
 
@@ -238,6 +280,7 @@ impl Report {
         let (points, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let work = || {
             let mut bundle = victim.bundle();
+            let mut _agent = victim.agent(&bundle);
             while !ended.load(Ordering::Relaxed) {
                 let count = next.fetch_add(1, Ordering::Relaxed);
                 let (fate, left) = point(victim, &bundle, count);
@@ -263,6 +306,7 @@ impl Report {
                 ended.fetch_or(failures.len() >= ENOUGH, Ordering::Relaxed);
                 // What was left must not disturb the next point: this bundle sweeps as it goes.
                 bundle = victim.bundle();
+                _agent = victim.agent(&bundle);
             }
         };
         thread::scope(|scope| {

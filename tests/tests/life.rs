@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::trace::{Fate, kill_after};
 use tests::{Bundle, LIMIT, Runtime, Snapshot, channel, gone_within, needs};
 
@@ -38,6 +38,45 @@ fn root_a_reused_pid_is_not_the_container() {
     other.kill().expect("end it");
     other.wait().expect("reap it");
     before.assert_same();
+}
+
+/// Whoever stops a container that waits for `start` need not wait until SIGKILL is due: it ends as a program would that such
+/// a signal kills. Others wait no longer than `start` does, and go astray there, as with runc.
+#[test]
+fn root_a_container_that_waits_hears_who_stops_it() {
+    needs!(Root, Busybox);
+    let filter = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["rt_sigprocmask"], "action": "SCMP_ACT_ERRNO"}]});
+    // A filter that comes before the privileges go is in force while init waits.
+    for (filter, locked) in [(None, true), (Some(&filter), false), (Some(&filter), true)] {
+        let bundle = Bundle::new("stopped").args(&["/bin/busybox", "sleep", "1000"]).edit(|config| {
+            config["process"]["noNewPrivileges"] = json!(locked);
+            if let Some(filter) = filter {
+                config["linux"]["seccomp"] = filter.clone();
+            }
+        });
+        let before = Snapshot::take(&bundle);
+        for (signal, number) in [("TERM", 15), ("INT", 2), ("HUP", 1), ("QUIT", 3)] {
+            let container = bundle.another(&Runtime::under_test());
+            container.call(&["create", "--keep-status", "--bundle", "BUNDLE", "ID"]).success();
+            container.kill("USR1").success();
+            assert_eq!(container.status().as_deref(), Some("created"), "{signal}");
+            container.kill(signal).success();
+            assert!(container.ended(), "{signal}");
+            assert_eq!(container.call(&["wait", "ID"]).success().stdout, format!("{}\n", 128 + number));
+            container.delete().success();
+        }
+        let container = bundle.another(&Runtime::under_test());
+        container.create().success();
+        container.kill("USR1").success();
+        container.start().success();
+        assert_eq!(container.status().as_deref(), Some("running"));
+        // The program is its namespace's first process, and catches nothing.
+        container.kill("TERM").success();
+        assert_eq!(container.status().as_deref(), Some("running"));
+        container.delete_force().success();
+        before.assert_same();
+    }
 }
 
 #[test]

@@ -45,7 +45,8 @@ fn root_an_ordinary_user_has_the_whole_life() {
     let home = Home::new("life").args(&["sleep", "1000"]);
     let container = home.container();
     let call = |words: &[&str]| home.command(&container, words).without_globals().run();
-    call(&["create", "--bundle", "BUNDLE", "ID"]).success();
+    let created = call(&["create", "--bundle", "BUNDLE", "ID"]);
+    assert_eq!(created.success().stderr, "", "what goes there, engines take for the container's");
     let root = home.runtime_directory().join("cofferdam");
     let mode = fs::metadata(&root).expect("the state root").permissions().mode();
     assert_eq!(mode & 0o7777, 0o1700, "the sticky bit keeps it from those who clean up");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::{Value, json};
-use tests::{Bundle, Runtime, needs};
+use tests::{Bundle, LIMIT, Runtime, channel, needs};
 
 /// What a program sees: by the place where it looked.
 type Sight = BTreeMap<String, String>;
@@ -180,4 +180,23 @@ fn root_the_program_starts_clean_whoever_calls() {
 fn root_the_program_starts_clean_without_capabilities() {
     needs!(Root, Busybox, Runc);
     compare(STRANGE, &|config| config["process"]["capabilities"] = Value::Null);
+}
+
+/// What we hold while the container is made is ours: a limit that leaves room for the program's own few descriptors is enough.
+#[test]
+fn root_a_low_limit_of_descriptors_is_for_the_program() {
+    needs!(Root, Busybox);
+    for limit in [7, 20, 50] {
+        let bundle = Bundle::new("few").shell("ulimit -n; exec sleep 1000").edit(|config| {
+            config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": limit, "hard": limit}]);
+        });
+        let container = bundle.container(&Runtime::under_test());
+        let (mut lines, stdout) = channel();
+        let run = container.command(&["run", "--detach", "--bundle", "BUNDLE", "ID"]).stdout(stdout).run();
+        run.success();
+        assert_eq!(lines.next_within(LIMIT), Some(limit.to_string()), "{run}");
+        let inside = container.command(&["exec", "ID", "sh", "-c", "ulimit -n"]).run();
+        assert_eq!(inside.success().stdout, format!("{limit}\n"), "{inside}");
+        container.command(&["delete", "--force", "ID"]).run().success();
+    }
 }

@@ -101,7 +101,7 @@ fn root_without_a_manager_nothing_is_done() {
 
 #[test]
 fn vm_a_scope_has_the_limits_of_its_group() {
-    needs!(Root, Busybox, Systemd);
+    needs!(Vm);
     let bundle = sleeper("limits").namespace("cgroup").edit(|config| {
         config["linux"]["resources"] = json!({
             "devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"}],
@@ -228,7 +228,7 @@ fn vm_a_scope_has_the_limits_of_its_group() {
 /// Device rules of a live container, which systemd has a program of its own for.
 #[test]
 fn vm_a_device_is_allowed_live() {
-    needs!(Root, Busybox, Systemd);
+    needs!(Vm);
     let bundle = sleeper("devices").edit(|config| {
         config["linux"]["devices"] = json!([{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}]);
     });
@@ -251,7 +251,7 @@ fn vm_a_device_is_allowed_live() {
 /// One process is allowed, and the unit was made around another one.
 #[test]
 fn vm_a_scope_for_one_process() {
-    needs!(Root, Busybox, Systemd);
+    needs!(Vm);
     let bundle = Bundle::new("one")
         .args(&["/bin/cat", "/proc/self/cgroup"])
         .namespace("cgroup")
@@ -264,7 +264,7 @@ fn vm_a_scope_for_one_process() {
 
 #[test]
 fn vm_a_slice_of_its_own() {
-    needs!(Root, Busybox, Systemd);
+    needs!(Vm);
     let bundle = sleeper("slice");
     let slice = format!("{}.slice", bundle.id().replace('-', "_"));
     let bundle = bundle.edit(|config| config["linux"]["cgroupsPath"] = json!(format!("::{slice}")));
@@ -281,7 +281,7 @@ fn vm_a_slice_of_its_own() {
 
 #[test]
 fn vm_systemctl_stops_a_container() {
-    needs!(Root, Busybox, Systemd);
+    needs!(Vm);
     let bundle = Bundle::new("stop").shell("trap 'exit 7' TERM; while :; do sleep 1000 & wait; done");
     let container = bundle.container(&Runtime::under_test());
     let running = managed(&container, &["run", "--keep", "--bundle", "BUNDLE", "ID"]).spawn();
@@ -299,7 +299,7 @@ fn vm_systemctl_stops_a_container() {
 
 #[test]
 fn vm_systemd_is_reloaded_during_creation() {
-    needs!(Root, Busybox, Systemd);
+    needs!(Vm);
     let bundle = sleeper("reload");
     for round in 0..8 {
         let container = bundle.another(&Runtime::under_test());
@@ -358,7 +358,7 @@ fn file_of(unit: &str) -> Option<String> {
 
 #[test]
 fn vm_a_unit_of_anothers_is_left_alone() {
-    needs!(Root, Busybox, Systemd);
+    needs!(Vm);
     let bundle = sleeper("foreign");
     let container = bundle.container(&Runtime::under_test());
     let unit = scope(&container);
@@ -382,7 +382,7 @@ fn vm_a_unit_of_anothers_is_left_alone() {
 /// A unit of ours that failed and stayed.
 #[test]
 fn vm_a_failed_unit_makes_room() {
-    needs!(Root, Busybox, Systemd);
+    needs!(Vm);
     let bundle = sleeper("failed");
     let container = bundle.container(&Runtime::under_test());
     let unit = scope(&container);
@@ -410,7 +410,7 @@ fn vm_a_failed_unit_makes_room() {
 /// Killed as it returns from any of its system calls, `create` leaves nothing that `delete --force` does not find.
 #[test]
 fn vm_a_killed_create_leaves_nothing() {
-    needs!(Root, Busybox, Systemd);
+    needs!(Vm);
     let bundle = sleeper("killed");
     let container = bundle.container(&Runtime::under_test());
     let mut points = 0;
@@ -437,7 +437,7 @@ fn vm_a_killed_create_leaves_nothing() {
 
 #[test]
 fn vm_twenty_at_once() {
-    needs!(Root, Busybox, Systemd);
+    needs!(Vm);
     let bundle = sleeper("many");
     let runtime = Runtime::under_test();
     let containers: Vec<_> = (0..20).map(|_| bundle.another(&runtime)).collect();
@@ -500,7 +500,7 @@ fn users(name: &str) -> Bundle {
 /// a way.
 #[test]
 fn vm_a_users_manager_makes_a_scope() {
-    needs!(Root, Busybox, Systemd);
+    needs!(Vm);
     for (name, from) in [("away", &[][..]), ("home", &["systemd-run", "--user", "--scope", "--quiet"])] {
         let bundle = users(name);
         let container = bundle.container(&Runtime::under_test());
@@ -529,7 +529,7 @@ fn vm_a_users_manager_makes_a_scope() {
 
 #[test]
 fn vm_a_user_hears_which_controller_he_lacks() {
-    needs!(Root, Busybox, Systemd);
+    needs!(Vm);
     let bundle = users("lacks").edit(|config| config["linux"]["resources"]["cpu"] = json!({"cpus": "0"}));
     let container = bundle.container(&Runtime::under_test());
     let output =

@@ -304,6 +304,7 @@ fn root_a_keeper_holds_what_it_needs_and_nothing_more() {
 #[test]
 fn root_a_keeper_stays_out_of_a_joined_pid_namespace() {
     needs!(Root, Busybox);
+    adopt();
     let runtime = Runtime::under_test();
     let first = Bundle::new("first").args(&["/bin/sleep", "1000"]);
     let pause = first.container(&runtime);

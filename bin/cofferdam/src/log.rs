@@ -66,6 +66,11 @@ impl Log {
         self.remark(Level::Warning, told);
     }
 
+    /// Writes down what `state` will tell: in the file alone.
+    pub fn note(&mut self, told: &str) {
+        self.append(Level::Warning, told);
+    }
+
     /// Writes down what only `--debug` wants to know.
     pub fn debug(&mut self, told: impl FnOnce() -> String) {
         if self.debug {
@@ -110,9 +115,18 @@ impl Level {
     }
 }
 
-/// The lines for a person.
+/// The lines for a person. A name may hold anything, and is an image's own: a line's end of its would look like one of ours,
+/// and a terminal does what it is told by it.
 fn spoken(prefix: &str, told: &str, hint: Option<&str>) -> String {
-    let mut text = format!("cofferdam: {prefix}{told}\n");
+    let mut text = format!("cofferdam: {prefix}");
+    for character in told.chars() {
+        if character.is_control() {
+            text.extend(character.escape_debug());
+        } else {
+            text.push(character);
+        }
+    }
+    text.push('\n');
     if let Some(hint) = hint {
         text.push_str("hint: ");
         text.push_str(hint);
@@ -246,6 +260,7 @@ mod tests {
             "cofferdam: create web1: no\nhint: try so\n"
         );
         assert_eq!(spoken("warning: ", "old", None), "cofferdam: warning: old\n");
+        assert_eq!(spoken("", "make /a\nb\x1b[2J: é", None), "cofferdam: make /a\\nb\\u{1b}[2J: é\n");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use plan::cgroup::{CgroupPlan, DeviceProgram, Rule, Setting, Version};
 use rustix::fs::OFlags;
 use sys::{DeviceFilter, Doing, Errno, Failed};
 
+use crate::end::together;
 use crate::place::{Bases, Made, Place, is_gone};
 use crate::{Cgroup, Group};
 
@@ -73,9 +74,9 @@ impl Cgroup {
     /// Removes what was made; what was there before stays.
     fn undo(&self, failed: Failed) -> Failed {
         let new = self.groups.iter().filter(|group| group.is_new).collect();
-        let undoing =
-            self.remove_groups(new).and_then(|()| self.groups.iter().try_for_each(Group::remove_ancestors));
-        match undoing {
+        let mut refused = self.remove_groups(new);
+        refused.extend(self.groups.iter().filter_map(|group| group.remove_ancestors().err()));
+        match together(refused) {
             Ok(()) => failed,
             Err(undoing) => failed.while_doing(&format!("(what was made could not be removed: {undoing})")),
         }
@@ -161,14 +162,22 @@ impl Group {
     /// Gives a v2 group its controllers: every group above must hand them down. Most often they do already.
     fn enable(&self, wanted: &[String]) -> Result<(), Failed> {
         let there = self.place.read("cgroup.controllers")?;
-        if wanted.iter().all(|wanted| there.split_whitespace().any(|there| there == wanted)) {
+        let lacks = |wanted: &&String| !there.split_whitespace().any(|there| there == *wanted);
+        let lacking: Vec<String> = wanted.iter().filter(lacks).map(|one| format!("+{one}")).collect();
+        if lacking.is_empty() {
             return Ok(());
         }
-        let together: Vec<String> = wanted.iter().map(|controller| format!("+{controller}")).collect();
+        // A threaded group above, or beside, lets no process be in a group that is not threaded too (cgroups(7), "Thread
+        // mode"). Controllers that count by process are not to be had then: who has asked for one misses its file.
+        if self.place.read("cgroup.type")?.trim() == "domain invalid" {
+            self.place
+                .write("cgroup.type", "threaded")
+                .doing(|| "become threaded, as the groups around are")?;
+        }
         for path in std::iter::once("").chain(self.place.above()) {
             const FILE: &str = "cgroup.subtree_control";
-            if self.place.write_at(path, FILE, &together.join(" ")).is_err() {
-                for one in &together {
+            if self.place.write_at(path, FILE, &lacking.join(" ")).is_err() {
+                for one in &lacking {
                     // A controller that cannot be had is missed when something is written to it; one that
                     // nothing was asked of is not missed.
                     drop(self.place.write_at(path, FILE, one));

@@ -56,7 +56,12 @@ impl Cgroup {
             for pid in self.processes()? {
                 let process = match Pidfd::open(pid) {
                     Ok(process) => process,
-                    Err(failed) if failed.errno() == Some(Errno::SRCH) => continue,
+                    // Gone; or no process but a thread of one, as a threaded group lists them.
+                    Err(failed)
+                        if matches!(failed.errno(), Some(Errno::SRCH | Errno::INVAL | Errno::NOENT)) =>
+                    {
+                        continue;
+                    }
                     Err(failed) => return Err(failed),
                 };
                 // Opened, it cannot become somebody else: if it is listed still, it is the one that was meant.
@@ -77,42 +82,55 @@ impl Cgroup {
     }
 
     /// Removes the groups, all below them, and what was made above them if nobody else uses it. Waits for dying
-    /// processes. What is gone already is no error.
+    /// processes. What is gone already is no error; all that is one is told.
     pub fn remove(&self) -> Result<(), Failed> {
-        self.remove_groups(self.groups.iter().collect())
-            .and_then(|()| self.groups.iter().try_for_each(Group::remove_ancestors))
-            .doing(|| "remove the control groups")
+        let mut refused = self.remove_groups(self.groups.iter().collect());
+        for group in &self.groups {
+            refused.extend(group.remove_ancestors().err());
+        }
+        together(refused).doing(|| "remove the control groups")
     }
 
-    pub(crate) fn remove_groups(&self, mut left: Vec<&Group>) -> Result<(), Failed> {
+    /// What could not be removed.
+    pub(crate) fn remove_groups(&self, mut left: Vec<&Group>) -> Vec<Failed> {
         // One that will not go is no reason to leave the others.
-        let mut refused = Ok(());
+        let mut refused = Vec::new();
         let mut sweep = |left: &mut Vec<&Group>, remove: fn(&Group) -> Result<bool, Failed>| {
             left.retain(|group| match remove(group) {
                 Ok(is_gone) => !is_gone,
                 Err(failed) => {
-                    if refused.is_ok() {
-                        refused = Err(failed);
-                    }
+                    refused.push(failed);
                     false
                 }
             });
         };
         // Most often nobody is in them any more, and nothing below.
         sweep(&mut left, |group| gone(group.place.unmake(group.place.path())));
-        if let (false, Some(unified)) = (left.is_empty(), self.unified()) {
+        if let (false, Some(unified)) = (left.is_empty(), self.unified())
+            && let Err(failed) = unified.wait_empty()
+        {
             // The unified tree tells when the last process is gone, and it is gone from all hierarchies then.
-            unified.wait_empty()?;
+            refused.push(failed);
+            return refused;
         }
         let mut waiting = Missing::EmptinessOnV1.back_off();
         loop {
             sweep(&mut left, Group::remove_tree);
-            match left.first() {
-                None => return refused,
-                Some(group) => waiting.pause().map_err(|failed| group.still_there(failed))?,
+            let Some(group) = left.first() else { return refused };
+            if let Err(failed) = waiting.pause() {
+                refused.push(group.still_there(failed));
+                return refused;
             }
         }
     }
+}
+
+/// All of them in one.
+pub(crate) fn together(failures: Vec<Failed>) -> Result<(), Failed> {
+    let mut failures = failures.into_iter();
+    let Some(first) = failures.next() else { return Ok(()) };
+    let others: Vec<String> = failures.map(|failed| failed.to_string()).collect();
+    Err(if others.is_empty() { first } else { first.while_doing(&format!("({})", others.join("; "))) })
 }
 
 /// Whether a directory is gone; `EBUSY` is "not yet".

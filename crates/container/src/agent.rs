@@ -40,7 +40,9 @@ impl Line {
             metadata: agent.metadata,
             state,
         };
-        send_fd(socket.as_fd(), &told.to_line(), listener.as_fd()).map_err(slow).doing(|| {
+        let sent = send_fd(socket.as_fd(), &told.to_line(), listener.as_fd());
+        drop(listener);
+        sent.map_err(slow).doing(|| {
             format!("linux.seccomp.listenerPath: hand the listener to the seccomp agent {}", agent.path)
         })
     }

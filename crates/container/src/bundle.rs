@@ -2,13 +2,13 @@
 
 use cgroup::Systemd;
 use plan::systemd::{Bus, Manager};
-use plan::{Host, Plan, Request};
+use plan::{Host, Kept, Plan, Request};
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use rustix::process::{chdir, getcwd};
 use spec::{NamespaceKind, Resources, Spec};
 use sys::{Called, Doing, Errno, read_whole};
 
-use crate::{Error, Kind};
+use crate::{Containers, Error, Kind};
 
 /// What is asked of `create` and `run`.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +51,18 @@ const LARGEST: usize = 32 << 20;
 
 /// Reads the bundle's config.json, asks the host what it can do, and compiles. Changes to the bundle's directory.
 pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
+    plan_with(order, |_| Kept::Nowhere)
+}
+
+impl Containers {
+    /// [`plan_bundle`] for a container that is then created here: its filter need not be compiled again if it is kept below
+    /// the state root.
+    pub fn plan(&self, order: &Order) -> Result<Plan, Error> {
+        plan_with(order, |spec| plan::filter_key(spec).map_or(Kept::Nowhere, |key| self.kept_filter(&key)))
+    }
+}
+
+fn plan_with(order: &Order, kept: impl FnOnce(&Spec) -> Kept) -> Result<Plan, Error> {
     crate::check_id(&order.id)?;
     let bundle = enter(order.bundle.as_deref())?;
     let text = read_document("config.json", "config.json: the bundle has none")?;
@@ -77,6 +89,7 @@ pub fn plan_bundle(order: &Order) -> Result<Plan, Error> {
         console_socket: order.console_socket.clone(),
         pidfd_socket: order.pidfd_socket.clone(),
         pid_file: order.pid_file.clone(),
+        filter: kept(&spec),
     };
     Ok(plan::compile(&spec, &host, &request)?)
 }

@@ -89,7 +89,10 @@ pub(crate) fn dial(path: &str, patience: Option<Duration>) -> Result<OwnedFd, Fa
     }
     let call = || format!("connect({path:?})");
     let address = |name: &str| SocketAddrUnix::new(name).called(|| format!("sockaddr_un({name:?})"));
-    if path.len() <= NAME {
+    if let Some(name) = path.strip_prefix('@') {
+        let address = SocketAddrUnix::new_abstract_name(name.as_bytes());
+        connect(&socket, &address.called(|| format!("sockaddr_un({path:?})"))?).called(call)?;
+    } else if path.len() <= NAME {
         connect(&socket, &address(path)?).called(call)?;
     } else {
         // A handle's name is short enough, whatever it is a handle of.

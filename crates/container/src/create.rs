@@ -21,6 +21,7 @@ use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked, state_of};
 use crate::identity::written;
 use crate::keeper::Keeper;
+use crate::lack;
 use crate::mapper::Mapper;
 use crate::ready::{self, Ready};
 use crate::terminal::Terminal;
@@ -159,6 +160,10 @@ impl Making<'_> {
                 Act::Keep => self.keep()?,
                 Act::Part => self.born()?.release()?,
                 Act::Agent(agent) => self.answer(agent, record.as_ref())?,
+                Act::Remember(key) => {
+                    // Not kept, it is compiled again for the next one: this one has it.
+                    let _kept = self.containers.keep_filter(key, self.plan);
+                }
                 Act::Complete => self.complete(record.as_mut())?,
                 Act::Introduce(path) => self.introduce(path)?,
                 Act::Tell(path) => self.tell(path)?,
@@ -174,6 +179,10 @@ impl Making<'_> {
             born.release()?;
         } else {
             born.execute(self.signals())?;
+            // A line that is closed says that the program runs, or that nothing will.
+            if lack::is_limited(&record.limits) && lack::has_died(&born.process, born.pid)? {
+                return Err(self.died());
+            }
             self.poststart(&record)?;
         }
         let init = self.undo.init.take().ok_or_else(|| Failed::refused("init is gone"))?;
@@ -380,12 +389,11 @@ impl Making<'_> {
 
     /// The child said nothing and is gone: somebody killed it, and the kernel tells if it was for memory.
     fn died(&self) -> Error {
-        let kills = self.undo.cgroup.as_ref().and_then(|groups| groups.oom_kills().ok()).unwrap_or(0);
-        if kills > 0 {
-            let why = "container init was OOM-killed (memory limit too low?)";
-            return Error::new(Kind::Kernel(Some(Errno::NOMEM)), why);
+        let otherwise = "container init was killed before it was ready";
+        match &self.undo.cgroup {
+            Some(groups) => lack::why("container init", otherwise, groups, 0),
+            None => Error::new(Kind::Kernel(None), otherwise),
         }
-        Error::new(Kind::Kernel(None), "container init was killed before it was ready")
     }
 
     fn introduce(&self, path: &str) -> Result<(), Error> {

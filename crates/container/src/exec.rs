@@ -17,6 +17,7 @@ use crate::console::{Console, Front, Introduced};
 use crate::create::write_pid;
 use crate::hooks::{Blocked, state_of};
 use crate::join::Others;
+use crate::lack::{self, Limited};
 use crate::supervise::{Beside, follow};
 use crate::terminal::Terminal;
 use crate::{Containers, Error, Kind, Known, map};
@@ -137,10 +138,6 @@ impl Containers {
     }
 }
 
-fn killed() -> Error {
-    Error::new(Kind::Kernel(None), "the process was killed before it was ready")
-}
-
 fn stopped() -> Error {
     Error::state("cannot exec in a stopped container")
 }
@@ -256,6 +253,7 @@ struct Prepared {
     introduced: Option<Introduced>,
     console: Option<Console>,
     agent: Option<Line>,
+    limited: Option<Limited>,
 }
 
 /// Where the number goes, by handle: the container's root will be ours.
@@ -292,6 +290,7 @@ impl Prepared {
         let manager = held.map(|held| Ok((Systemd::reach(&held.bus)?, held.unit.clone(), below_unit())));
         let scores = plan.steps.iter().any(|step| matches!(step, Step::OomScore(_) | Step::Label(_)));
         Ok(Self {
+            limited: Limited::of(known, &groups)?,
             unified: groups.unified_dir()?,
             manager: manager.transpose().map_err(|failed: Failed| Error::from(failed))?,
             doors: groups.join_handles()?,
@@ -334,6 +333,7 @@ impl Prepared {
             introduced,
             console,
             agent,
+            limited,
         } = self;
         let (console, front) = console.map_or((None, None), |Console { line, front }| (Some(line), front));
         let inherited = Inherited {
@@ -363,7 +363,17 @@ impl Prepared {
             state: state_of(&known.record, Status::Running, known.pid()),
             is_early: plan.is_filtered_early(),
         });
-        Ok(Joined { born, pid_file, has_written: false, introduced, front, terminal: None, asked })
+        Ok(Joined {
+            born,
+            groups,
+            limited,
+            pid_file,
+            has_written: false,
+            introduced,
+            front,
+            terminal: None,
+            asked,
+        })
     }
 }
 
@@ -378,6 +388,8 @@ struct Asked {
 /// The process in the container, and what was written about it.
 struct Joined {
     born: Born,
+    groups: Cgroup,
+    limited: Option<Limited>,
     pid_file: Option<PidFile>,
     has_written: bool,
     introduced: Option<Introduced>,
@@ -409,7 +421,7 @@ impl Joined {
         let early = self.asked.take_if(|asked| asked.is_early);
         let answered = early
             .map_or(Ok(()), |asked| self.answer(asked, signals).and_then(|()| Ok(self.born.release()?)));
-        let ready = answered.and_then(|()| self.born.ready(signals, killed));
+        let ready = answered.and_then(|()| self.born.ready(signals, || self.died()));
         if status == Status::Paused {
             block_signals()?;
         }
@@ -426,12 +438,21 @@ impl Joined {
             write_pid(file.directory.as_fd(), &file.name, self.born.pid).doing(|| "write the pid file")?;
             self.has_written = true;
         }
-        self.born.execute(signals)
+        self.born.execute(signals)?;
+        match &self.limited {
+            Some(limited) if limited.has_died(&self.born.process, self.born.pid)? => Err(self.died()),
+            _ => Ok(()),
+        }
     }
 
     fn answer(&self, asked: Asked, signals: Option<&SignalFd>) -> Result<(), Error> {
-        let listener = self.born.listener(signals, killed)?;
+        let listener = self.born.listener(signals, || self.died())?;
         Ok(asked.line.give(listener, self.born.pid, asked.state)?)
+    }
+
+    fn died(&self) -> Error {
+        let before = self.limited.as_ref().map_or(0, Limited::kills);
+        lack::why("the process", "the process was killed before it was ready", &self.groups, before)
     }
 
     /// Takes everything back; what could not be is told too.

@@ -31,12 +31,16 @@ pub(crate) fn start_time(pid: i32) -> Result<Option<u64>, Failed> {
 
 /// A field of /proc/PID/stat, as proc_pid_stat(5) numbers them from the third on; none if there is no such process.
 pub(crate) fn stat_field(pid: i32, number: usize) -> Result<Option<u64>, Failed> {
-    // The name, second, is in parentheses and may hold anything; the third comes after the last one.
     match probe::read_text(&format!("/proc/{pid}/stat")) {
-        Ok(stat) => Ok(stat
-            .rsplit_once(')')
-            .and_then(|(_, rest)| rest.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok())),
+        Ok(stat) => Ok(field_of(&stat, number)),
         Err(failed) if matches!(failed.errno(), Some(Errno::NOENT | Errno::SRCH)) => Ok(None),
         Err(failed) => Err(failed),
     }
+}
+
+/// The same of its text.
+pub(crate) fn field_of(stat: &str, number: usize) -> Option<u64> {
+    // The name, second, is in parentheses and may hold anything; the third comes after the last one.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
 }

@@ -10,10 +10,7 @@ use sys::{Errno, Failed, Pidfd};
 use crate::hooks::{self, state_of};
 use crate::identity::stat_field;
 use crate::ready::{self, Ready};
-use crate::{Containers, Error, Kind, Known, delete};
-
-/// `PF_FORKNOEXEC` of linux/sched.h, as field 9 of /proc/PID/stat shows it: born by fork, and no other program since.
-const FORKED: u64 = 0x40;
+use crate::{Containers, Error, Kind, Known, delete, lack};
 
 /// No event tells that somebody else's child has executed a program: it is asked for this often, every so many
 /// milliseconds. Its end is an event, and waited for meanwhile.
@@ -56,6 +53,12 @@ impl Containers {
             }
             Err(failed) => return Err(failed.into()),
         }
+        if let Some(init) = known.init.as_ref().filter(|_| lack::is_limited(&known.record.limits))
+            && lack::has_died(init, known.pid())?
+        {
+            let otherwise = "container init was killed before its program ran";
+            return Err(lack::why("container init", otherwise, &known.groups()?, 0));
+        }
         let has_hooks = !known.record.hooks.poststart.is_empty();
         if has_hooks || ready.is_some() {
             // A hook may well ask us for something that waits for the lock; and so may whoever waits for the program.
@@ -95,7 +98,7 @@ fn overtaken(known: &Known) -> Result<Error, Failed> {
 
 fn has_ended(init: &Pidfd, pid: i32) -> Result<bool, Failed> {
     for _ in 0..ASKED {
-        if stat_field(pid, 9)?.is_some_and(|flags| flags & FORKED == 0) {
+        if stat_field(pid, 9)?.is_some_and(|flags| !lack::is_forked(flags)) {
             return init.has_exited();
         }
         if init.wait_exit(Some(PAUSE))? {

@@ -34,7 +34,7 @@ impl Access {
     /// Nothing.
     pub const NONE: Self = Self(0);
 
-    /// Letters of `rwm`, each at most once; nothing for other letters or none at all.
+    /// The letters of `rwm` in a word, other letters skipped; nothing where none of them is there.
     pub fn parse(letters: &str) -> Option<Self> {
         let mut all = Self::NONE;
         for letter in letters.chars() {
@@ -42,7 +42,7 @@ impl Access {
                 'r' => Self::READ,
                 'w' => Self::WRITE,
                 'm' => Self::MKNOD,
-                _ => return None,
+                _ => continue,
             });
         }
         (all != Self::NONE).then_some(all)
@@ -437,7 +437,7 @@ mod tests {
                 JUMP_EQUAL => jump = registers[into]? == constant,
                 JUMP_UNEQUAL => jump = registers[into]? != constant,
                 EXIT => return registers[0],
-                _ => return None,
+                _ => continue,
             }
             at += 1;
             if jump {
@@ -611,7 +611,8 @@ mod tests {
     #[test]
     fn letters_other_than_rwm_are_no_access() {
         assert_eq!(Access::parse("rwm"), Some(Access::ALL));
-        assert_eq!(Access::parse("rx"), None);
+        assert_eq!(Access::parse("rx"), Some(Access::READ));
+        assert_eq!(Access::parse("x"), None);
         assert_eq!(Access::parse(""), None);
     }
 }

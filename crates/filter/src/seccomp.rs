@@ -11,6 +11,7 @@ mod arch;
 mod assemble;
 mod condition;
 mod decide;
+mod kept;
 mod key;
 mod section;
 mod table;
@@ -20,6 +21,7 @@ use std::fmt;
 pub use arch::Arch;
 pub use assemble::Instruction;
 pub use condition::{Condition, Operator};
+pub use kept::{pack, unpack};
 pub use key::{Key, key};
 
 /// The longest program that the kernel takes (`BPF_MAXINSNS`), in instructions.

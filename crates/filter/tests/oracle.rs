@@ -21,80 +21,23 @@
 #![allow(clippy::cast_possible_truncation, reason = "halves of words")]
 
 mod calls;
+mod compare;
 mod engine;
 mod machine;
 mod meaning;
 mod peer;
+mod property;
 
+use std::fs;
 use std::time::Instant;
 
 use calls::Dice;
+use compare::{Count, compare, known};
 use filter::seccomp::{Action, Arch, Condition, Instruction, Operator, Profile, Rule, compile};
 use machine::{Call, run};
-use meaning::Reader;
-
-/// What a comparison counted.
-#[derive(Debug, Default)]
-struct Count {
-    calls: usize,
-    /// Rules disagree about them.
-    disputed: usize,
-    /// and we with libseccomp.
-    otherwise: usize,
-    /// libseccomp compares the architecture with a number.
-    astray: usize,
-    /// libseccomp has lost a branch.
-    lost: usize,
-}
 
 /// Whether a container has a capability.
 type Holds = fn(&str) -> bool;
-
-const ENOSYS: u32 = 0x0005_0026;
-
-/// The names that this libseccomp knows; newer ones it ignores, and only a look at the meaning can be had of them.
-/// (Docker's profile is newer than the libseccomp of a stable distribution.)
-fn known<'a>(profile: &Profile<'a>) -> Profile<'a> {
-    let mut known = profile.clone();
-    for rule in &mut known.rules {
-        rule.names.retain(|name| peer::knows(name));
-    }
-    let names = |profile: &Profile| profile.rules.iter().map(|rule| rule.names.len()).sum::<usize>();
-    let lost = names(profile) - names(&known);
-    assert!(lost < 40, "libseccomp does not know {lost} of the names");
-    known.rules.retain(|rule| !rule.names.is_empty());
-    known
-}
-
-/// Every call through both filters. Nothing if libseccomp does not take the profile.
-fn compare(what: &str, profile: &Profile, native: Arch) -> Option<Count> {
-    let theirs = peer::compile(profile, native).ok()?;
-    let ours = compile(profile, native).unwrap_or_else(|refused| panic!("{what}: {refused}"));
-    machine::check(&ours);
-    machine::check(&theirs);
-    let (mut count, mut reader) = (Count::default(), Reader::new(profile, native));
-    calls::each(profile, native, |call| {
-        count.calls += 1;
-        let answer = run(&ours, &call).answer;
-        let meaning = reader.meaning(&call);
-        assert!(
-            meaning.answers.contains(&answer),
-            "{what}: {call:x?}: {answer:#x}, not one of {meaning:x?}: {profile:#?}"
-        );
-        let theirs = run(&theirs, &call);
-        let expected = if meaning.answers == [ENOSYS] { ENOSYS } else { theirs.answer };
-        count.disputed += usize::from(meaning.disputed);
-        if answer != expected {
-            match (meaning.disputed, theirs.astray, meaning.mixed) {
-                (true, ..) => count.otherwise += 1,
-                (_, true, _) => count.astray += 1,
-                (_, _, true) => count.lost += 1,
-                _ => panic!("{what}: {call:x?}: {answer:#x}, not {expected:#x}: {profile:#?}"),
-            }
-        }
-    });
-    Some(count)
-}
 
 #[test]
 fn engines_profiles_mean_what_libseccomp_makes_of_them() {
@@ -106,15 +49,20 @@ fn engines_profiles_mean_what_libseccomp_makes_of_them() {
             for (capabilities, holds) in held {
                 let what = format!("{engine} on {goarch} with {capabilities} capabilities");
                 let profile = engine::profile(published, native, goarch, holds);
+                let names =
+                    |profile: &Profile| profile.rules.iter().map(|rule| rule.names.len()).sum::<usize>();
+                let all = names(&profile);
                 let profile = known(&profile);
+                let lost = all - names(&profile);
+                assert!(lost < 40, "libseccomp does not know {lost} of the names");
                 tell(&what, &profile, native);
                 let count = compare(&what, &profile, native).expect("libseccomp takes it");
                 assert_eq!((count.otherwise, count.astray, count.lost), (0, 0, 0), "{what}");
-                total.calls += count.calls;
+                total.add(&count);
             }
         }
     }
-    println!("{total:?}");
+    println!("engines: {total}");
     assert!(total.calls > 10_000);
 }
 
@@ -241,7 +189,7 @@ fn any_profile(dice: &mut Dice, conditions: usize) -> Profile<'static> {
 
 #[test]
 fn any_profile_means_what_libseccomp_makes_of_it() {
-    let (mut total, mut taken) = (Count::default(), 0);
+    let mut total = Count::default();
     for seed in 0..400 {
         let mut dice = Dice::new(seed + 1);
         let conditions = dice.below(4);
@@ -250,19 +198,30 @@ fn any_profile_means_what_libseccomp_makes_of_it() {
         let natives = if profile.arches.contains(&Arch::X32) { 1 } else { 2 };
         let native = [Arch::X86_64, Arch::Aarch64][dice.below(natives)];
         if let Some(count) = compare(&format!("seed {seed}"), &profile, native) {
-            taken += 1;
-            total.calls += count.calls;
-            total.disputed += count.disputed;
-            total.otherwise += count.otherwise;
-            total.astray += count.astray;
-            total.lost += count.lost;
+            total.add(&count);
         }
     }
-    println!("{taken} profiles, {total:?}");
-    assert!(taken > 350);
+    println!("generated: {total}");
+    assert!(total.profiles > 350);
     assert!(total.otherwise * 20 < total.disputed, "our order of rules is not libseccomp's: {total:?}");
     assert!(
         (total.astray + total.lost) * 1000 < total.calls,
         "libseccomp is not as wrong as this: {total:?}"
     );
+}
+
+/// What the fuzz target `libseccomp` begins with, and what it found.
+#[test]
+fn the_corpus_holds() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/libseccomp");
+    let mut total = Count::default();
+    for entry in fs::read_dir(corpus).expect("the corpus") {
+        let bytes = fs::read(entry.expect("an entry").path()).expect("a case");
+        let (profile, native) = property::make(&bytes);
+        if let Some(count) = compare("of the corpus", &known(&profile), native) {
+            total.add(&count);
+        }
+    }
+    println!("corpus: {total}");
+    assert!(total.profiles > 20, "{total}");
 }

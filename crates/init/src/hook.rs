@@ -59,7 +59,7 @@ pub fn run_hook(hook: &Hook, state: &State, manner: Manner<'_>) -> Result<(), Fa
         }
         running.finish(ended)
     };
-    run().doing(|| format!("{}: {}", hook.field, hook.path))
+    run().doing(|| format!("error running {}: {}", hook.words(), hook.path))
 }
 
 /// A hook that runs, and our ends of its pipes.
@@ -224,6 +224,8 @@ impl Running {
         match exit {
             Exit::Status(0) => Ok(()),
             Exit::Status(status) => Err(self.with_words(&format!("exit status {status}"))),
+            // What a filter of system calls does.
+            Exit::Signal(31) => Err(self.with_words("killed by signal 31, bad system call")),
             Exit::Signal(signal) => Err(self.with_words(&format!("killed by signal {signal}"))),
         }
     }

@@ -21,7 +21,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Signal, getpid, set_parent_process_death_signal, setsid, umask};
 use rustix::system::{setdomainname, sethostname};
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
-use spec::{NamespaceKind, State, Status};
+use spec::{NamespaceKind, RlimitKind, State, Status};
 use state::Gate;
 use sys::{Called, Doing, Errno, Failed, Mask, Newborn, Strings};
 
@@ -30,6 +30,9 @@ pub use hook::{IMPATIENCE, Manner, run_hook, run_hooks};
 pub use join::{Opened, bit};
 pub use report::{Listener, Parent, Report, Word};
 use terminal::Terminal;
+
+/// More descriptors than we ever have open at a time: below this many, what has done its work is closed before the limit counts.
+const MANY: u64 = 256;
 
 /// What the child was born with. The parent made all of it before, so that little is left to allocate.
 #[derive(Debug)]
@@ -215,6 +218,9 @@ impl Child<'_> {
                 Ok(())
             }
             Step::Limit { kind, soft, hard } => {
+                if *kind == RlimitKind::Nofile && *soft < MANY {
+                    self.rootfs.iter_mut().for_each(Rootfs::spare);
+                }
                 confine::limit(*kind, *soft, *hard).doing(|| format!("set rlimit {kind:?}").to_lowercase())
             }
             Step::Umask(mask) => {
@@ -234,6 +240,7 @@ impl Child<'_> {
                 confine::become_user(*uid, *gid, groups).doing(|| format!("become user {uid}:{gid}"))
             }
             Step::Capabilities(kept) => confine::keep(kept).doing(|| "apply capabilities"),
+            Step::Heed(signals) => sys::heed_signals(*signals).doing(|| "heed signals"),
             Step::Ready => self.ready(),
             Step::Gate => self.wait(),
             Step::Execute => self.execute(),

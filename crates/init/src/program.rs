@@ -93,7 +93,8 @@ fn words(call: &str, path: &CStr, errno: Errno) -> Failed {
 /// Why execve(2) did not take the program.
 pub(crate) fn not_executed(arguments: &Strings, errno: Errno) -> Failed {
     let name = arguments.iter().next().unwrap_or_default();
-    words("exec", name, errno)
+    let name = name.to_string_lossy();
+    Failed::call(format!("exec {}", name.escape_debug()), errno)
 }
 
 /// `HOME=` and the home directory of this user in the container's /etc/passwd, or `/` where none is told.

@@ -1,5 +1,6 @@
 //! The line between the child and its parent: one report up, one word down.
 
+use std::borrow::Cow;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -199,15 +200,27 @@ impl Report {
     /// Says why there will be no program. Nobody may be left to hear it, and then there is nobody to tell that either.
     pub(crate) fn failed(&self, failed: &Failed) {
         let mut words = vec![FAILED];
-        words.extend_from_slice(failed.to_string().as_bytes());
-        words.truncate(WORDS);
+        words.extend_from_slice(shortened(&failed.to_string(), WORDS - 1).as_bytes());
         let _unheard = write(&self.0, &words);
     }
 }
 
 /// The same, over the line to `start`; it may have been killed.
 pub(crate) fn tell_start(line: &OwnedFd, failed: &Failed) {
-    let _unheard = write(line, failed.to_string().as_bytes());
+    let _unheard = write(line, shortened(&failed.to_string(), 4096).as_bytes());
+}
+
+/// At most so many bytes of a text: where a path of thousands makes it longer, the middle goes, and who reads it still
+/// learns what was wished for and what the kernel said.
+fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    const GAP: &str = " … ";
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let half = most.saturating_sub(GAP.len()) / 2;
+    let (first, _) = text.split_at(text.floor_char_boundary(half));
+    let (_, last) = text.split_at(text.ceil_char_boundary(text.len() - half));
+    Cow::Owned([first, GAP, last].concat())
 }
 
 impl Parent {
@@ -216,8 +229,9 @@ impl Parent {
         let mut words = vec![0u8; WORDS];
         let length = loop {
             match read(&self.line, words.as_mut_slice()) {
-                Err(Errno::INTR) => {}
-                Err(Errno::CONNRESET) => break 0,
+                // It went without having read ours, as one does whose read(2) its filter forbids: said once, before what it
+                // may have written.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 read => break read.called(|| "read(report)")?,
             }
         };
@@ -285,8 +299,7 @@ fn receive(line: &OwnedFd, words: &mut [u8], handles: &mut Vec<OwnedFd>) -> Resu
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = recvmsg(line, &mut [IoSliceMut::new(words)], &mut ancillary, RecvFlags::CMSG_CLOEXEC);
         let length = match received {
-            Err(Errno::INTR) => continue,
-            Err(Errno::CONNRESET) => 0,
+            Err(Errno::INTR | Errno::CONNRESET) => continue,
             received => received.called(|| "recvmsg(report)")?.bytes,
         };
         for message in ancillary.drain() {
@@ -295,5 +308,20 @@ fn receive(line: &OwnedFd, words: &mut [u8], handles: &mut Vec<OwnedFd>) -> Resu
             }
         }
         return Ok(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortened;
+
+    #[test]
+    fn what_is_too_long_loses_its_middle() {
+        assert_eq!(shortened("open: no", 8), "open: no");
+        assert_eq!(shortened("mount proc on /proc: no such file", 21), "mount pr … uch file");
+        for most in 0..40 {
+            let text = shortened("é日é日é日é日é日é日é日é日", most);
+            assert!(text.len() <= most.max(5), "{most}: {text}");
+        }
     }
 }

@@ -14,7 +14,8 @@ use crate::Refused;
 /// on its way to the agent the listener takes only calls that the filter lets pass.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Agent {
-    /// The stream socket of the host's at which it listens, absolute.
+    /// The stream socket of the host's at which it listens, absolute; behind an `@` a name that no file has (unix(7)), as
+    /// with runc.
     pub path: String,
     /// What the document wants it to know; empty where that is nothing.
     pub metadata: String,
@@ -36,7 +37,8 @@ pub enum Handover {
 /// How a process lets go of its own copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Discard {
-    /// By close(2); the agent may be asked about that.
+    /// By close(2). Where the agent is asked about dup3(2) as well, it is asked about that; should it end just then, the
+    /// process waits until somebody ends it, as with runc.
     Close,
     /// By dup3(2): another descriptor takes its number.
     Replace,
@@ -81,7 +83,7 @@ pub(crate) fn compile(
     };
     let is_replaced = !profile.makes("close") && profile.makes("dup3");
     Ok(Some(Agent {
-        path: if path.starts_with('/') { path.to_owned() } else { format!("{bundle}/{path}") },
+        path: if path.starts_with(['/', '@']) { path.to_owned() } else { format!("{bundle}/{path}") },
         metadata: seccomp.listener_metadata.clone().unwrap_or_default(),
         handover,
         discard: if is_replaced { Discard::Replace } else { Discard::Close },
@@ -146,6 +148,7 @@ mod tests {
         let path = |path| agent(path, Allow, &[("mkdir", Notify)]).ok().flatten().map(|agent| agent.path);
         assert_eq!(path("/run/a.sock").as_deref(), Some("/run/a.sock"));
         assert_eq!(path("a.sock").as_deref(), Some("/b/a.sock"));
+        assert_eq!(path("@a").as_deref(), Some("@a"));
         assert_eq!(agent("/s", Allow, &[("mkdir", Errno(1))]), Ok(None));
     }
 

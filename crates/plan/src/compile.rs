@@ -92,7 +92,8 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         format!("{}/{}", request.bundle, root.path)
     };
     let moments = Moments::of(spec);
-    let filter = seccomp::compile(linux.seccomp.as_ref(), &request.bundle)?;
+    let (filter, to_keep) =
+        seccomp::compile(linux.seccomp.as_ref(), &request.filter, &request.bundle)?.unzip();
     let mut plan = Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -123,8 +124,11 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     }
     plan.enter_namespaces(process, linux, &namespaces, request)?;
     plan.build_root(spec, host, request, &namespaces, &moments)?;
+    if (namespaces.users || host.inner.is_some()) && !namespaces.cgroup {
+        rootless::show_groups(&mut plan.steps);
+    }
     if ordinary.is_some() || host.inner.is_some() {
-        rootless::protect(&mut plan.steps, namespaces.cgroup, ordinary.is_some());
+        rootless::protect(&mut plan.steps, ordinary.is_some());
     }
     let keeps_groups = host.denies_groups()
         || request.keeps_groups
@@ -153,6 +157,9 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     }
     plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.push(Step::Execute);
+    if request.gated {
+        heed(&mut plan.steps);
+    }
     seccomp::place(filter, process, &mut plan.steps);
     plan.handles = handles(&plan, namespaces.users && ordinary.is_none());
     let master = console::master(process, request.detached, request.console_socket.as_ref())?;
@@ -162,7 +169,21 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         None => Act::Map(maps),
     });
     plan.acts = acts(&plan, &namespaces, (process, linux), mapping, &moments, master, request);
+    if let Some(key) = to_keep.flatten() {
+        // While init is at its own work: nobody waits for this.
+        let at = plan.acts.iter().position(|act| *act == Act::Complete).unwrap_or(plan.acts.len());
+        plan.acts.insert(at, Act::Remember(key));
+    }
     Ok(plan)
+}
+
+/// SIGHUP, SIGINT, SIGQUIT and SIGTERM end a container that waits for `start`, as they end runc's: who stops one then
+/// need not wait until SIGKILL is due. That is set before a filter may forbid it.
+fn heed(steps: &mut Vec<Step>) {
+    const SIGNALS: u64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14;
+    let goes = |step: &Step| matches!(step, Step::Bound(_) | Step::Become { .. } | Step::Ready);
+    let at = steps.iter().position(goes).unwrap_or(steps.len());
+    steps.insert(at, Step::Heed(SIGNALS));
 }
 
 /// The document's namespaces: made at birth, made later, or joined.
@@ -601,7 +622,9 @@ impl Confined {
             let lost = (0_usize..64).filter(|bit| (kept.ambient & !raised) & (1 << bit) != 0);
             let lost: Vec<&str> = lost.filter_map(|bit| spec::CAPABILITIES.get(bit).copied()).collect();
             let why = "not both permitted and inheritable";
-            warnings.push(format!("process.capabilities.ambient: {} dropped: {why}", lost.join(", ")));
+            let lost = lost.join(", ");
+            warnings
+                .push(format!("process.capabilities.ambient: can't raise ambient capability {lost}: {why}"));
         }
         let kept = Capabilities { ambient: raised, ..kept };
         unknown.sort();

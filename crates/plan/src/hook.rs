@@ -22,6 +22,17 @@ pub struct Hook {
     pub timeout: Option<u64>,
 }
 
+impl Hook {
+    /// Which one it is, as runc tells it and others look for it: `prestart hook #0`.
+    pub fn words(&self) -> String {
+        let place = self.field.strip_prefix("hooks.").and_then(|rest| rest.strip_suffix(']'));
+        match place.and_then(|place| place.split_once('[')) {
+            Some((kind, at)) => format!("{kind} hook #{at}"),
+            None => self.field.clone(),
+        }
+    }
+}
+
 /// Hooks that are run after init was let go, by whichever command comes to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Later {

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::cgroup::HostCgroups;
 use crate::label::Modules;
+use crate::seccomp::Kept;
 
 /// What this host can do, as the room `probe` found it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -78,4 +79,6 @@ pub struct Request {
     pub keep_status: bool,
     /// Where the number of init is written, absolute.
     pub pid_file: Option<String>,
+    /// What is kept of the document's filter, under [`filter_key`](crate::filter_key).
+    pub filter: Kept,
 }

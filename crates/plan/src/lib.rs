@@ -39,6 +39,6 @@ pub use manner::Manner;
 pub use map::{Handle, Idmap, Maps};
 pub use mount::{Links, Mount, Propagation, PropagationKind, Remount, Source};
 pub use refuse::Refused;
-pub use seccomp::Filter;
+pub use seccomp::{Filter, Kept, filter_key};
 pub use step::{Act, Capabilities, Console, Master, Node, Numbers, Program, Scheduling, Step, Walk};
 pub use update::{DeviceChange, Hierarchy, Update, compile_managed_update, compile_update};

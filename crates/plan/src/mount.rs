@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use spec::{
-    Flag, Link, MOUNT_ATTR__ATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY,
-    MS_PRIVATE, MS_SHARED, MS_SILENT, MS_SLAVE, MS_UNBINDABLE, MountOption, Spec, option,
+    Flag, Link, MOUNT_ATTR__ATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MS_NOATIME, MS_NODIRATIME, MS_PRIVATE,
+    MS_RELATIME, MS_SHARED, MS_SILENT, MS_SLAVE, MS_STRICTATIME, MS_UNBINDABLE, MountOption, Spec, option,
 };
 
 use crate::cgroup::{CgroupPlan, HostCgroups};
@@ -20,8 +21,11 @@ pub struct Mount {
     pub source: Source,
     /// `MOUNT_ATTR_*` bits set.
     pub set: u64,
-    /// `MOUNT_ATTR_*` bits that were asked to be clear.
+    /// `MOUNT_ATTR_*` bits cleared.
     pub clear: u64,
+    /// Those of them that the document names. The others stay where another user namespace locked them.
+    #[serde(default)]
+    pub named: u64,
     /// The same for it and all mounts below it: set, and cleared.
     #[serde(default)]
     pub all: (u64, u64),
@@ -159,11 +163,22 @@ impl Propagation {
     }
 }
 
+/// What becomes of the attributes of something that is mounted already.
+struct Change {
+    set: u64,
+    clear: u64,
+    named: u64,
+}
+
 /// The options of one mount, sorted out.
 #[derive(Default)]
 struct Options {
     set: u64,
     clear: u64,
+    /// Whether any word speaks of this mount alone.
+    is_told: bool,
+    /// The `MS_*` bits of access times that are asked for: that of `relatime` is no bit in `set`.
+    times: u64,
     all: (u64, u64),
     flags: Vec<String>,
     bind: Option<bool>,
@@ -221,6 +236,7 @@ impl Mount {
             source,
             set,
             clear: 0,
+            named: 0,
             all: (0, 0),
             or_bind: None,
             is_optional: false,
@@ -235,13 +251,31 @@ impl Mount {
 impl Options {
     fn mount(&self, target: String, source: Source) -> Mount {
         let &Self { set, clear, all, .. } = self;
-        Mount { clear, all, propagation: self.propagation.clone(), ..Mount::of(target, source, set) }
+        let propagation = self.propagation.clone();
+        Mount { clear, named: clear, all, propagation, ..Mount::of(target, source, set) }
+    }
+
+    /// As mount(2) has it for what is mounted already: what is not said is taken back, but access times are kept as they
+    /// are unless a way to keep them is asked for; `atime` and its kin ask for none.
+    fn change(&self) -> Change {
+        const TIMES: u64 = MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME;
+        const OTHERS: u64 = MOUNT_ATTR_RDONLY
+            | MOUNT_ATTR_NOSUID
+            | MOUNT_ATTR_NODEV
+            | MOUNT_ATTR_NOEXEC
+            | MOUNT_ATTR_NOSYMFOLLOW;
+        let times = if self.times == 0 { 0 } else { MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME & !self.set };
+        let set = if self.times == 0 { self.set & !TIMES } else { self.set };
+        let named = self.clear & !TIMES | times;
+        Change { set, clear: OTHERS & !set | named, named }
     }
 
     /// A later word takes back what an earlier one said.
     fn apply(&mut self, name: &str, flag: Flag) {
         self.set = self.set & !flag.attr_clear | flag.attr_set;
         self.clear = (self.clear | flag.attr_clear) & !flag.attr_set;
+        self.is_told = true;
+        self.times = (self.times & !flag.flags_clear) | flag.flags_set & TIMES;
         self.flags.retain(|known| bits(known) & flag.flags_clear == 0);
         // The kernel's log is no property of a file system: fsconfig(2) has no word for it.
         let is_told = flag.attr_set | flag.attr_clear == 0 && flag.flags_set & !MS_SILENT != 0;
@@ -250,6 +284,9 @@ impl Options {
         }
     }
 }
+
+/// The `MS_*` bits that ask for a way to keep access times.
+const TIMES: u64 = MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME;
 
 /// The `MS_*` bits that a word of the superblock sets.
 fn bits(name: &str) -> u64 {
@@ -342,6 +379,7 @@ fn check_target(at: &str, target: &str) -> Result<(), Refused> {
 }
 
 impl Mounts {
+    /// The attributes of its source stay where no word speaks of any; as soon as one does, what is not said is taken back.
     fn bind(
         &mut self,
         at: &str,
@@ -373,12 +411,15 @@ impl Mounts {
             }
         };
         let links = options.links;
-        self.steps.push(Step::Mount(Mount { links, ..options.mount(target, source) }));
+        let Change { set, clear, named } =
+            if options.is_told { options.change() } else { Change { set: 0, clear: 0, named: 0 } };
+        let mount = Mount { set, clear, named, links, ..options.mount(target, source) };
+        self.steps.push(Step::Mount(mount));
         Ok(())
     }
 
-    /// As mount(8) has it: what is not said is taken back, but for access times. A file system that stands for a
-    /// namespace, or is the host's too, keeps its own flags unless it is told options of its own.
+    /// What is not said is taken back, also where nothing is. A file system that stands for a namespace, or is the host's
+    /// too, keeps its own flags unless it is told options of its own.
     fn remount(
         &mut self,
         at: &str,
@@ -393,21 +434,17 @@ impl Mounts {
                 format!("{key:?} is no option of a bind mount"),
             ));
         }
-        let every = spec::options().iter().fold(0, |all, (_, meaning)| match meaning {
-            MountOption::Flag(flag) => all | flag.attr_set & !MOUNT_ATTR__ATIME,
-            _ => all,
-        });
-        let Options { set, clear, all, mut flags, data, propagation, .. } = options;
+        let Change { set, clear, named } = options.change();
+        let Options { all, mut flags, data, propagation, .. } = options;
         if is_bind {
             flags.clear();
         } else if !VIRTUAL.contains(&kind) {
             if set & MOUNT_ATTR_RDONLY != 0 {
                 flags.push("ro".to_owned());
-            } else if clear & MOUNT_ATTR_RDONLY != 0 {
+            } else if named & MOUNT_ATTR_RDONLY != 0 {
                 flags.push("rw".to_owned());
             }
         }
-        let (named, clear) = (clear, clear & MOUNT_ATTR__ATIME | every & !set);
         let remount = Remount { target, set, clear, named, all, flags, data, propagation };
         self.steps.push(Step::Remount(remount));
         Ok(())
@@ -491,6 +528,27 @@ mod tests {
         let sorted = sort_out(&options);
         assert_eq!(sorted.set, MOUNT_ATTR_NOSUID);
         assert_eq!(sorted.clear, MOUNT_ATTR_RDONLY | spec::MOUNT_ATTR__ATIME);
+    }
+
+    /// What is mounted is changed as mount(2) does it with these words.
+    #[test]
+    fn what_is_not_said_is_taken_back_but_for_access_times() {
+        const OTHERS: u64 = 0x20_000f;
+        let rows: &[(&[&str], u64, u64, u64)] = &[
+            (&["ro"], MOUNT_ATTR_RDONLY, OTHERS & !1, 0),
+            (&["dev"], 0, OTHERS, MOUNT_ATTR_NODEV),
+            (&["silent"], 0, OTHERS, 0),
+            (&["atime", "diratime", "norelatime"], 0, OTHERS, 0),
+            (&["noatime", "atime"], 0, OTHERS, 0),
+            (&["relatime"], 0, OTHERS | 0xf0, 0xf0),
+            (&["nodiratime"], 0x80, OTHERS | 0x70, 0x70),
+            (&["nodiratime", "strictatime", "rw"], 0xa0, OTHERS | 0x70, 0x71),
+        ];
+        for (words, set, clear, named) in rows {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            let change = sort_out(&words).change();
+            assert_eq!((change.set, change.clear, change.named), (*set, *clear, *named), "{words:?}");
+        }
     }
 
     #[test]

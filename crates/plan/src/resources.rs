@@ -123,7 +123,10 @@ pub(crate) fn v1_limits(resources: &Resources) -> Result<Wanted, Refused> {
     }
     rdma(resources, &mut wanted)?;
     if !resources.unified.is_empty() {
-        return Err(refused("unified", "the controllers of this host are on cgroup v1"));
+        return Err(refused(
+            "unified",
+            "invalid configuration: the controllers of this host are on cgroup v1",
+        ));
     }
     Ok(wanted)
 }
@@ -583,9 +586,8 @@ fn device_rule(index: usize, rule: &spec::DeviceRule) -> Result<filter::device::
     };
     let access = match rule.access.as_deref() {
         None | Some("") => return Err(refused(&field("access"), "cannot be empty")),
-        Some(letters) => Access::parse(letters).ok_or_else(|| {
-            refused(&field("access"), format!("{letters:?} has other letters than r, w and m"))
-        })?,
+        Some(letters) => Access::parse(letters)
+            .ok_or_else(|| refused(&field("access"), format!("{letters:?} has none of r, w and m")))?,
     };
     let devices = Devices { kind, major: number("major", rule.major)?, minor: number("minor", rule.minor)? };
     Ok(filter::device::Rule { allow: rule.allow, devices, access })

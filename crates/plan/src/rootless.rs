@@ -4,7 +4,7 @@ use spec::{IdMapping, Linux, MOUNT_ATTR_RDONLY, NamespaceKind, Spec};
 
 use crate::map::Maps;
 use crate::step::{Act, Step};
-use crate::{Caller, Host, Refused, Source, clean};
+use crate::{Caller, Host, Mount, Refused, Source, clean};
 
 /// An ordinary user's container.
 pub(crate) struct Ordinary {
@@ -71,12 +71,24 @@ pub(crate) fn left_out(process: &spec::Process, host: &Host) -> Option<String> {
     (host.denies_groups() && others).then(|| why.to_owned())
 }
 
+/// Shows the host's control groups where a mount of their own is asked for. In a user namespace the kernel has one only for
+/// who has a namespace of groups too.
+pub(crate) fn show_groups(steps: &mut [Step]) {
+    for step in steps {
+        if let Step::Mount(Mount { source, .. }) = step
+            && matches!(source, Source::New { kind, .. } if kind == "cgroup2")
+        {
+            *source = Source::Bind { path: GROUPS.to_owned(), recursive: true };
+        }
+    }
+}
+
 /// Makes read-only, with all that is mounted below, whatever of the host's /sys a container sees: a control group that the
 /// user was given outside is his to write inside too, and whoever breaks out of limits writes there (CVE-2023-25809).
 ///
 /// `is_ordinary` tells an ordinary user's container, whose namespaces are never those that a sysfs of its own takes, from one of
 /// root's in a user namespace.
-pub(crate) fn protect(steps: &mut [Step], has_cgroup_namespace: bool, is_ordinary: bool) {
+pub(crate) fn protect(steps: &mut [Step], is_ordinary: bool) {
     let mounts = steps.iter_mut().filter_map(|step| match step {
         Step::Mount(mount) => Some(mount),
         _ => None,
@@ -85,13 +97,6 @@ pub(crate) fn protect(steps: &mut [Step], has_cgroup_namespace: bool, is_ordinar
         if let Some(path) = mount.or_bind.take_if(|_| is_ordinary) {
             // Where the kernel might permit one of its own, it does not to him.
             mount.source = Source::Bind { path, recursive: true };
-        }
-        match &mount.source {
-            // Without a namespace of groups to show, the kernel has none to mount for him.
-            Source::New { kind, .. } if kind == "cgroup2" && !has_cgroup_namespace => {
-                mount.source = Source::Bind { path: GROUPS.to_owned(), recursive: true };
-            }
-            _ => {}
         }
         let shows_host = |path: &str| path == SYS || path.starts_with("/sys/");
         if let Source::Bind { path, .. } = &mount.source

@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use filter::seccomp::{Action, Arch, Condition, Operator, Profile, Rule, compile as compile_profile};
+use filter::seccomp::{
+    Action, Arch, Condition, Instruction, Key, Operator, Profile, Rule, compile as compile_profile, key,
+    pack, unpack,
+};
 use serde::{Deserialize, Serialize};
-use spec::{Process, Seccomp, SeccompRule};
+use spec::{Process, Seccomp, SeccompRule, Spec};
 
 use crate::step::Step;
 use crate::{Agent, Refused, agent};
@@ -33,6 +36,25 @@ impl Filter {
     const WAIT_KILLABLE: u32 = 1 << 5;
 }
 
+/// What is known of a filter from an earlier container that asked for the same one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Kept {
+    /// Nothing, and nobody keeps filters.
+    #[default]
+    Nowhere,
+    /// Nothing yet, under its key.
+    Missing,
+    /// What is kept under its key: a filter, if it is whole.
+    Found(Vec<u8>),
+}
+
+/// The name under which the filter that a document asks for is kept. None where it asks for none, or for one that
+/// [`compile()`](crate::compile()) refuses.
+pub fn filter_key(spec: &Spec) -> Option<String> {
+    let seccomp = spec.linux.as_ref()?.seccomp.as_ref().filter(|asked| asks(asked))?;
+    Some(key(&profile(seccomp).ok()?, Arch::NATIVE?).to_string())
+}
+
 impl fmt::Display for Filter {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(to, "filter  system calls, by {} instructions", self.program.len())?;
@@ -48,6 +70,26 @@ impl fmt::Display for Filter {
             write!(to, ", {agent}")?;
         }
         Ok(())
+    }
+}
+
+impl Filter {
+    /// A program that is loaded with these flags.
+    fn new(program: &[Instruction], flags: u32, agent: Option<Agent>) -> Self {
+        let packed = program.iter().map(|one| {
+            u64::from(one.code) | u64::from(one.jt) << 16 | u64::from(one.jf) << 24 | u64::from(one.k) << 32
+        });
+        Self { program: packed.collect(), flags, agent }
+    }
+
+    /// What is to be kept of it under its key, for [`Kept::Found`]; none for what is no key.
+    pub fn pack(&self, key: &str) -> Option<Vec<u8>> {
+        let program = self.program.iter().map(|packed| {
+            let [low, high, jt, jf, k @ ..] = packed.to_le_bytes();
+            let code = u16::from_le_bytes([low, high]);
+            Instruction { code, jt, jf, k: u32::from_le_bytes(k) }
+        });
+        Some(pack(&Key::parse(key)?, &program.collect::<Vec<_>>()))
     }
 }
 
@@ -74,25 +116,36 @@ pub(crate) fn comes_before_ready(steps: &[Step]) -> bool {
     before.into_iter().any(|step| matches!(step, Step::Filter(_)))
 }
 
-/// Compiles what the document of a bundle asks for; nothing where it asks for no filter.
-pub(crate) fn compile(seccomp: Option<&Seccomp>, bundle: &str) -> Result<Option<Filter>, Refused> {
-    // runc's way of saying "no filter".
-    let Some(seccomp) =
-        seccomp.filter(|asked| !asked.default_action.is_empty() || !asked.syscalls.is_empty())
-    else {
-        return Ok(None);
-    };
+/// Compiles what the document asks for, unless that was done already; nothing where it asks for no filter. With it comes
+/// the key under which it is to be kept, where it is not and somebody keeps filters.
+pub(crate) fn compile(
+    seccomp: Option<&Seccomp>,
+    kept: &Kept,
+    bundle: &str,
+) -> Result<Option<(Filter, Option<String>)>, Refused> {
+    let Some(seccomp) = seccomp.filter(|asked| asks(asked)) else { return Ok(None) };
     let native = Arch::NATIVE.ok_or_else(|| {
         Refused::new("linux.seccomp", "this build does not know its own architecture's calls")
     })?;
     let profile = profile(seccomp)?;
     let agent = agent::compile(seccomp, &profile, bundle)?;
+    let flags = flags(seccomp, agent.is_some());
+    let key = (*kept != Kept::Nowhere).then(|| key(&profile, native));
+    let found = match (kept, &key) {
+        (Kept::Found(bytes), Some(key)) => unpack(key, bytes),
+        _ => None,
+    };
+    if let Some(program) = found {
+        return Ok(Some((Filter::new(&program, flags, agent), None)));
+    }
     let program = compile_profile(&profile, native)
         .map_err(|refused| Refused::new(format!("linux.seccomp.{}", refused.field), refused.reason))?;
-    let packed = program.iter().map(|one| {
-        u64::from(one.code) | u64::from(one.jt) << 16 | u64::from(one.jf) << 24 | u64::from(one.k) << 32
-    });
-    Ok(Some(Filter { program: packed.collect(), flags: flags(seccomp, agent.is_some()), agent }))
+    Ok(Some((Filter::new(&program, flags, agent), key.map(|key| key.to_string()))))
+}
+
+/// Whether a section asks for a filter: without a word on the default and without rules it does not, as runc has it.
+fn asks(seccomp: &Seccomp) -> bool {
+    !seccomp.default_action.is_empty() || !seccomp.syscalls.is_empty()
 }
 
 /// TSYNC means nothing for a process of one thread, so it never meets the listener, with which the kernel does not take it
@@ -144,12 +197,19 @@ fn rule(at: usize, asked: &SeccompRule) -> Result<Rule<'_>, Refused> {
 
 /// An action by its word; `fields` names where the word and its number stand.
 fn action(name: &str, number: Option<u32>, fields: impl Fn() -> (String, String)) -> Result<Action, Refused> {
-    // The number of an action that carries none is skipped, as runc does: see docs/leniency.md.
-    let carries = matches!(name, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE");
-    let number = match number.filter(|_| carries).map(u16::try_from) {
-        None => None,
-        Some(Ok(number)) => Some(number),
-        Some(Err(_)) => return Err(Refused::new(fields().1, "a filter's answer holds no more than 65535")),
+    // The number of an action that carries none is skipped, as runc does: see docs/leniency.md. The kernel would make the
+    // largest error number of any larger one.
+    let most = match name {
+        "SCMP_ACT_ERRNO" => Some((4095, "is more than 4095, the largest error number")),
+        "SCMP_ACT_TRACE" => Some((65535, "is more than 65535, and a filter's answer holds no more")),
+        _ => None,
+    };
+    let number = match (number, most) {
+        (Some(number), Some((most, why))) => match u16::try_from(number) {
+            Ok(number) if number <= most => Some(number),
+            _ => return Err(Refused::new(fields().1, format!("{number} {why}"))),
+        },
+        _ => None,
     };
     Action::parse(name, number).ok_or_else(|| Refused::new(fields().0, "is no known action"))
 }
@@ -162,7 +222,11 @@ mod tests {
     fn filter(flags: Option<&[&str]>) -> Filter {
         let flags = flags.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
         let asked = Seccomp { default_action: "SCMP_ACT_ALLOW".into(), flags, ..Seccomp::default() };
-        compile(Some(&asked), "/b").expect("a filter").expect("one is asked for")
+        compiled(&asked, &Kept::Nowhere).0
+    }
+
+    fn compiled(asked: &Seccomp, kept: &Kept) -> (Filter, Option<String>) {
+        compile(Some(asked), kept, "/b").expect("a filter").expect("one is asked for")
     }
 
     fn with_agent(flags: Option<&[&str]>) -> Filter {
@@ -176,7 +240,7 @@ mod tests {
             syscalls: vec![rule],
             ..Seccomp::default()
         };
-        compile(Some(&asked), "/b").expect("a filter").expect("one is asked for")
+        compiled(&asked, &Kept::Nowhere).0
     }
 
     #[test]
@@ -209,7 +273,28 @@ mod tests {
 
     #[test]
     fn a_section_that_asks_for_nothing_is_none() {
-        assert_eq!(compile(Some(&Seccomp::default()), "/b"), Ok(None));
-        assert_eq!(compile(None, "/b"), Ok(None));
+        assert_eq!(compile(Some(&Seccomp::default()), &Kept::Missing, "/b"), Ok(None));
+        assert_eq!(compile(None, &Kept::Missing, "/b"), Ok(None));
+    }
+
+    /// What is kept is taken if it is whole, and only under its own key; else it is made anew, to be kept.
+    #[test]
+    fn a_filter_that_was_kept_is_the_one_that_is_compiled() {
+        let asks = |default: &str| Seccomp { default_action: default.into(), ..Seccomp::default() };
+        let (asked, other) = (asks("SCMP_ACT_ALLOW"), asks("SCMP_ACT_LOG"));
+        let (fresh, key) = compiled(&asked, &Kept::Missing);
+        let key = key.expect("it is to be kept");
+        let linux = spec::Linux { seccomp: Some(asked.clone()), ..spec::Linux::default() };
+        let spec = Spec { linux: Some(linux), ..Spec::default() };
+        assert_eq!(filter_key(&spec).as_ref(), Some(&key));
+        assert_eq!(compiled(&asked, &Kept::Nowhere), (fresh.clone(), None));
+        let bytes = fresh.pack(&key).expect("it is a key");
+        assert_eq!(compiled(&asked, &Kept::Found(bytes.clone())), (fresh.clone(), None));
+        for bad in [Vec::new(), bytes[1..].to_vec(), bytes[..bytes.len() - 1].to_vec(), vec![0; 4096]] {
+            assert_eq!(compiled(&asked, &Kept::Found(bad)), (fresh.clone(), Some(key.clone())));
+        }
+        let (theirs, their_key) = compiled(&other, &Kept::Found(bytes));
+        assert_ne!(theirs, fresh);
+        assert!(their_key.is_some_and(|theirs| theirs != key));
     }
 }

@@ -87,6 +87,9 @@ pub enum Act {
     Agent(Agent),
     /// Forks a process that will write down how init ended.
     Keep,
+    /// Keeps the filter for the next container that asks for the same one, under this key. Whether that can be done does
+    /// not matter to this one.
+    Remember(String),
     /// Completes the record with what the child's birth told, before the child may run.
     Complete,
     /// Sends a pidfd of init to whoever listens at a socket.
@@ -258,6 +261,8 @@ pub enum Step {
     Home(u32),
     /// Goes to the working directory as root; [`Step::Ready`] tries again as the user.
     Go(String),
+    /// Lets these signals end it while it waits (bit n-1 for signal n).
+    Heed(u64),
     /// Finds the program, and reports that all is ready.
     Ready,
     /// Waits for `start`.

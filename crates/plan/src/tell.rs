@@ -115,6 +115,7 @@ impl Plan {
             Act::Part => "part    from init".to_owned(),
             Act::Agent(agent) => format!("hand    its listener to the agent at {}", agent.path),
             Act::Keep => "fork    a keeper of the exit status".to_owned(),
+            Act::Remember(_) => "keep    the filter for the next that asks for it".to_owned(),
             Act::Complete => "record  init".to_owned(),
             Act::Notify => "make    the directory of the notify socket".to_owned(),
             Act::Hear => "listen  at the notify socket".to_owned(),
@@ -169,6 +170,7 @@ impl Act {
             | Self::Console(_)
             | Self::Introduce(_)
             | Self::StayOn(_)
+            | Self::Remember(_)
             | Self::Complete => "",
         }
     }
@@ -245,6 +247,10 @@ impl fmt::Display for Step {
             Self::Capabilities(kept) => kept.fmt(to),
             Self::Home(uid) => write!(to, "find    the home of user {uid}"),
             Self::Go(path) => write!(to, "go      to {path}"),
+            Self::Heed(signals) => {
+                let numbers: Vec<_> = (1..=64).filter(|signal| signals & (1 << (signal - 1)) != 0).collect();
+                write!(to, "heed    signals {numbers:?}")
+            }
             Self::Ready => write!(to, "find    the program, report ready"),
             Self::Gate => write!(to, "wait    for start"),
             Self::Meet => write!(to, "meet    the parent, wait for its hooks"),

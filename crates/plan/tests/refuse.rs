@@ -50,31 +50,21 @@ const UNBUILT: &str = "not built yet, see docs/roadmap.md";
 
 /// What is not built: every field of it, and the path that the refusal names.
 fn unbuilt() -> Vec<(Value, &'static str)> {
-    vec![
-        (
-            json!({"linux": {"seccomp": {
-                "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "architectures": ["SCMP_ARCH_X86_64"],
-                "flags": ["SECCOMP_FILTER_FLAG_LOG"], "listenerPath": "/run/listener", "listenerMetadata": "m",
-                "syscalls": [{
-                    "names": ["clone"], "action": "SCMP_ACT_NOTIFY", "errnoRet": 1,
-                    "args": [{"index": 0, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}],
-                }],
-            }}}),
-            "linux.seccomp.listenerPath",
-        ),
-        (
-            json!({"linux": {"intelRdt": {
-                "closID": "gold", "l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=20", "schemata": ["L3:0=f"],
-                "enableMonitoring": true, "enableCMT": true, "enableMBM": true,
-            }}}),
-            "linux.intelRdt",
-        ),
-    ]
+    vec![(
+        json!({"linux": {"intelRdt": {
+            "closID": "gold", "l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=20", "schemata": ["L3:0=f"],
+            "enableMonitoring": true, "enableCMT": true, "enableMBM": true,
+        }}}),
+        "linux.intelRdt",
+    )]
 }
 
 /// The rest: the fragment, and what is said after `config.json: `.
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn others() -> Vec<(Value, &'static str)> {
     let mount = |mount: Value| json!({"mounts": [mount]});
+    let rule =
+        |rule: Value| json!({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}}});
     vec![
         (
             json!({"linux": {"namespaces": [{"type": "pid"}]}}),
@@ -85,8 +75,34 @@ fn others() -> Vec<(Value, &'static str)> {
             "linux.seccomp.listenerMetadata: needs listenerPath",
         ),
         (
+            json!({"linux": {"seccomp": {
+                "defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/run/listener",
+                "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+            }}}),
+            "linux.seccomp.syscalls: let neither sendmsg nor write pass, by which the agent's listener is handed over",
+        ),
+        (
+            json!({"linux": {"seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "",
+                "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+            }}}),
+            "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY needs listenerPath",
+        ),
+        (
             json!({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 65536}}}),
-            "linux.seccomp.defaultErrnoRet: a filter's answer holds no more than 65535",
+            "linux.seccomp.defaultErrnoRet: 65536 is more than 4095, the largest error number",
+        ),
+        (
+            rule(json!({"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 4096})),
+            "linux.seccomp.syscalls[0].errnoRet: 4096 is more than 4095, the largest error number",
+        ),
+        (
+            rule(json!({"names": ["read"], "action": "SCMP_ACT_TRACE", "errnoRet": 65536})),
+            "linux.seccomp.syscalls[0].errnoRet: 65536 is more than 65535, and a filter's answer holds no more",
+        ),
+        (
+            rule(json!({"names": ["read", ""], "action": "SCMP_ACT_TRAP"})),
+            "linux.seccomp.syscalls[0].names[1]: is empty",
         ),
         (
             json!({"linux": {"seccomp": {

@@ -257,7 +257,7 @@ fn refusals_name_the_field_of_the_resources() {
             V2,
             r#"{"devices":[{"allow":true,"type":"c","major":1,"access":"q"}]}"#,
             "{}",
-            r#"devices[0].access: "q" has other letters than r, w and m"#,
+            r#"devices[0].access: "q" has none of r, w and m"#,
         ),
         (
             &[(Version::V1, &["memory"])],
@@ -284,7 +284,7 @@ fn refusals_name_the_field_of_the_resources() {
             V1,
             r#"{"unified":{"memory.high":"5"}}"#,
             "{}",
-            "unified: the controllers of this host are on cgroup v1",
+            "unified: invalid configuration: the controllers of this host are on cgroup v1",
         ),
         (V2, r#"{"unified":{"a/b":"5"}}"#, "{}", r#"unified["a/b"]: is no name of a control group file"#),
         (

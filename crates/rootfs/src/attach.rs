@@ -32,7 +32,42 @@ pub(crate) enum Tree {
 #[derive(Debug)]
 pub(crate) enum Old {
     Fresh { kind: String, name: String, data: String, flags: MountFlags, set: u64, then: Then },
-    Bind { source: OwnedFd, recursive: bool, change: Option<(u64, u64)>, then: Then },
+    Bind { source: OwnedFd, recursive: bool, change: Option<Change>, then: Then },
+}
+
+/// What becomes of the attributes of a mount.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    /// What of `clear` was asked for. The rest stays where another user namespace locked it.
+    pub(crate) named: u64,
+}
+
+impl Change {
+    /// Nothing is written through it any more.
+    pub(crate) const READ_ONLY: Self = Self { set: MOUNT_ATTR_RDONLY, clear: 0, named: 0 };
+
+    /// Makes it by a call that takes the bits to be cleared.
+    fn make(self, by: impl Fn(u64) -> Result<(), Failed>) -> Result<(), Failed> {
+        let mut clear = self.clear;
+        loop {
+            let spared = match by(clear) {
+                // nosymfollow is never locked; before Linux 5.14 nobody knows it, and nothing has it.
+                Err(failed) if failed.errno() == Some(Errno::PERM) => {
+                    (failed, self.named | clear & MOUNT_ATTR_NOSYMFOLLOW)
+                }
+                Err(failed) if failed.errno() == Some(Errno::INVAL) => {
+                    (failed, clear & !(MOUNT_ATTR_NOSYMFOLLOW & !self.named))
+                }
+                made => return made,
+            };
+            match spared {
+                (failed, rest) if rest == clear => return Err(failed),
+                (_, rest) => clear = rest,
+            }
+        }
+    }
 }
 
 /// What is done to a mount once it is made, and before anybody sees it.
@@ -163,11 +198,11 @@ pub(crate) fn why(context: &OwnedFd, kind: &str) -> String {
 
 impl Tree {
     /// Sets and clears attributes before anybody sees the mount.
-    pub(crate) fn change(&mut self, set: u64, clear: u64) -> Result<(), Failed> {
+    pub(crate) fn change(&mut self, what: Change) -> Result<(), Failed> {
         match self {
-            Self::Detached(tree) => change_new(tree.as_fd(), set, clear),
+            Self::Detached(tree) => what.make(|clear| change_new(tree.as_fd(), what.set, clear)),
             Self::Later(Old::Bind { change, .. }) => {
-                *change = Some((set, clear));
+                *change = Some(what);
                 Ok(())
             }
             Self::Later(Old::Fresh { .. }) => Ok(()),
@@ -279,7 +314,7 @@ impl Stage {
                 // Read-only is said of the mount, afterwards: said here it would be said of the file system.
                 let flags = flags | old_flags(set & !MOUNT_ATTR_RDONLY);
                 mount(name.as_str(), at.as_str(), kind.as_str(), flags, data.as_c_str()).called(call)?;
-                ((set & MOUNT_ATTR_RDONLY != 0).then_some((MOUNT_ATTR_RDONLY, 0)), then)
+                ((set & MOUNT_ATTR_RDONLY != 0).then_some(Change::READ_ONLY), then)
             }
             Old::Bind { source, recursive, change, then } => {
                 let source = name_of(source.as_fd());
@@ -294,8 +329,8 @@ impl Stage {
         if let Some(below) = then.below {
             copy::tree(&below, &root)?;
         }
-        if let Some((set, clear)) = change {
-            change_handle(root.as_fd(), set, clear)?;
+        if let Some(change) = change {
+            change_or_spare(root.as_fd(), change)?;
         }
         if let Some((set, clear)) = then.all {
             change_below(root.as_fd(), set, clear)?;
@@ -304,6 +339,11 @@ impl Stage {
             .called(|| "mount(MS_MOVE)")?;
         Ok(root)
     }
+}
+
+/// The same as [`change_handle`], where others may have locked what was not asked to go.
+pub(crate) fn change_or_spare(mount: BorrowedFd<'_>, change: Change) -> Result<(), Failed> {
+    change.make(|clear| change_handle(mount, change.set, clear))
 }
 
 /// Changes the attributes of a mount that stands in its place: mount_setattr(2), or a remount where that is not there.

@@ -173,6 +173,15 @@ impl Rootfs {
         self.spent.extend(self.near.take().map(|(_, fd)| fd));
     }
 
+    /// Closes all that was needed for mounts: what is opened from now on gets a low number, as a low limit wants it.
+    pub fn spare(&mut self) {
+        self.spent.extend(self.near.take().map(|(_, fd)| fd));
+        self.spent.extend(self.kept.drain(..).map(|(_, fd)| fd));
+        self.spent.extend([self.empty.take(), self.null.take()].into_iter().flatten());
+        self.handles = Handles::default();
+        self.spent.close();
+    }
+
     /// The root, for reading files of the container's.
     pub fn root(&self) -> &Root {
         &self.root

@@ -7,7 +7,7 @@ use spec::MOUNT_ATTR_RDONLY;
 use sys::{Called, Doing, Errno, Failed};
 
 use crate::Rootfs;
-use crate::attach::{self, Fresh};
+use crate::attach::{self, Change, Fresh};
 
 impl Rootfs {
     /// Covers a path: a directory with an empty one, anything else with the null device. Nothing happens where
@@ -52,7 +52,7 @@ impl Rootfs {
     fn freeze_path(&mut self, path: &str) -> Result<(), Failed> {
         let Some(place) = self.existing(path)? else { return Ok(()) };
         let mut tree = attach::clone_handle(&place, true, self.stage.is_some())?;
-        tree.change(MOUNT_ATTR_RDONLY, 0)?;
+        tree.change(Change::READ_ONLY)?;
         let handle = tree.attach(&place, self.stage.as_ref())?;
         self.spent.extend([place, handle]);
         Ok(())

@@ -13,7 +13,7 @@ use spec::MOUNT_ATTR_RDONLY;
 use sys::{Called, Doing, Errno, Failed};
 
 use crate::Rootfs;
-use crate::attach::{self, Fresh, Tree};
+use crate::attach::{self, Change, Fresh, Tree};
 use crate::copy::Below;
 
 impl Rootfs {
@@ -101,8 +101,9 @@ impl Rootfs {
     }
 
     fn attach_bind(&mut self, mut tree: Tree, mount: &Mount) -> Result<(OwnedFd, OwnedFd), Failed> {
-        if mount.set | mount.clear != 0 {
-            tree.change(mount.set, mount.clear)?;
+        let Mount { set, clear, named, .. } = *mount;
+        if set | clear != 0 {
+            tree.change(Change { set, clear, named })?;
         }
         change_all(&mut tree, mount)?;
         let place = self.place_bind(&tree, &mount.target, mount.links.target)?;
@@ -138,7 +139,9 @@ impl Rootfs {
                 resolved => resolved,
             }
             .map(|place| (place, false))
-            .doing(|| format!("{target} must be a directory, not a link"));
+            .doing(|| {
+                format!("{kind} must be mounted on ordinary directory, not by way of a link: {target}")
+            });
         }
         let is_deep = target.rfind('/').is_some_and(|slash| slash > 0);
         if !is_deep {

@@ -7,9 +7,9 @@ use rustix::mount::{
     FsPickFlags, MountFlags, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fspick,
     mount_remount,
 };
-use sys::{Called, Doing, Errno, Failed};
+use sys::{Called, Doing, Failed};
 
-use crate::attach::{self, is_missing};
+use crate::attach::{self, Change, is_missing};
 use crate::{Rootfs, mount};
 
 impl Rootfs {
@@ -30,12 +30,7 @@ impl Rootfs {
             }
         }
         let Remount { set, clear, named, .. } = *remount;
-        match attach::change_handle(handle.as_fd(), set, clear) {
-            Err(failed) if failed.errno() == Some(Errno::PERM) && named != clear => {
-                attach::change_handle(handle.as_fd(), set, named)?;
-            }
-            changed => changed?,
-        }
+        attach::change_or_spare(handle.as_fd(), Change { set, clear, named })?;
         if remount.all != (0, 0) {
             attach::change_below(handle.as_fd(), remount.all.0, remount.all.1)?;
         }

@@ -310,11 +310,8 @@ fn resources(of: &Resources) -> Checked {
         }
         match rule.access.as_deref() {
             None => return Err(missing(path("access"))),
-            Some(letters) if !letters.bytes().all(|letter| b"rwm".contains(&letter)) => {
-                return refuse(
-                    path("access"),
-                    format!("{} has other letters than r, w and m", quoted(letters)),
-                );
+            Some(letters) if !letters.is_empty() && !letters.contains(['r', 'w', 'm']) => {
+                return refuse(path("access"), format!("{} has none of r, w and m", quoted(letters)));
             }
             Some(_) => {}
         }

@@ -41,7 +41,8 @@ pub use rustix::io::Errno;
 pub use schedule::{Scheduling, set_io_priority, set_memory_policy, set_personality, set_scheduler};
 pub use seccomp::{has_filter_flags, load_filter};
 pub use signal::{
-    Mask, SIGCHLD, SIGKILL, SIGURG, SIGWINCH, SignalFd, block_signals, default_signals, restore_mask,
+    Mask, SIGCHLD, SIGKILL, SIGURG, SIGWINCH, SignalFd, block_signals, default_signals, heed_signals,
+    restore_mask,
 };
 pub use spent::Spent;
 pub use usage::peak_of_children;

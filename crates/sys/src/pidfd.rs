@@ -88,7 +88,10 @@ impl Pidfd {
     pub fn open(pid: i32) -> Result<Self, Failed> {
         let call = || format!("pidfd_open({pid})");
         let pid = Pid::from_raw(pid).ok_or(Errno::SRCH).called(call)?;
-        pidfd_open(pid, PidfdFlags::empty()).map(Self).called(call)
+        // EINVAL: no process, but the number lives on as that of a session or a group (before Linux 6.15), or it is a
+        // thread's. In both cases the process that it was of has gone.
+        let opened = pidfd_open(pid, PidfdFlags::empty());
+        opened.map_err(|errno| if errno == Errno::INVAL { Errno::SRCH } else { errno }).map(Self).called(call)
     }
 
     /// A number that no other process of this boot has: the inode of the descriptor on Linux 6.9 and later, none

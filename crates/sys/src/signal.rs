@@ -95,6 +95,43 @@ pub fn default_signals(which: u64) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Makes each signal of `which` (bit n-1 for signal n) end this process, and lets it through: the first process of a pid
+/// namespace hears of none that it does not catch, SIGKILL from outside apart (pid_namespaces(7)). Its exit status is then
+/// 128 and the signal's number. execve(2) gives all of them back their default action.
+pub fn heed_signals(which: u64) -> Result<(), Failed> {
+    let mut heeded = MaybeUninit::uninit();
+    // SAFETY: sigemptyset(3) initialises the whole set that it is given.
+    let mut heeded = unsafe {
+        libc::sigemptyset(heeded.as_mut_ptr());
+        heeded.assume_init()
+    };
+    for signal in (1..=64).filter(|signal| which & (1 << (signal - 1)) != 0) {
+        // SAFETY: all zero is a whole `struct sigaction`: SIG_DFL, no flags, an empty mask.
+        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+        action.sa_sigaction = end_by as extern "C" fn(i32) as libc::sighandler_t;
+        // SAFETY: the set is a whole one. `action` lives until the call returns, and the handler for all the time of the
+        // process; it takes one number, as a handler without SA_SIGINFO does, and calls nothing but _exit(2), which is
+        // safe in a handler. The null pointer asks for nothing.
+        let result = unsafe {
+            libc::sigaddset(&raw mut heeded, signal);
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+        };
+        if result == -1 {
+            return Err(Failed::call(format!("sigaction({signal})"), last_errno()));
+        }
+    }
+    // SAFETY: the set is a whole one; nothing is written through the null pointer.
+    if unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const heeded, std::ptr::null_mut()) } == -1 {
+        return Err(Failed::call("sigprocmask(SIG_UNBLOCK)", last_errno()));
+    }
+    Ok(())
+}
+
+extern "C" fn end_by(signal: i32) {
+    // SAFETY: _exit(2) takes any number and does not return.
+    unsafe { libc::_exit(128 + signal) }
+}
+
 /// Every signal that reaches this process, as a descriptor; they must be blocked.
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);

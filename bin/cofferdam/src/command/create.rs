@@ -1,6 +1,6 @@
 //! `create` and `run`.
 
-use container::{Containers, Created, Order, Removed, plan_bundle};
+use container::{Containers, Created, Order, Removed};
 
 use super::{Complaint, Outcome, absolute, text};
 use crate::activation;
@@ -44,19 +44,23 @@ pub(super) fn create(global: &Global, create: Create, log: &mut Log) -> Outcome 
     let what = format!("create {}", create.id);
     let order = order(global, &containers, create, true, true)?;
     let created = make(&containers, &order, log).map_err(|error| error.while_doing(&what))?;
-    created.warnings.iter().for_each(|warning| log.warning(warning));
+    // Our standard error is the container's: what engines read there, and keep as its output, it says alone.
+    created.warnings.iter().for_each(|warning| log.note(warning));
     created.leave()?;
     Ok(0)
 }
 
 /// Plans and creates.
 fn make(containers: &Containers, order: &Order, log: &mut Log) -> Result<Created, container::Error> {
-    let plan = plan_bundle(order)?;
+    let plan = containers.plan(order)?;
     let (steps, acts) = (plan.forerunner.len() + plan.steps.len(), plan.acts.len());
     log.debug(|| format!("container {}: planned, {steps} steps inside and {acts} acts outside", plan.id));
     for step in &plan.steps {
         if let plan::Step::Filter(filter) = step {
             log.debug(|| format!("seccomp filter flags: {}", filter.flags));
+            let is_new = plan.acts.iter().any(|act| matches!(act, plan::Act::Remember(_)));
+            let (length, how) = (filter.program.len(), if is_new { "compiled" } else { "kept from before" });
+            log.debug(|| format!("seccomp filter: {length} instructions, {how}"));
         }
     }
     let created = containers.create(&plan)?;

@@ -37,13 +37,14 @@ pub(super) fn features() -> Outcome {
     print(&(features.to_pretty() + "\n"))
 }
 
-/// Whether this kernel knows a flag of seccomp(2) that we hand on. The rest is about listeners, of which there are none yet:
-/// it is taken, and has nothing to do.
+/// Whether this kernel knows a flag of seccomp(2) that we hand on.
 fn is_supported(name: &str) -> bool {
     let flags = match name {
         "SECCOMP_FILTER_FLAG_TSYNC" => 1,
         "SECCOMP_FILTER_FLAG_LOG" => 1 << 1,
         "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => 1 << 2,
+        // It goes with a listener (NEW_LISTENER), or not at all.
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => 1 << 5 | 1 << 3,
         _ => return false,
     };
     sys::has_filter_flags(flags)

@@ -18,13 +18,13 @@ pub struct Instruction {
 }
 
 /// `BPF_LD | BPF_W | BPF_ABS`: the accumulator becomes a word of `struct seccomp_data`.
-const LOAD: u16 = 0x20;
+pub(super) const LOAD: u16 = 0x20;
 /// `BPF_ALU | BPF_AND | BPF_K`.
-const AND: u16 = 0x54;
+pub(super) const AND: u16 = 0x54;
 /// `BPF_JMP | BPF_JA`.
-const GOTO: u16 = 0x05;
+pub(super) const GOTO: u16 = 0x05;
 /// `BPF_RET | BPF_K`.
-const RETURN: u16 = 0x06;
+pub(super) const RETURN: u16 = 0x06;
 
 /// The longest conditional jump, in instructions.
 const FAR: usize = 255;
@@ -41,6 +41,11 @@ pub(super) enum Jump {
     AtLeast = 0x35,
     /// Any bit of the operand is set.
     AnyBit = 0x45,
+}
+
+impl Jump {
+    /// All of them.
+    pub(super) const ALL: [Self; 4] = [Self::Equal, Self::Above, Self::AtLeast, Self::AnyBit];
 }
 
 /// A place in the program, counted from its end.

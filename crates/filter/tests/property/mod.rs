@@ -1,5 +1,6 @@
 //! What holds for every profile that can be written: its filter is one that the kernel takes, and means what the
-//! profile says. The fuzz target and the corpus ask the same.
+//! profile says. The fuzz targets and the corpus ask the same.
+#![allow(dead_code, reason = "each test takes what it needs")]
 
 use filter::seccomp::{Action, Arch, Condition, Operator, Profile, Rule, compile, key};
 
@@ -72,8 +73,8 @@ impl Bytes<'_> {
     }
 }
 
-/// Makes a profile of any bytes, and compares its filter with its meaning.
-pub(crate) fn hold(bytes: &[u8]) {
+/// Makes a profile of any bytes, for a kernel of an architecture.
+pub(crate) fn make(bytes: &[u8]) -> (Profile<'static>, Arch) {
     let mut bytes = Bytes(bytes);
     let native = bytes.pick(&[Arch::X86_64, Arch::Aarch64]);
     let default = bytes.action();
@@ -86,7 +87,12 @@ pub(crate) fn hold(bytes: &[u8]) {
     while !bytes.0.is_empty() && rules.len() < 8 {
         rules.push(bytes.rule());
     }
-    let profile = Profile { default, arches, rules };
+    (Profile { default, arches, rules }, native)
+}
+
+/// Makes a profile, and compares its filter with its meaning.
+pub(crate) fn hold(bytes: &[u8]) {
+    let (profile, native) = make(bytes);
     let Ok(program) = compile(&profile, native) else { return };
     assert_eq!(compile(&profile, native).as_ref(), Ok(&program), "one profile, two programs");
     assert_eq!(key(&profile, native), key(&profile.clone(), native));

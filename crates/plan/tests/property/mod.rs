@@ -2,7 +2,7 @@
 //! ask the same.
 
 use plan::cgroup::HostCgroups;
-use plan::{Act, Hook, Host, Plan, Refused, Request, Source, Step, compile};
+use plan::{Act, Hook, Host, Kept, Plan, Refused, Request, Source, Step, compile};
 use spec::{NamespaceKind, Spec};
 
 /// A host with v1 hierarchies and the unified tree beside them.
@@ -87,6 +87,7 @@ pub(crate) fn hold(bytes: &[u8]) {
         notify: Some("/run/cofferdam/web/notify".into()),
         pid_file: Some("/run/web.pid".into()),
         pidfd_socket: Some("/run/web.sock".into()),
+        filter: Kept::Missing,
         ..request()
     };
     for (_, host) in hosts() {
@@ -100,10 +101,28 @@ pub(crate) fn hold(bytes: &[u8]) {
                     keeps_order(&spec, &made, &request);
                     let again = plan(bytes, &host, &request).map(|(_, again)| told(&again));
                     assert_eq!(again, Ok(told(&made)), "the same document makes the same plan");
+                    keeps_filter(bytes, &host, &request, &made);
                 }
             }
         }
     }
+}
+
+/// A filter that was kept makes the plan that compiling it makes, but for keeping it once more.
+fn keeps_filter(bytes: &[u8], host: &Host, request: &Request, made: &Plan) {
+    let keeps = |act: &Act| matches!(act, Act::Remember(_));
+    let Some(at) = made.acts.iter().position(keeps) else {
+        assert!(request.filter == Kept::Nowhere || made.filter().is_none(), "a filter is not kept");
+        return;
+    };
+    let Act::Remember(key) = &made.acts[at] else { unreachable!("it was just found") };
+    let filter = made.filter().and_then(|filter| filter.pack(key)).expect("there is one, and a key");
+    let request = Request { filter: Kept::Found(filter), ..request.clone() };
+    let (spec, again) = plan(bytes, host, &request).expect("what is kept changes nothing");
+    assert_eq!(plan::filter_key(&spec).as_ref(), Some(key));
+    let mut without = made.clone();
+    without.acts.remove(at);
+    assert_eq!(told(&again), told(&without));
 }
 
 fn told(plan: &Plan) -> (String, String) {
@@ -172,10 +191,20 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     let apart = |step: &Step| matches!(step, Step::StartHook(_) | Step::Filter(_));
     let bare: Vec<Step> = steps.iter().filter(|step| !apart(step)).cloned().collect();
     assert!(bare.ends_with(end), "{steps:#?}");
+    assert_eq!(
+        at(|step| matches!(step, Step::Heed(_))).is_some(),
+        request.gated,
+        "who waits hears: {steps:#?}"
+    );
     keeps_hooks(spec, plan);
     if let Some(filter) = at(|step| matches!(step, Step::Filter(_))) {
         if steps.contains(&Step::NoNewPrivileges) {
-            let runs = at(|step| matches!(step, Step::StartHook(_) | Step::Execute));
+            let has_agent = plan.acts.iter().any(|act| matches!(act, Act::Agent(_)));
+            let runs = if has_agent {
+                at(|step| matches!(step, Step::Gate | Step::StartHook(_) | Step::Execute))
+            } else {
+                at(|step| matches!(step, Step::StartHook(_) | Step::Execute))
+            };
             assert_eq!(
                 Some(filter + 1),
                 runs,
@@ -184,10 +213,32 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
         } else {
             let drop = at(|step| matches!(step, Step::Bound(_))).unwrap_or(user);
             assert!(filter < drop, "the filter needs a capability that is gone: {steps:#?}");
+            let heed = at(|step| matches!(step, Step::Heed(_)));
+            assert!(heed.is_none_or(|heed| heed < filter), "the filter may forbid it: {steps:#?}");
         }
     }
 
     keeps_acts(plan, root);
+    keeps_agent(plan);
+}
+
+/// Who has a listener hands it over to its parent, once, while that listens for it; and waits until the agent has it.
+fn keeps_agent(plan: &Plan) {
+    let has_listener = plan.filter().is_some_and(|filter| filter.flags & (1 << 3) != 0);
+    let agent = plan.filter().and_then(|filter| filter.agent.as_ref());
+    let acts: Vec<_> = plan.acts.iter().filter(|act| matches!(act, Act::Agent(_))).collect();
+    assert_eq!(has_listener, agent.is_some(), "{plan:#?}");
+    assert_eq!(acts, agent.cloned().map(Act::Agent).iter().collect::<Vec<_>>());
+    let Some(agent) = agent else { return };
+    assert!(agent.path.starts_with(['/', '@']), "{agent:?}");
+    let step = |wanted: fn(&Step) -> bool| plan.steps.iter().position(wanted);
+    let act = |wanted: &Act| plan.acts.iter().position(|act| act == wanted);
+    let handed = act(&Act::Agent(agent.clone())).expect("it is among them");
+    let is_early = step(|step| matches!(step, Step::Filter(_))) < step(|step| *step == Step::Ready);
+    assert_eq!(is_early, Some(handed) < act(&Act::Complete), "{plan:#?}");
+    // Each of the two waits for one word: that of being ready, and that of being filtered.
+    let part = if is_early { handed + 1 } else { handed - 1 };
+    assert_eq!(plan.acts.get(part), Some(&Act::Part), "{:?}", plan.acts);
 }
 
 /// The order of the parent's acts, and that each one has somebody in the child who waits for it. `root` is the step that
@@ -219,9 +270,10 @@ fn keeps_acts(plan: &Plan, root: usize) {
     let groups = acts.iter().rposition(|act| matches!(act, Act::Group(_)));
     assert!(groups.is_none_or(|group| group < clone) && clone < complete, "{acts:?}");
     assert!(
-        acts.iter()
-            .skip(complete + 1)
-            .all(|act| matches!(act, Act::Introduce(_) | Act::Tell(_) | Act::Relieve)),
+        acts.iter().skip(complete + 1).all(|act| matches!(
+            act,
+            Act::Part | Act::Agent(_) | Act::Introduce(_) | Act::Tell(_) | Act::Relieve
+        )),
         "{acts:?}"
     );
     let unit = acts.iter().position(|act| matches!(act, Act::Unit));
@@ -278,7 +330,13 @@ fn keeps_hooks(spec: &Spec, plan: &Plan) {
     let act = |wanted: &Act| plan.acts.iter().position(|act| act == wanted);
     let hook = plan.acts.iter().position(|act| matches!(act, Act::Hook(_)));
     let (meet, part) = (act(&Act::Meet), act(&Act::Part));
-    assert!(meet.is_some() == meets && part.is_some() == meets && meet <= part, "{:?}", plan.acts);
+    let parts = plan.acts.iter().filter(|act| matches!(act, Act::Part)).count();
+    let agents = plan.acts.iter().filter(|act| matches!(act, Act::Agent(_))).count();
+    assert!(
+        meet.is_some() == meets && parts == usize::from(meets) + agents && meet <= part,
+        "{:?}",
+        plan.acts
+    );
     assert!(hook.is_none_or(|hook| meet < Some(hook) && Some(hook) < part), "{:?}", plan.acts);
 }
 
@@ -332,6 +390,7 @@ fn place(step: &Step) -> Place {
         | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus
+        | Step::Heed(_)
         | Step::Label(_)
         | Step::LabelMasks(_)
         | Step::Conceal

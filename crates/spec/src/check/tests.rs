@@ -141,7 +141,7 @@ refused! {
         r#"{"linux":{"sysctl":{"kernel/shmmax":"1","net.ipv4.ip_forward":"1","kernel.domainname":"x","fs/mqueue/msg_max":"1"}}}"# => "";
     a_device_rule_names_what_it_means:
         r#"{"linux":{"resources":{"devices":[{"allow":true}]}}}"# => "linux.resources.devices[0].access: is missing",
-        r#"{"linux":{"resources":{"devices":[{"allow":true,"access":"rx"}]}}}"# => r#"linux.resources.devices[0].access: "rx" has other letters than r, w and m"#,
+        r#"{"linux":{"resources":{"devices":[{"allow":true,"access":"xy"}]}}}"# => r#"linux.resources.devices[0].access: "xy" has none of r, w and m"#,
         r#"{"linux":{"resources":{"devices":[{"allow":true,"access":"r","type":"p"}]}}}"# => r#"linux.resources.devices[0].type: expected one of a, b, c, not "p""#,
         r#"{"linux":{"resources":{"devices":[{"allow":true,"access":"r","type":"c","major":-1,"minor":-2}]}}}"# => "linux.resources.devices[0].minor: is below -1, which stands for all";
     resources_name_files_that_exist:
@@ -172,7 +172,7 @@ refused! {
         r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","listenerMetadata":"m"}}}"# => "linux.seccomp.listenerMetadata: needs listenerPath",
         r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/\u0000"}}}"# => "linux.seccomp.listenerPath: holds a NUL byte",
         r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_NOTIFY"}]}}}"# => "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY needs listenerPath",
-        r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/s","syscalls":[{"names":["read","write"],"action":"SCMP_ACT_NOTIFY"}]}}}"# => "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY on write would also stop the hand-over to the agent",
+        r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/s","syscalls":[{"names":["read","write"],"action":"SCMP_ACT_NOTIFY"}]}}}"# => "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY cannot be used for the write syscall: it would also stop our own report",
         r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_KILL","args":[{"index":6,"value":0,"op":"SCMP_CMP_EQ"}]}]}}}"# => "linux.seccomp.syscalls[0].args[0].index: 6 is not from 0 to 5",
         r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_KILL","args":[{"index":5,"value":0,"op":"EQ"}]}]}}}"# => r#"linux.seccomp.syscalls[0].args[0].op: expected one of SCMP_CMP_EQ, SCMP_CMP_GE, SCMP_CMP_GT, SCMP_CMP_LE, SCMP_CMP_LT, SCMP_CMP_MASKED_EQ, SCMP_CMP_NE, not "EQ""#,
         r#"{"linux":{"seccomp":{}}}"# => "";
