@@ -102,7 +102,7 @@ fn hybrid() -> Survey {
                 own: "/".into(),
                 controllers: Vec::new(),
             }),
-            rootless: false,
+            ..HostCgroups::default()
         }),
         modules: None,
         has_systemd: false,
