@@ -99,6 +99,32 @@ fn root_without_a_manager_nothing_is_done() {
     assert!(checked.stdout.contains("--systemd-cgroup"), "{checked}");
 }
 
+/// As its document in the next test has them.
+#[track_caller]
+fn has_properties_of_all_limits(unit: &str) {
+    for (name, shown) in [
+        ("MemoryMax", "67108864"),
+        ("MemoryLow", "33554432"),
+        ("MemorySwapMax", "33554432"),
+        ("MemoryHigh", "60000000"),
+        ("CPUWeight", "59"),
+        ("CPUQuotaPerSecUSec", "250ms"),
+        ("CPUQuotaPeriodUSec", "50ms"),
+        ("AllowedCPUs", "0"),
+        ("AllowedMemoryNodes", "0"),
+        ("TasksMax", "50"),
+        ("IOWeight", "2930"),
+        ("OOMPolicy", "kill"),
+        ("Delegate", "yes"),
+        ("DevicePolicy", "strict"),
+        ("TimeoutStopUSec", "7s"),
+        ("CollectMode", "inactive-or-failed"),
+    ] {
+        assert_eq!(property(unit, name), shown, "{name}");
+    }
+    assert!(property(unit, "DeviceAllow").contains("/dev/char/10:229 rw"));
+}
+
 #[test]
 fn vm_a_scope_has_the_limits_of_its_group() {
     needs!(Vm);
@@ -129,27 +155,7 @@ fn vm_a_scope_has_the_limits_of_its_group() {
     assert_eq!(groups(pid), format!("0::{expected}"));
     // The process that it was made around is gone.
     assert_eq!(file(&unit, "cgroup.procs"), pid.to_string());
-    for (name, shown) in [
-        ("MemoryMax", "67108864"),
-        ("MemoryLow", "33554432"),
-        ("MemorySwapMax", "33554432"),
-        ("MemoryHigh", "60000000"),
-        ("CPUWeight", "59"),
-        ("CPUQuotaPerSecUSec", "250ms"),
-        ("CPUQuotaPeriodUSec", "50ms"),
-        ("AllowedCPUs", "0"),
-        ("AllowedMemoryNodes", "0"),
-        ("TasksMax", "50"),
-        ("IOWeight", "2930"),
-        ("OOMPolicy", "kill"),
-        ("Delegate", "yes"),
-        ("DevicePolicy", "strict"),
-        ("TimeoutStopUSec", "7s"),
-        ("CollectMode", "inactive-or-failed"),
-    ] {
-        assert_eq!(property(&unit, name), shown, "{name}");
-    }
-    assert!(property(&unit, "DeviceAllow").contains("/dev/char/10:229 rw"));
+    has_properties_of_all_limits(&unit);
     let shows = |pairs: &[(&str, &str)]| {
         for (name, shown) in pairs {
             assert_eq!(file(&unit, name), *shown, "{name}");
