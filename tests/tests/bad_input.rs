@@ -327,7 +327,8 @@ fn root_a_bad_id_is_refused() {
         bundle.container(&Runtime::under_test()).command(&["create", "--bundle", "BUNDLE", id]).run()
     };
     for id in [".hidden", "..", "a/b", "a b", "a\nb", "é"] {
-        assert_refused(&create(id), &format!("create {id}: invalid container ID format: {id:?}"));
+        let told = format!("create {}: invalid container ID format: {id:?}", id.escape_debug());
+        assert_refused(&create(id), &told);
     }
     let long = "a".repeat(256);
     assert_refused(&create(&long), &format!("create {long}: a container id has at most 255 bytes"));

@@ -405,7 +405,10 @@ mod tests {
         all.pids = statistics::Pids { current: 2, limit: Some(7) };
         let transfer = Transfer { major: 8, minor: 0, operation: "Read".into(), value: 4096 };
         all.block.bytes.push(transfer);
-        all.huge_pages.insert("2MB".into(), statistics::HugePages { usage: 1, max: 2, failures: 3 });
+        all.huge_pages.insert(
+            "2MB".into(),
+            statistics::HugePages { usage: 1, max: 2, failures: 3, ..statistics::HugePages::default() },
+        );
         all.memory.raw.insert("rss".into(), u64::MAX);
         let text = Line::figures("web", &all).to_text().unwrap();
         for part in [

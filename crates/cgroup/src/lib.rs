@@ -12,6 +12,7 @@ mod devices;
 mod end;
 mod freeze;
 mod join;
+pub mod metrics;
 mod place;
 mod read;
 mod record;

@@ -33,6 +33,10 @@ pub struct Statistics {
     pub huge_pages: BTreeMap<String, HugePages>,
     /// RDMA, by device and kind: what is in use.
     pub rdma: BTreeMap<String, BTreeMap<String, u64>>,
+    /// The same: what may be; the highest number is no limit.
+    pub rdma_limits: BTreeMap<String, BTreeMap<String, u64>>,
+    /// What only some machines have a number of (v2), by the kernel's word for it: `sev`.
+    pub misc: BTreeMap<String, Gauge>,
 }
 
 /// Processor time, in nanoseconds.
@@ -101,6 +105,8 @@ pub struct Memory {
     pub raw: BTreeMap<String, u64>,
     /// Processes that were killed for want of memory.
     pub oom_kills: u64,
+    /// Every field of `memory.events` (v2) or `memory.oom_control` (v1).
+    pub events: BTreeMap<String, u64>,
     /// Time lost waiting for memory.
     pub pressure: Option<Pressure>,
 }
@@ -172,6 +178,10 @@ pub struct HugePages {
     pub max: u64,
     /// How often the limit was reached.
     pub failures: u64,
+    /// How much there may be.
+    pub limit: u64,
+    /// Reserved, in use or not.
+    pub reserved: u64,
 }
 
 /// Pressure stall information.

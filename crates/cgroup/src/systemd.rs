@@ -80,7 +80,7 @@ impl Systemd {
         member: &str,
         arguments: &[Value],
     ) -> Result<Told<Vec<Value>>, Failed> {
-        let mut pauses = Pauses::new();
+        let mut pauses = Pauses::until(PATIENCE);
         loop {
             let told = self.connection.call(NAME, object, interface, member, arguments);
             if !is_absence(&told) || !pauses.pause() {
@@ -90,11 +90,19 @@ impl Systemd {
         }
     }
 
-    /// Another line to the same manager.
+    /// Another line to the same manager. As long as it does not listen the old one stays, which is dead, and says so.
     fn again(&mut self) -> Result<(), Failed> {
         let is_subscribed = self.connection.is_subscribed();
-        self.connection = Connection::open(&self.bus)?;
-        if is_subscribed { self.connection.subscribe() } else { Ok(()) }
+        let opened = Connection::open(&self.bus).and_then(|mut connection| {
+            if is_subscribed {
+                connection.subscribe()?;
+            }
+            Ok(connection)
+        });
+        match opened {
+            Err(failed) if failed.errno().is_some_and(is_hanging_up) => Ok(()),
+            opened => opened.map(|connection| self.connection = connection),
+        }
     }
 
     fn manager_property(&mut self, name: &str) -> Result<Value, Failed> {
@@ -117,10 +125,15 @@ impl Systemd {
     }
 }
 
+/// What the kernel says of a line to somebody who is being executed anew.
+fn is_hanging_up(errno: Errno) -> bool {
+    matches!(errno, Errno::CONNRESET | Errno::PIPE | Errno::CONNREFUSED)
+}
+
 /// Whether the manager is not there just now.
 fn is_absence(told: &Result<Told<Vec<Value>>, Failed>) -> bool {
     match told {
-        Err(failed) => matches!(failed.errno(), Some(Errno::CONNRESET | Errno::PIPE)),
+        Err(failed) => failed.errno().is_some_and(is_hanging_up),
         Ok(Told::Error(error)) => error.is_absence(),
         Ok(Told::Values(_)) => false,
     }

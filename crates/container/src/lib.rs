@@ -40,7 +40,7 @@ mod wait;
 use state::{Entry, Record, Store};
 
 pub use bundle::{Order, manager, plan_bundle, read_resources};
-pub use cgroup::{Event, Statistics, Strain, statistics};
+pub use cgroup::{Event, Statistics, Strain, metrics, statistics};
 pub use create::Created;
 pub use delete::Removed;
 pub use error::{Error, Kind};

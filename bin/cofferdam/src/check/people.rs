@@ -81,12 +81,15 @@ fn capabilities(survey: &Survey, lines: &mut Lines) {
         let known = CAPABILITIES.iter().zip(0..=survey.caller.last);
         known.filter(move |(_, number)| set & (1 << number) == 0).map(|(name, _)| *name)
     };
-    let needed: Vec<_> = lacking(survey.caller.effective).filter(|name| NEEDED.contains(name)).collect();
+    // The kernel closes the top of each hierarchy of groups to its owner too; a service's own group it does not.
+    let is_spared = |name: &str| name == "CAP_DAC_OVERRIDE" && survey.groups.is_ours;
+    let is_needed = |name: &&str| NEEDED.contains(name) && !is_spared(name);
+    let needed: Vec<_> = lacking(survey.caller.effective).filter(is_needed).collect();
     if !needed.is_empty() {
         let told = format!("lacking {}; whoever started us took them away", needed.join(", "));
         lines.add(Missing, "capabilities", told);
     }
-    let lost: Vec<_> = lacking(survey.caller.bounding).filter(|name| !NEEDED.contains(name)).collect();
+    let lost: Vec<_> = lacking(survey.caller.bounding).filter(|name| !is_needed(name)).collect();
     match lost.as_slice() {
         [] if needed.is_empty() => lines.add(Ok, "capabilities", "all"),
         [] => {}

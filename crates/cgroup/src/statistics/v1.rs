@@ -42,6 +42,8 @@ impl Group {
                             usage: self.number(&format!("hugetlb.{size}.usage_in_bytes"))?,
                             max: self.number(&format!("hugetlb.{size}.max_usage_in_bytes"))?,
                             failures: self.number(&format!("hugetlb.{size}.failcnt"))?,
+                            limit: self.number(&format!("hugetlb.{size}.limit_in_bytes"))?,
+                            reserved: self.number(&format!("hugetlb.{size}.rsvd.usage_in_bytes"))?,
                         };
                         all.huge_pages.insert(size, pages);
                     }
@@ -88,6 +90,7 @@ impl Group {
         memory.kernel_tcp = self.gauge("memory.kmem.tcp")?;
         let control = self.shown("memory.oom_control")?.unwrap_or_default();
         memory.oom_kills = value_of(&control, "oom_kill").unwrap_or(0);
+        memory.events = keyed(&control);
         Ok(())
     }
 

@@ -24,11 +24,14 @@ impl Group {
                             usage: self.number(&format!("hugetlb.{size}.current"))?,
                             max: 0,
                             failures: value_of(&events, "max").unwrap_or(0),
+                            limit: self.number(&format!("hugetlb.{size}.max"))?,
+                            reserved: self.number(&format!("hugetlb.{size}.rsvd.current"))?,
                         };
                         all.huge_pages.insert(size, pages);
                     }
                 }
                 "rdma" => self.count_rdma(all)?,
+                "misc" => self.count_misc(all)?,
                 _ => {}
             }
         }
@@ -55,6 +58,7 @@ impl Group {
         memory.cache = memory.raw.get("file").copied().unwrap_or(0);
         let events = self.shown("memory.events")?.unwrap_or_default();
         memory.oom_kills = value_of(&events, "oom_kill").unwrap_or(0);
+        memory.events = keyed(&events);
         memory.usage = self.gauge_v2("memory", value_of(&events, "max"))?;
         let swap = self.shown("memory.swap.events")?.unwrap_or_default();
         let swap = self.gauge_v2("memory.swap", value_of(&swap, "max"))?;
@@ -80,6 +84,23 @@ impl Group {
 
     pub(super) fn count_rdma(&self, all: &mut Statistics) -> Result<(), Failed> {
         all.rdma = nested(&self.shown("rdma.current")?.unwrap_or_default());
+        all.rdma_limits = nested(&self.shown("rdma.max")?.unwrap_or_default());
+        Ok(())
+    }
+
+    /// A line for each thing that this machine has a number of; its limit and its failures are in files of their own.
+    fn count_misc(&self, all: &mut Statistics) -> Result<(), Failed> {
+        let of = |file: &str| -> Result<_, Failed> { Ok(keyed(&self.shown(file)?.unwrap_or_default())) };
+        let (limits, peaks, events) = (of("misc.max")?, of("misc.peak")?, of("misc.events")?);
+        for (name, usage) in of("misc.current")? {
+            let gauge = Gauge {
+                limit: limits.get(&name).copied().unwrap_or(u64::MAX),
+                usage,
+                max: peaks.get(&name).copied().unwrap_or(0),
+                failures: events.get(&format!("{name}.max")).copied().unwrap_or(0),
+            };
+            all.misc.insert(name, gauge);
+        }
         Ok(())
     }
 

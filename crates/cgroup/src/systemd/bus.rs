@@ -29,6 +29,9 @@ pub(super) struct Connection {
     signals: Vec<Message>,
 }
 
+/// How long somebody may take to listen again at a socket that is there.
+const REACH: Duration = Duration::from_secs(5);
+
 /// Pauses that double, for what nobody gives a sign of: room in the queue of a socket, and a manager that executes itself
 /// anew, as it does when it is upgraded.
 #[derive(Debug)]
@@ -38,8 +41,8 @@ pub(super) struct Pauses {
 }
 
 impl Pauses {
-    pub(super) fn new() -> Self {
-        Self { deadline: Deadline::after(Duration::from_secs(5)), next: Duration::from_millis(1) }
+    pub(super) fn until(patience: Duration) -> Self {
+        Self { deadline: Deadline::after(patience), next: Duration::from_millis(1) }
     }
 
     /// Whether there was time for one more.
@@ -325,7 +328,7 @@ fn reach(address: &Address, is_direct: bool) -> Result<OwnedFd, Failed> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket =
         socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).called(|| "socket(AF_UNIX)")?;
-    let mut pauses = Pauses::new();
+    let mut pauses = Pauses::until(REACH);
     loop {
         match connect(&socket, &to) {
             Ok(()) => return Ok(socket),

@@ -7,7 +7,7 @@ use plan::systemd::{Held, Property, Unit};
 use sys::{Doing, Errno, Failed};
 
 use super::bus::{Deadline, Pauses, Told};
-use super::{MANAGER, NAME, OBJECT, Systemd, is_absence, text};
+use super::{MANAGER, NAME, OBJECT, PATIENCE, Systemd, is_absence, is_hanging_up, text};
 
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 
@@ -38,7 +38,7 @@ impl Systemd {
             Value::Array("(sa(sv))".into(), Vec::new()),
         ];
         let mut has_made_room = false;
-        let mut pauses = Pauses::new();
+        let mut pauses = Pauses::until(PATIENCE);
         let job = loop {
             let told = self.connection.call(NAME, OBJECT, MANAGER, "StartTransientUnit", &arguments);
             if is_absence(&told) && pauses.pause() {
@@ -196,7 +196,7 @@ impl Systemd {
                 }
                 Ok(_) => {}
                 // A manager that executes itself anew forgets whom it owes a signal.
-                Err(failed) if failed.errno() == Some(Errno::CONNRESET) => {
+                Err(failed) if failed.errno().is_some_and(is_hanging_up) && !deadline.is_over() => {
                     self.again()?;
                     is_told = false;
                 }
