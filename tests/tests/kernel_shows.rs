@@ -427,6 +427,7 @@ impl Seen {
             Act::Console(_) | Act::Introduce(_) | Act::Notify | Act::Hear => {
                 unreachable!("no flag here asks for it")
             }
+            Act::Unit | Act::Relieve => unreachable!("no systemd was asked for it: tests/tests/systemd.rs"),
             Act::Agent(_) => unreachable!("the documents here have no agent to ask"),
             Act::Devices { .. } => unreachable!("the documents here name no network device"),
             Act::StayOn(_) => unreachable!("an act of exec: no plan of create has it"),
@@ -747,6 +748,7 @@ impl Seen {
             }
             Step::Mask(path) => self.compare_mask(path),
             Step::Hostname(name) => assert_eq!(self.entered(&["uname", "-n"]), *name),
+            Step::AwaitGroup => unreachable!("no systemd was asked for it: tests/tests/systemd.rs"),
             Step::AwaitDevices => unreachable!("the documents here name no network device"),
             Step::Label(_) | Step::LabelMasks(_) => {
                 unreachable!("no document of these names a label: this host may run no security module")

@@ -12,12 +12,14 @@ use std::io::Write as _;
 use std::path::Path;
 
 use container::{Containers, Error};
+use plan::systemd::Bus;
 use sys::Failed;
 
 use crate::activation;
 use crate::flags::{self, Misuse};
 use crate::invocation::{Command, Global};
 use crate::log::Log;
+use crate::manager;
 use crate::root::{Origin, StateRoot};
 use crate::signal;
 
@@ -60,9 +62,6 @@ type Outcome = Result<u8, Complaint>;
 
 /// Runs one command; its exit status.
 pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
-    if global.systemd_cgroup && needs_groups(&command) {
-        return Err(Complaint::new("--systemd-cgroup: not built yet, see docs/roadmap.md"));
-    }
     match command {
         Command::Help(text) => print(&text),
         Command::Version => print(&flags::version()),
@@ -71,7 +70,7 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
         Command::Completion { shell, words: Some(words) } => look::complete(shell, &words),
         Command::Spec { bundle, rootless } => documents::write_template(bundle.as_deref(), rootless),
         Command::Features => documents::features(),
-        Command::Plan { bundle, id, json } => documents::plan(&bundle, id, json),
+        Command::Plan { bundle, id, json } => documents::plan(global, &bundle, id, json),
         Command::Create(order) => create::create(global, order, log),
         Command::Run(order) => create::run(global, order, log),
         Command::Events(events) => events::events(&containers(global)?, &events),
@@ -111,8 +110,9 @@ pub fn check_descriptors(command: &Command) -> Result<(), Complaint> {
     closed(3_u32.saturating_add(listening), count, "--preserve-fds ")
 }
 
-fn needs_groups(command: &Command) -> bool {
-    matches!(command, Command::Create(_) | Command::Run(_) | Command::Try(_) | Command::Plan { .. })
+/// Where the service manager may be that is to make the control groups, if it is to.
+fn systemd(global: &Global) -> Result<Option<Vec<Bus>>, Complaint> {
+    Ok(if global.systemd_cgroup { Some(manager::buses(global.rootless)?) } else { None })
 }
 
 fn containers(global: &Global) -> Result<Containers, Complaint> {

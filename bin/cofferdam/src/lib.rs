@@ -15,6 +15,7 @@ pub mod flags;
 pub mod invocation;
 pub mod list;
 pub mod log;
+pub mod manager;
 pub mod ps;
 pub mod root;
 pub mod signal;

@@ -17,10 +17,15 @@ impl Cgroup {
     /// Makes every group of the plan and writes its settings. Whatever was made is removed again when something
     /// fails.
     pub fn create(plan: &CgroupPlan) -> Result<Self, Failed> {
+        Self::create_around(plan, None)
+    }
+
+    /// The same where somebody else has made some of them, around this process of ours.
+    pub fn create_around(plan: &CgroupPlan, resident: Option<i32>) -> Result<Self, Failed> {
         let mut cgroup = Self { groups: Vec::with_capacity(plan.groups.len()), omitted: Vec::new() };
         let mut bases = Bases::default();
         for group in &plan.groups {
-            if let Err(failed) = cgroup.add(group, &mut bases) {
+            if let Err(failed) = cgroup.add(group, resident, &mut bases) {
                 let failed = match plan.asked {
                     Some(field) if is_forbidden(&failed) => {
                         let why = "needs control groups, and these the caller may not make";
@@ -40,7 +45,12 @@ impl Cgroup {
         &self.omitted
     }
 
-    fn add(&mut self, plan: &plan::cgroup::Group, bases: &mut Bases) -> Result<(), Failed> {
+    fn add(
+        &mut self,
+        plan: &plan::cgroup::Group,
+        resident: Option<i32>,
+        bases: &mut Bases,
+    ) -> Result<(), Failed> {
         let mut group = Group {
             version: plan.version,
             controllers: plan.controllers.clone(),
@@ -53,7 +63,7 @@ impl Cgroup {
                 self.omitted.push(failed);
                 return Ok(());
             }
-            Ok(()) => group.fill(plan),
+            Ok(()) => group.fill(plan, resident),
             Err(failed) => Err(failed),
         };
         self.groups.push(group);
@@ -102,9 +112,9 @@ impl Group {
     }
 
     /// Says what could be left out.
-    fn fill(&self, plan: &plan::cgroup::Group) -> Result<Option<Failed>, Failed> {
+    fn fill(&self, plan: &plan::cgroup::Group, resident: Option<i32>) -> Result<Option<Failed>, Failed> {
         if !self.is_new {
-            self.check_unused()?;
+            self.check_unused(resident)?;
         }
         if plan.version == Version::V2 && !plan.controllers.is_empty() {
             self.enable(&plan.controllers)?;
@@ -137,8 +147,8 @@ impl Group {
 
     /// A group that was there already is taken only when nobody lives in it: limits of ours would hit them, and
     /// removing it would kill them.
-    fn check_unused(&self) -> Result<(), Failed> {
-        let processes = self.processes()?.len();
+    fn check_unused(&self, resident: Option<i32>) -> Result<(), Failed> {
+        let processes = self.processes()?.into_iter().filter(|pid| Some(*pid) != resident).count();
         if processes > 0 {
             let reason = format!("container's cgroup is not empty: {processes} process(es) found");
             return Err(Failed::refused(reason));

@@ -17,6 +17,7 @@ mod place;
 mod read;
 mod record;
 pub mod statistics;
+mod systemd;
 mod wait;
 mod watch;
 
@@ -24,6 +25,7 @@ pub use change::Change;
 pub use join::{Join, join_self};
 pub use record::{Paths, Record};
 pub use statistics::Statistics;
+pub use systemd::Systemd;
 pub use watch::{Event, Strain, Watch};
 
 use plan::cgroup::Version;

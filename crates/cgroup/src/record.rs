@@ -44,7 +44,11 @@ impl Paths {
                 controllers: group.controllers.clone(),
                 mount: group.mount.clone(),
                 path: group.path.clone(),
-                ancestors: missing_above(group, &mut bases)?,
+                ancestors: if is_managed(plan, group) {
+                    Vec::new()
+                } else {
+                    missing_above(group, &mut bases)?
+                },
             });
         }
         Ok(Self { groups })
@@ -69,6 +73,13 @@ impl Paths {
         };
         Ok(Self { groups: self.groups.iter().map(place).collect::<Result<_, String>>()? })
     }
+}
+
+/// Whether the directories above are a service manager's, to make and to remove.
+fn is_managed(plan: &CgroupPlan, group: &plan::cgroup::Group) -> bool {
+    const ON_V1: [&str; 7] = ["name=systemd", "cpu", "cpuacct", "blkio", "memory", "devices", "pids"];
+    let is_its = |name: &String| ON_V1.contains(&name.as_str());
+    plan.unit.is_some() && (group.version == Version::V2 || group.controllers.iter().any(is_its))
 }
 
 fn missing_above(group: &plan::cgroup::Group, bases: &mut Bases) -> Result<Vec<String>, Failed> {

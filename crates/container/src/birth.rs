@@ -2,11 +2,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use cgroup::Cgroup;
+use cgroup::{Cgroup, Systemd};
 use init::{Inherited, Listener, Parent, Report, Word};
-use plan::Walk;
+use plan::{Step, Walk};
 use rustix::event::{PollFd, PollFlags, poll};
-use sys::{Birth, Called, Errno, Failed, Pidfd, Side, SignalFd, Spent, fork_into};
+use sys::{Birth, Called, Doing, Errno, Failed, Pidfd, Side, SignalFd, Spent, fork_into};
 
 use crate::{Error, Kind};
 
@@ -30,45 +30,86 @@ pub(crate) struct Birthplace<'a> {
     pub(crate) unified: Option<OwnedFd>,
     /// Init of a container that is there already, to be joined in its own cgroup where the container's takes nobody.
     pub(crate) init: Option<i32>,
+    /// Who has made the cgroup, and may move into it where we may not.
+    pub(crate) mover: Option<Mover<'a>>,
+}
+
+/// A service manager, its unit, and the group below it, `/a`, that somebody is to be moved into.
+pub(crate) struct Mover<'a> {
+    pub(crate) systemd: &'a mut Systemd,
+    pub(crate) unit: String,
+    pub(crate) below: String,
+}
+
+/// How a child comes to be in its cgroup.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Born,
+    MovedByUs,
+    MovedByManager,
 }
 
 impl Birthplace<'_> {
     /// Forks. The child walks and ends here; its parent lets go of all that was made for it.
     ///
     /// Where the kernel or a filter around us does not know birth into a cgroup, the parent moves the child.
-    pub(crate) fn bear(self, walk: &Walk<'_>, inherited: Inherited, line: Parent) -> Result<Born, Failed> {
+    pub(crate) fn bear(
+        mut self,
+        walk: &Walk<'_>,
+        inherited: Inherited,
+        line: Parent,
+    ) -> Result<Born, Failed> {
         let telling = if self.forerunner.is_some() { Some(Report::pair()?) } else { None };
-        let (side, moves) = match self.fork(self.unified.as_ref()) {
+        let awaits = self.forerunner.as_ref().unwrap_or(walk).steps.contains(&Step::AwaitGroup);
+        let (side, way) = match self.fork(self.unified.as_ref()) {
             Err(failed) if self.unified.is_some() && Birth::cgroup_unknown(&failed) => {
-                (self.fork(None)?, true)
+                (self.fork(None)?, Way::MovedByUs)
             }
-            Err(failed) if takes_nobody(&failed) => (self.fork_beside_init(failed)?, false),
-            side => (side?, false),
+            // From our group to a unit of the user's manager there is no way for the user.
+            Err(failed) if self.mover.is_some() && failed.errno() == Some(Errno::ACCESS) => {
+                (self.fork(None)?, Way::MovedByManager)
+            }
+            // One process is allowed, and the unit was made around it: the kernel counts whom it forks, and not whom it moves.
+            Err(failed) if awaits && failed.errno() == Some(Errno::AGAIN) => {
+                (self.fork(None)?, Way::MovedByUs)
+            }
+            Err(failed) if takes_nobody(&failed) => (self.fork_beside_init(failed)?, Way::Born),
+            side => (side?, Way::Born),
         };
-        let (pid, process) = match side {
+        let (forked, process) = match side {
             Side::Child(newborn) => sys::leave(match (&self.forerunner, &telling) {
                 (Some(before), Some((birth, _))) => {
                     init::forerun(before, walk, self.namespaces, newborn, inherited, birth)
                 }
                 _ => init::run(walk, newborn, inherited),
             }),
-            Side::Parent(pid, process) => match telling {
-                Some((birth, line)) => {
-                    drop(birth);
-                    borne_by(&process, &line)?
-                }
-                None => (pid, process),
-            },
+            Side::Parent(pid, process) => (pid, process),
         };
-        Spent::default().extend(inherited.into_handles().chain(self.unified));
-        if moves && let Err(failed) = join(self.groups, self.init, pid) {
-            // Why it was not moved is what to tell; one that cannot be ended is an orphan that hears our end.
-            return Err(match process.end() {
-                Ok(()) => failed,
-                Err(second) => failed.while_doing(&format!("{second}; before that")),
-            });
+        // Who waits for it is moved before it goes on, and before it bears anybody.
+        if awaits {
+            self.place(way, forked).and_then(|()| go_on(&line)).or_else(|failed| ended(&process, failed))?;
+        }
+        let (pid, process) = match telling {
+            Some((birth, line)) => {
+                drop(birth);
+                borne_by(&process, &line)?
+            }
+            None => (forked, process),
+        };
+        Spent::default().extend(inherited.into_handles().chain(self.unified.take()));
+        if !awaits {
+            self.place(way, pid).or_else(|failed| ended(&process, failed))?;
         }
         Ok(Born { pid, process, line })
+    }
+
+    /// Moves a child to where it was not born.
+    fn place(&mut self, way: Way, pid: i32) -> Result<(), Failed> {
+        match (way, &mut self.mover) {
+            (Way::Born, _) => Ok(()),
+            (Way::MovedByManager, Some(Mover { systemd, unit, below })) => systemd.attach(unit, below, pid),
+            _ => join(self.groups, self.init, pid),
+        }
     }
 
     fn fork(&self, cgroup: Option<&OwnedFd>) -> Result<Side, Failed> {
@@ -82,6 +123,22 @@ impl Birthplace<'_> {
         let Some(held) = beside(self.groups, self.init)? else { return Err(failed) };
         self.fork(held.unified_dir()?.as_ref()).map_err(|_| failed)
     }
+}
+
+/// Lets a child go on that waits for its cgroup. One that has failed meanwhile says why when it is listened to.
+fn go_on(line: &Parent) -> Result<(), Failed> {
+    match line.go() {
+        Err(failed) if failed.errno() == Some(Errno::PIPE) => Ok(()),
+        gone => gone.doing(|| "let the child go on"),
+    }
+}
+
+/// Why it was not moved is what to tell; one that cannot be ended is an orphan that hears our end.
+fn ended(process: &Pidfd, failed: Failed) -> Result<(), Failed> {
+    Err(match process.end() {
+        Ok(()) => failed,
+        Err(second) => failed.while_doing(&format!("{second}; before that")),
+    })
 }
 
 /// Whether a cgroup is one that no process may be in: it hands controllers on (`EBUSY`), is or is below a threaded one

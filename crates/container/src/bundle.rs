@@ -1,5 +1,7 @@
 //! From a bundle on disk to a plan.
 
+use cgroup::Systemd;
+use plan::systemd::{Bus, Manager};
 use plan::{Host, Kept, Plan, Request};
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use rustix::process::{chdir, getcwd};
@@ -18,6 +20,8 @@ pub struct Order {
     /// `--rootless`: whether control groups may be left out that the caller may not make and nobody asked for; found out
     /// without it.
     pub rootless: Option<bool>,
+    /// `--systemd-cgroup`: where the service managers may be that are to make the control groups, the best first.
+    pub systemd: Option<Vec<Bus>>,
     /// Keep the caller's session keyring.
     pub keep_keyring: bool,
     /// Move the root instead of pivoting into it.
@@ -66,6 +70,7 @@ fn plan_with(order: &Order, kept: impl FnOnce(&Spec) -> Kept) -> Result<Plan, Er
     spec.check()?;
     let mut host: Host = probe::host()?;
     host.cgroups.rootless = order.rootless.unwrap_or(host.cgroups.rootless);
+    host.cgroups.systemd = order.systemd.as_deref().map(manager).transpose()?;
     if plan::has_labels(&spec) {
         host.modules = probe::modules();
     }
@@ -87,6 +92,11 @@ fn plan_with(order: &Order, kept: impl FnOnce(&Spec) -> Kept) -> Result<Plan, Er
         filter: kept(&spec),
     };
     Ok(plan::compile(&spec, &host, &request)?)
+}
+
+/// The first of these service managers that can be reached.
+pub fn manager(buses: &[Bus]) -> Result<Manager, Error> {
+    Ok(Systemd::look(buses).doing(|| "--systemd-cgroup")?)
 }
 
 /// Whether the document joins a user namespace that denies setgroups(2), where its path tells a process that knows.

@@ -6,7 +6,7 @@ mod meeting;
 use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use cgroup::{Cgroup, Paths};
+use cgroup::{Cgroup, Paths, Systemd};
 use init::{Inherited, Opened, Report};
 use plan::{Act, Handle, Maps, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
@@ -15,7 +15,7 @@ use spec::{NamespaceKind, Status};
 use state::{Entry, Gate, Moment, Notify, Phase, Record, Store};
 use sys::{Called, Doing, Errno, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, restore_mask};
 
-use crate::birth::{Birthplace, Born};
+use crate::birth::{Birthplace, Born, Mover};
 use crate::console::{Console, Front, Introduced};
 use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked, state_of};
@@ -26,6 +26,7 @@ use crate::mapper::Mapper;
 use crate::ready::{self, Ready};
 use crate::terminal::Terminal;
 use crate::undo::Undo;
+use crate::unit::{self, Placeholder};
 use crate::{Containers, Error, Kind, Written, map};
 
 /// A container whose init was born, and its parent: us.
@@ -73,6 +74,7 @@ impl Containers {
             front: None,
             terminal: None,
             notify: None,
+            systemd: None,
         };
         let outcome = made.carry_out();
         let created = match outcome {
@@ -117,6 +119,8 @@ struct Making<'a> {
     front: Option<Front>,
     terminal: Option<Terminal>,
     notify: Option<Notify>,
+    /// The manager that has made the unit.
+    systemd: Option<Systemd>,
 }
 
 impl Making<'_> {
@@ -126,6 +130,8 @@ impl Making<'_> {
             match act {
                 Act::Claim => self.undo.entry = Some(self.claim()?),
                 Act::Intend => record = Some(self.intend()?),
+                Act::Unit => self.start_unit()?,
+                Act::Relieve => self.undo.placeholder.take().map_or(Ok(()), Placeholder::end)?,
                 // All groups are made by the first of these acts: each knows the next one's place.
                 Act::Group(0) => self.make_groups(record.as_mut())?,
                 Act::Group(_) => {}
@@ -223,6 +229,7 @@ impl Making<'_> {
             hooks_begun: false,
             keeps_keyring: !plan.steps.iter().any(|step| matches!(step, Step::Keyring { .. })),
             cgroup: Paths::survey(&plan.cgroup)?,
+            unit: plan.cgroup.unit.as_ref().map(|unit| unit.held.clone()),
             limits: plan.cgroup.limits.clone(),
             warnings: plan.warnings.clone(),
         };
@@ -230,8 +237,21 @@ impl Making<'_> {
         Ok(record)
     }
 
+    fn start_unit(&mut self) -> Result<(), Error> {
+        let unit = self.plan.cgroup.unit.as_ref();
+        let unit = unit.ok_or_else(|| Failed::refused("the plan has no unit"))?;
+        if unit.held.is_scope() {
+            self.undo.placeholder = Some(Placeholder::fork(&self.mask)?);
+        }
+        // What fails on the way is taken back by who was asked; a unit of another's is not ours to stop.
+        self.systemd = Some(unit::start(unit, self.undo.placeholder.as_ref())?);
+        self.undo.unit = Some(unit.held.clone());
+        Ok(())
+    }
+
     fn make_groups(&mut self, record: Option<&mut Written>) -> Result<(), Error> {
-        let groups = Cgroup::create(&self.plan.cgroup)?;
+        let resident = self.undo.placeholder.as_ref().map(|placeholder| placeholder.pid);
+        let groups = Cgroup::create_around(&self.plan.cgroup, resident)?;
         if let Some(record) = record {
             record.cgroup.keep(&groups);
             match groups.omitted() {
@@ -271,6 +291,12 @@ impl Making<'_> {
             groups,
             unified: groups.unified_dir()?,
             init: None,
+            mover: match (&mut self.systemd, &self.plan.cgroup.unit) {
+                (Some(systemd), Some(unit)) => {
+                    Some(Mover { systemd, unit: unit.held.unit.clone(), below: String::new() })
+                }
+                _ => None,
+            },
         };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
         if self.plan.has_hooks() || self.plan.filter().is_some_and(|filter| filter.agent.is_some()) {

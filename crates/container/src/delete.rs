@@ -6,7 +6,7 @@ use sys::{Doing, SIGKILL};
 
 use crate::hooks::Aftermath;
 use crate::identity::same;
-use crate::{Containers, Error, Kind, Known, Status};
+use crate::{Containers, Error, Kind, Known, Status, unit};
 
 /// What `delete` found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +94,9 @@ fn remove_groups(groups: &Cgroup, known: &Known) -> Result<(), Error> {
     // A pid namespace dies with its first process. Others, and a create that was killed, may leave somebody.
     if !known.record.own_pids || known.record.init.is_none() {
         groups.kill_all()?;
+    }
+    if let Some(held) = &known.record.unit {
+        unit::stop(held)?;
     }
     Ok(groups.remove()?)
 }

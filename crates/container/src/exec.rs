@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use cgroup::Cgroup;
+use cgroup::{Cgroup, Systemd};
 use init::{Inherited, Report};
 use path::Procfs;
 use plan::{Act, Below, ExecPlan, ExecRequest, Step, compile_exec};
@@ -11,7 +11,7 @@ use spec::{Capabilities, Invalid, Process, Spec, State, Status};
 use sys::{Called, Doing, Errno, Exit, Failed, Mask, Pidfd, SignalFd, Strings, block_signals, restore_mask};
 
 use crate::agent::Line;
-use crate::birth::{Birthplace, Born};
+use crate::birth::{Birthplace, Born, Mover};
 use crate::bundle::read_document;
 use crate::console::{Console, Front, Introduced};
 use crate::create::write_pid;
@@ -244,6 +244,8 @@ struct Prepared {
     groups: Cgroup,
     refuge: Option<i32>,
     unified: Option<OwnedFd>,
+    /// The user's service manager, with its unit and the group below that, if the container has its group from one.
+    manager: Option<(Systemd, String, String)>,
     doors: Vec<cgroup::Join>,
     others: Others,
     proc: Option<Procfs>,
@@ -278,10 +280,19 @@ impl Prepared {
             Some(below) => Cgroup::open(&known.record.cgroup.below(below).map_err(wrong)?)?,
             None => known.groups()?,
         };
+        let held = known.record.unit.as_ref().filter(|held| held.bus.is_user);
+        let below_unit = || {
+            let (own, named) = (&known.record.cgroup, groups.paths());
+            let path = |paths: &cgroup::Paths| paths.groups.first().map(|group| group.path.clone());
+            let (own, named) = (path(own).unwrap_or_default(), path(&named).unwrap_or_default());
+            named.strip_prefix(&own).unwrap_or_default().to_owned()
+        };
+        let manager = held.map(|held| Ok((Systemd::reach(&held.bus)?, held.unit.clone(), below_unit())));
         let scores = plan.steps.iter().any(|step| matches!(step, Step::OomScore(_) | Step::Label(_)));
         Ok(Self {
             limited: Limited::of(known, &groups)?,
             unified: groups.unified_dir()?,
+            manager: manager.transpose().map_err(|failed: Failed| Error::from(failed))?,
             doors: groups.join_handles()?,
             groups,
             // Whoever names a group gets that one or none.
@@ -314,6 +325,7 @@ impl Prepared {
             groups,
             refuge,
             unified,
+            mut manager,
             doors,
             others,
             proc,
@@ -337,7 +349,13 @@ impl Prepared {
             arguments,
             environment,
         };
-        let place = Birthplace { namespaces: 0, forerunner: None, groups: &groups, unified, init: refuge };
+        let mover = manager.as_mut().map(|(systemd, unit, below)| Mover {
+            systemd,
+            unit: unit.clone(),
+            below: below.clone(),
+        });
+        let place =
+            Birthplace { namespaces: 0, forerunner: None, groups: &groups, unified, init: refuge, mover };
         let born = place.bear(&plan.walk(), inherited, line)?;
         let asked = agent.map(|line| Asked {
             line,

@@ -33,12 +33,13 @@ mod start;
 mod supervise;
 mod terminal;
 mod undo;
+mod unit;
 mod update;
 mod wait;
 
 use state::{Entry, Record, Store};
 
-pub use bundle::{Order, plan_bundle, read_resources};
+pub use bundle::{Order, manager, plan_bundle, read_resources};
 pub use cgroup::{Event, Statistics, Strain, metrics, statistics};
 pub use create::Created;
 pub use delete::Removed;

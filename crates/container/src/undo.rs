@@ -1,6 +1,7 @@
 //! What a failed create takes back.
 
 use cgroup::Cgroup;
+use plan::systemd::Held;
 use rustix::fs::unlink;
 use state::Entry;
 use sys::{Called, Failed};
@@ -9,11 +10,15 @@ use crate::birth::Born;
 use crate::devices::Devices;
 use crate::hooks::{Aftermath, Blocked};
 use crate::keeper::Keeper;
+use crate::unit::{self, Placeholder};
 
 /// What was made so far. Undone backwards, all of it, whatever fails on the way.
 #[derive(Debug, Default)]
 pub(crate) struct Undo {
     pub(crate) entry: Option<Entry>,
+    /// The unit of the cgroups, once its manager was asked for it.
+    pub(crate) unit: Option<Held>,
+    pub(crate) placeholder: Option<Placeholder>,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) init: Option<Born>,
     /// Network devices that were moved in.
@@ -42,9 +47,15 @@ impl Undo {
         if let Some(init) = self.init.take() {
             left.extend(init.process.end().err());
         }
-        if let Some(cgroup) = self.cgroup.take() {
-            left.extend(cgroup.kill_all().and_then(|()| cgroup.remove()).err());
+        if let Some(placeholder) = self.placeholder.take() {
+            left.extend(placeholder.end().err());
         }
+        let cgroup = self.cgroup.take();
+        left.extend(cgroup.as_ref().and_then(|cgroup| cgroup.kill_all().err()));
+        if let Some(held) = self.unit.take() {
+            left.extend(unit::stop(&held).err());
+        }
+        left.extend(cgroup.and_then(|cgroup| cgroup.remove().err()));
         // As long as something of the container is left, its record must be, for `delete` to find it.
         if let Some(entry) = self.entry.take().filter(|_| left.is_empty()) {
             if let (Some(aftermath), Some(blocked)) = (self.aftermath.take(), &self.blocked) {

@@ -1,8 +1,11 @@
 //! Update: other limits for a container that is there.
 
-use plan::{Hierarchy, Refused, Update, compile_update};
+use cgroup::Systemd;
+use plan::cgroup::{Mode, Version};
+use plan::systemd::{Held, Property, changes, device_changes, unlimited};
+use plan::{Hierarchy, Refused, Update, compile_managed_update, compile_update};
 use spec::{Resources, Status};
-use sys::{block_signals, restore_mask};
+use sys::{Failed, block_signals, restore_mask};
 
 use crate::life::Known;
 use crate::{Containers, Error, Kind};
@@ -33,12 +36,67 @@ impl Containers {
         let update = plan(asked, &known)?;
         let groups = known.groups()?;
         let mut change = groups.change();
+        let properties =
+            known.record.unit.clone().map(|held| Properties::new(held, &update, &known)).transpose()?;
         known.record.limits = update.limits.clone();
-        let changed = change.make(&update).and_then(|()| entry.write(&known.record));
+        // The kernel first: what it refuses, or kills for, no manager has heard of. The manager then writes the same again, by
+        // itself and a moment later.
+        let changed = change
+            .make(&update)
+            .and_then(|()| properties.as_ref().map_or(Ok(()), Properties::set))
+            .and_then(|()| entry.write(&known.record));
         match changed {
             Ok(()) => Ok(update.warnings),
-            Err(failed) => Err(Error::from(failed).and_left(&change.take_back())),
+            Err(failed) => {
+                let mut left: Vec<Failed> =
+                    properties.and_then(|known| known.take_back().err()).into_iter().collect();
+                left.extend(change.take_back());
+                Err(Error::from(failed).and_left(&left))
+            }
         }
+    }
+}
+
+/// The same limits as properties of the container's unit, and those that were in force.
+struct Properties {
+    held: Held,
+    wanted: Vec<Property>,
+    former: Vec<Property>,
+}
+
+impl Properties {
+    fn new(held: Held, update: &Update, known: &Known) -> Result<Self, Error> {
+        let on_v1 = known.record.cgroup.groups.iter().any(|group| group.version == Version::V1);
+        let mode = if on_v1 { Mode::V1 } else { Mode::V2 };
+        let told = |resources: &Resources| changes(resources, held.version, mode).map_err(refused);
+        let mut wanted = told(&update.written)?;
+        let in_force = told(&known.record.limits)?;
+        let before = |property: &Property| {
+            let known = in_force.iter().find(|known| known.name == property.name).cloned();
+            known.unwrap_or_else(|| unlimited(property))
+        };
+        let mut former: Vec<Property> = wanted.iter().map(before).collect();
+        if update.devices.is_some() && !held.bus.is_user {
+            let told = |resources: &Resources| device_changes(resources, mode).map_err(refused);
+            wanted.extend(told(&update.limits)?);
+            former.extend(told(&known.record.limits)?);
+        }
+        Ok(Self { held, wanted, former })
+    }
+
+    fn set(&self) -> Result<(), Failed> {
+        self.say(&self.wanted)
+    }
+
+    fn take_back(&self) -> Result<(), Failed> {
+        self.say(&self.former)
+    }
+
+    fn say(&self, properties: &[Property]) -> Result<(), Failed> {
+        if properties.is_empty() {
+            return Ok(());
+        }
+        Systemd::reach(&self.held.bus)?.change(&self.held.unit, properties)
     }
 }
 
@@ -48,6 +106,11 @@ fn plan(asked: &Resources, known: &Known) -> Result<Update, Error> {
         .iter()
         .map(|group| Hierarchy { version: group.version, controllers: &group.controllers })
         .collect();
-    compile_update(asked, &known.record.limits, &hierarchies)
-        .map_err(|Refused { path, reason }| Error::new(Kind::Invalid, format!("{path}: {reason}")))
+    let compile = if known.record.unit.is_some() { compile_managed_update } else { compile_update };
+    compile(asked, &known.record.limits, &hierarchies).map_err(refused)
+}
+
+fn refused(Refused { path, reason }: Refused) -> Error {
+    let path = path.strip_prefix("linux.resources.").unwrap_or(&path);
+    Error::new(Kind::Invalid, format!("{path}: {reason}"))
 }

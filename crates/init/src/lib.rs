@@ -162,6 +162,7 @@ impl Child<'_> {
         match step {
             Step::JoinGroups => self.join_groups(),
             Step::AllCpus => allow_all(),
+            Step::AwaitGroup => self.inherited.report.pause().doing(|| "wait for the cgroup"),
             Step::Cpus(cpus) => confine::stay_on(cpus),
             Step::Join(kind) => self.join(*kind),
             Step::Conceal => confine::conceal(),

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use plan::{Agent, Discard, Handover};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{DupFlags, dup3};
 use rustix::io::{read, write};
 use rustix::net::{
@@ -100,8 +101,18 @@ impl Report {
         let mut nothing = [0u8; 1];
         match recv(&self.0, &mut nothing[..], RecvFlags::DONTWAIT | RecvFlags::PEEK) {
             Err(Errno::AGAIN) => Ok(()),
+            // It has said something already, which does not tell whether it has gone since.
+            Ok((1, _)) if !self.has_hung_up()? => Ok(()),
             _ => Err(Failed::refused("the parent is gone")),
         }
+    }
+
+    fn has_hung_up(&self) -> Result<bool, Failed> {
+        let mut line = [PollFd::new(&self.0, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut line, Some(&now)).called(|| "poll(report)")?;
+        let [line] = &line;
+        Ok(line.revents().contains(PollFlags::HUP))
     }
 
     /// Says that the mounts are made and waits for the parent's word; fails if the parent is gone.

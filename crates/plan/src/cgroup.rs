@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, Resources, Spec};
 
 use crate::resources::{self, Wanted};
-use crate::{Refused, clean};
+use crate::{Refused, clean, systemd};
 
 /// What this host has mounted, and where we are in it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -25,6 +25,9 @@ pub struct HostCgroups {
     /// nobody asked for need no authority that a rootless caller does not have.
     #[serde(default)]
     pub rootless: bool,
+    /// The service manager that is to make the groups, where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub systemd: Option<systemd::Manager>,
 }
 
 /// One v1 hierarchy.
@@ -95,6 +98,18 @@ impl HostHierarchy {
 }
 
 impl CgroupPlan {
+    /// Whether init may have to be born elsewhere and moved: from where it is born to where a user's manager has its
+    /// units is no way for a user, and where one process is allowed there is the one that the unit was made around.
+    pub(crate) fn may_be_moved(&self) -> bool {
+        let is_full = |group: &Group| {
+            group.version == Version::V2
+                && group.settings.iter().any(|setting| setting.file == "pids.max" && setting.value == "1")
+        };
+        self.unit.as_ref().is_some_and(|unit| {
+            unit.held.bus.is_user || (unit.held.is_scope() && self.groups.iter().any(is_full))
+        })
+    }
+
     /// The container's directory in one of the host's hierarchies.
     pub fn directory_in(&self, hierarchy: &HostHierarchy) -> Option<String> {
         let group = self.groups.iter().find(|group| group.mount == hierarchy.mount)?;
@@ -112,6 +127,9 @@ impl Group {
 /// The groups of one container, in the order in which they are made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CgroupPlan {
+    /// The unit that a service manager makes first, and the groups with it; none where we make them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<systemd::Unit>,
     /// One per hierarchy.
     pub groups: Vec<Group>,
     /// What was asked for: kept for a later update, which changes some of it. The settings tell it in the kernel's words.
@@ -231,16 +249,55 @@ pub fn compile(spec: &Spec, host: &HostCgroups, id: &str) -> Result<CgroupPlan, 
     let given = linux.and_then(|linux| linux.cgroups_path.as_deref()).filter(|path| !path.is_empty());
     let none = Resources::default();
     let resources = linux.and_then(|linux| linux.resources.as_ref()).unwrap_or(&none);
-    let place = Place::of(given, id)?;
+    match &host.systemd {
+        Some(manager) => managed(spec, host, manager, given, id),
+        None => on(spec, host, resources, &Place::of(given, id)?),
+    }
+}
+
+fn on(spec: &Spec, host: &HostCgroups, resources: &Resources, place: &Place) -> Result<CgroupPlan, Refused> {
     match host.mode() {
         Mode::None => Err(Refused::new("linux.cgroupsPath", "no control groups are mounted on this host")),
         Mode::V2 => {
-            let mut plan = unified(host, resources, &place)?;
+            let mut plan = unified(host, resources, place)?;
             plan.groups.iter_mut().for_each(|group| group.owner = delegated(spec));
             Ok(plan)
         }
-        Mode::V1 | Mode::Hybrid => hierarchies(host, resources, &place),
+        Mode::V1 | Mode::Hybrid => hierarchies(host, resources, place),
     }
+}
+
+/// The groups of a unit: where its manager puts them, with what it gives them.
+fn managed(
+    spec: &Spec,
+    host: &HostCgroups,
+    manager: &systemd::Manager,
+    given: Option<&str>,
+    id: &str,
+) -> Result<CgroupPlan, Refused> {
+    let unit = systemd::unit(spec, given, manager, host.mode(), id)?;
+    let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+    let resources = &resources.map_or_else(Resources::default, systemd::rounded);
+    let path = clean::relative(&unit.group);
+    let mut host = host.clone();
+    let is_v2 = host.unified_only();
+    if let (Some(unified), Some(there), true) = (&mut host.unified, &manager.controllers, is_v2) {
+        resources::v2(resources)?.within(there)?;
+        unified.controllers.retain(|controller| there.contains(controller));
+    }
+    let place = Place { path, is_absolute: true, is_given: true };
+    let mut plan = on(spec, &host, resources, &place)?;
+    for group in plan.groups.iter_mut().filter(|group| group.version == Version::V2) {
+        // The manager hands down what it knows; who writes to its groups for others does so when they are asked for.
+        let asked = |controller: &String| {
+            let is_its = |setting: &Setting| setting.file.split('.').next() == Some(controller);
+            systemd::CONTROLLERS.contains(&controller.as_str()) || group.settings.iter().any(is_its)
+        };
+        group.controllers =
+            group.controllers.iter().filter(|controller| asked(controller)).cloned().collect();
+    }
+    plan.unit = Some(unit);
+    Ok(plan)
 }
 
 fn hierarchies(host: &HostCgroups, resources: &Resources, place: &Place) -> Result<CgroupPlan, Refused> {
@@ -288,7 +345,7 @@ fn hierarchies(host: &HostCgroups, resources: &Resources, place: &Place) -> Resu
             required,
         });
     }
-    Ok(CgroupPlan { groups, limits: resources.clone(), asked, warnings: wanted.warnings })
+    Ok(CgroupPlan { unit: None, groups, limits: resources.clone(), asked, warnings: wanted.warnings })
 }
 
 /// Why a rootless caller needs his groups, if he does.
@@ -335,7 +392,8 @@ fn unified(host: &HostCgroups, resources: &Resources, place: &Place) -> Result<C
         owner: None,
         required,
     };
-    Ok(CgroupPlan { groups: vec![group], limits: resources.clone(), asked, warnings: wanted.warnings })
+    let limits = resources.clone();
+    Ok(CgroupPlan { unit: None, groups: vec![group], limits, asked, warnings: wanted.warnings })
 }
 
 /// To whom the group belongs: whoever sees it as the root of a cgroup namespace of his own, through a mount that can be
@@ -447,6 +505,17 @@ impl fmt::Display for Group {
 }
 
 impl Wanted {
+    /// Refuses in the name of the first field whose controller a user was not given.
+    fn within(&self, there: &[String]) -> Result<(), Refused> {
+        let has = |controller: &str| there.iter().any(|there| there == controller);
+        let Some((controller, setting)) = self.beyond(has) else { return Ok(()) };
+        let given = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        let why = format!(
+            "the user's systemd was not given the {controller} controller, but {given}; see Delegate= of user@.service"
+        );
+        Err(Refused::new(&setting.field, why))
+    }
+
     /// Refuses in the name of the first field whose controller this host does not have.
     pub(crate) fn nothing_left(&self) -> Result<(), Refused> {
         match self.first() {

@@ -282,6 +282,7 @@ fn acts(
         path: (*path).to_owned(),
         field: field.clone(),
     }));
+    acts.extend(plan.cgroup.unit.as_ref().map(|_| Act::Unit));
     acts.extend((0..plan.cgroup.groups.len()).map(Act::Group));
     if request.gated {
         acts.push(Act::Listen);
@@ -300,6 +301,10 @@ fn acts(
         acts.extend(limits.map(|limit| Act::Ceiling { kind: limit.kind, hard: limit.hard }));
     }
     acts.push(Act::Clone(plan.namespaces.clone()));
+    // On version 1 init walks into the unit's groups by itself, and has done so when it is ready.
+    let relieve = plan.cgroup.unit.as_ref().filter(|unit| unit.held.is_scope()).map(|_| Act::Relieve);
+    let is_born_there = plan.cgroup.groups.iter().any(|group| group.version == cgroup::Version::V2);
+    acts.extend(relieve.clone().filter(|_| is_born_there));
     if namespaces.users {
         acts.extend(process.oom_score_adj.map(Act::Score));
     }
@@ -332,6 +337,7 @@ fn acts(
         acts.push(Act::Keep);
     }
     acts.push(Act::Complete);
+    acts.extend(relieve.filter(|_| !is_born_there));
     acts.extend(agent.into_iter().flat_map(|agent| [Act::Part, agent]));
     acts.extend(request.pidfd_socket.clone().map(Act::Introduce));
     acts.extend(request.pid_file.clone().map(Act::Tell));
@@ -440,9 +446,11 @@ impl Plan {
     ) -> Result<(), Refused> {
         let mut groups = self.cgroup.groups.iter();
         let joins_groups = groups.any(cgroup::Group::joins_by_tasks).then_some(Step::JoinGroups);
+        let joins_groups =
+            joins_groups.into_iter().chain(self.cgroup.may_be_moved().then_some(Step::AwaitGroup));
         if namespaces.need_forerunner() {
             // A cgroup namespace is joined from inside the cgroups, which init is then born in.
-            self.forerunner = joins_groups.into_iter().chain(namespaces.joins_in_order()).collect();
+            self.forerunner = joins_groups.chain(namespaces.joins_in_order()).collect();
         } else {
             self.steps.extend(joins_groups);
         }

@@ -24,6 +24,7 @@ pub mod resources;
 mod rootless;
 mod seccomp;
 mod step;
+pub mod systemd;
 mod tell;
 mod update;
 
@@ -40,4 +41,4 @@ pub use mount::{Links, Mount, Propagation, PropagationKind, Remount, Source};
 pub use refuse::Refused;
 pub use seccomp::{Filter, Kept, filter_key};
 pub use step::{Act, Capabilities, Console, Master, Node, Numbers, Program, Scheduling, Step, Walk};
-pub use update::{DeviceChange, Hierarchy, Update, compile_update};
+pub use update::{DeviceChange, Hierarchy, Update, compile_managed_update, compile_update};

@@ -53,6 +53,14 @@ impl Wanted {
         self.settings.first().map(|(controller, setting)| (*controller, setting))
     }
 
+    /// The first setting of a controller that is not there; devices have none on version 2.
+    pub(crate) fn beyond(&self, has: impl Fn(&str) -> bool) -> Option<(&str, &Setting)> {
+        let settings = self.settings.iter().map(|(controller, setting)| (*controller, setting));
+        let unified = self.unified.iter().map(|(controller, setting)| (controller.as_str(), setting));
+        let is_core = |controller: &str| controller == "cgroup";
+        settings.chain(unified).find(|(controller, _)| !is_core(controller) && !has(controller))
+    }
+
     fn ignored(&mut self, field: &str, reason: &str) {
         self.warnings.push(format!("linux.resources.{field}: ignored: {reason}"));
     }
@@ -278,7 +286,7 @@ fn v2_memory(memory: &Memory, wanted: &mut Wanted) -> Result<(), Refused> {
 }
 
 /// v1 counts memory and swap together, v2 swap alone.
-fn v2_swap(limit: Option<i64>, swap: Option<i64>) -> Result<Option<String>, Refused> {
+pub(crate) fn v2_swap(limit: Option<i64>, swap: Option<i64>) -> Result<Option<String>, Refused> {
     match (limit, swap) {
         (Some(-1), None) | (_, Some(-1)) => Ok(Some("max".into())),
         (_, None) => Ok(None),
@@ -365,7 +373,7 @@ fn v2_cpu(cpu: &Cpu, wanted: &mut Wanted) -> Result<(), Refused> {
 
 /// v1 shares (2 to 262144, default 1024) as a v2 weight (1 to 10000, default 100): a curve that meets both ends
 /// and the default. A straight line would give a default container 39, less than everything around it.
-fn weight_of(shares: u64) -> u64 {
+pub(crate) fn weight_of(shares: u64) -> u64 {
     match shares {
         0..=2 => 1,
         262_144.. => 10_000,
@@ -417,9 +425,13 @@ fn v1_block(block: &BlockIo, wanted: &mut Wanted) -> Result<(), Refused> {
     Ok(())
 }
 
+/// BFQ's range as that of the other files.
+pub(crate) fn io_weight(weight: u16) -> u64 {
+    1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990
+}
+
 fn v2_block(block: &BlockIo, wanted: &mut Wanted) -> Result<(), Refused> {
     // BFQ has its own file with v1's range; the other one has its own range.
-    let io_weight = |weight: u16| 1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990;
     if let Some(weight) = set(block.weight) {
         let rule = Rule::OrElse { file: "io.weight".into(), value: io_weight(weight).to_string() };
         wanted.add("io", must("blockIO.weight", "io.bfq.weight", weight).rule(rule));

@@ -16,6 +16,8 @@ pub enum Act {
     Claim,
     /// Writes the intent record: from here on `delete` finds everything.
     Intend,
+    /// Has a service manager make the unit of the plan, around a process of ours that does nothing.
+    Unit,
     /// Makes the cgroup number n of the plan, with its limits.
     Group(usize),
     /// Binds the start gate in the state directory.
@@ -41,6 +43,8 @@ pub enum Act {
     Console(Master),
     /// Clones init into new namespaces; by a forerunner, if the plan has steps for one.
     Clone(Vec<NamespaceKind>),
+    /// Ends the process that the unit was made around, now that init is in it.
+    Relieve,
     /// Makes sure that its own hard limit is no lower: who is born in a user namespace cannot raise it any more.
     Ceiling {
         /// Of this resource.
@@ -137,6 +141,8 @@ pub enum Step {
         /// Whether others than its owner may search it: in a user namespace exec comes as somebody else.
         others: bool,
     },
+    /// Waits until its parent has it in its cgroup, wherever it was born.
+    AwaitGroup,
     /// Joins the cgroup namespace that the parent opened, now that it is in its cgroups.
     JoinCgroupNamespace,
     /// Takes `/` as the root: the process was born inside.

@@ -73,6 +73,11 @@ impl Plan {
         match act {
             Act::Claim => format!("claim   the id {}", self.id),
             Act::Intend => "record  what is about to be made".to_owned(),
+            Act::Unit => match &self.cgroup.unit {
+                Some(unit) => format!("unit    {unit}"),
+                None => "unit".to_owned(),
+            },
+            Act::Relieve => "end     the process that the unit was made around".to_owned(),
             Act::Group(index) => match self.cgroup.groups.get(*index) {
                 Some(group) => format!("group   {group}"),
                 None => format!("group   {index}"),
@@ -138,6 +143,7 @@ impl Act {
     pub fn undoing(&self) -> &'static str {
         match self {
             Self::Claim => "remove the state directory",
+            Self::Unit => "stop it, reset it",
             Self::Group(_) => "kill what is in it, remove it",
             Self::Clone(_) => "kill and reap init",
             Self::Devices { .. } => "move them back",
@@ -151,6 +157,7 @@ impl Act {
             | Self::Hear
             | Self::Open { .. }
             | Self::Enter
+            | Self::Relieve
             | Self::Ceiling { .. }
             | Self::Score(_)
             | Self::Map(_)
@@ -191,6 +198,7 @@ impl fmt::Display for Step {
                 let whose = if *others { ", which others may search" } else { "" };
                 write!(to, "join    session keyring {name}{whose}")
             }
+            Self::AwaitGroup => write!(to, "await   its cgroup"),
             Self::JoinCgroupNamespace => write!(to, "join    cgroup namespace"),
             Self::Inside => write!(to, "root    / as it is"),
             Self::CgroupNamespace => write!(to, "unshare cgroup"),

@@ -9,9 +9,9 @@ pub use devices::DeviceChange;
 
 use spec::{Cpu, InterfacePriority, Memory, Network, Resources, ThrottleDevice, WeightDevice};
 
-use crate::Refused;
 use crate::cgroup::{Rule, Setting, Version};
 use crate::resources::{self, Wanted, set};
+use crate::{Refused, systemd};
 
 /// One hierarchy that a container has a group in.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,8 @@ pub struct Update {
     pub limits: Resources,
     /// What has no effect.
     pub warnings: Vec<String>,
+    /// What is written, in the document's words.
+    pub written: Resources,
 }
 
 /// From the limits that are asked for, and those in force, to what will be written. Pure.
@@ -44,8 +46,26 @@ pub fn compile_update(
     in_force: &Resources,
     hierarchies: &[Hierarchy<'_>],
 ) -> Result<Update, Refused> {
+    compiled(asked, in_force, hierarchies, Resources::clone)
+}
+
+/// The same for a container whose unit a service manager has made, and whose limits it must be able to keep.
+pub fn compile_managed_update(
+    asked: &Resources,
+    in_force: &Resources,
+    hierarchies: &[Hierarchy<'_>],
+) -> Result<Update, Refused> {
+    compiled(asked, in_force, hierarchies, systemd::rounded)
+}
+
+fn compiled(
+    asked: &Resources,
+    in_force: &Resources,
+    hierarchies: &[Hierarchy<'_>],
+    kept: fn(&Resources) -> Resources,
+) -> Result<Update, Refused> {
     let limits = merged(asked, in_force);
-    let mut completed = completed(asked, &limits);
+    let mut completed = kept(&completed(asked, &limits));
     if let Some(memory) = &mut completed.memory {
         // A killer that was never taken away need not come back.
         let is_gone = in_force.memory.as_ref().and_then(|memory| memory.disable_oom_killer) == Some(true);
@@ -92,7 +112,7 @@ fn settings(asked: &Resources, hierarchies: &[Hierarchy<'_>], limits: Resources)
         });
     }
     wanted.nothing_left()?;
-    Ok(Update { settings, devices: None, limits, warnings: wanted.warnings })
+    Ok(Update { settings, devices: None, limits, warnings: wanted.warnings, written: asked.clone() })
 }
 
 fn of_controllers(wanted: &mut Wanted, controllers: &[String]) -> Vec<Setting> {

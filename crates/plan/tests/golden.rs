@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use plan::cgroup::HostCgroups;
+use plan::systemd::{Bus, Manager};
 use plan::{Caller, Host, Inner, Modules, Source, Step};
 use property::{hold, hosts, plan, request};
 
@@ -42,7 +43,31 @@ fn hosts_of(document: &Path) -> Vec<(&'static str, Host)> {
         let cgroups = HostCgroups { rootless: true, ..host.cgroups };
         hosts.push(("inner-hybrid", Host { inner: Some(Inner { denies_groups: true }), cgroups, ..host }));
     }
+    if document.file_name().is_some_and(|name| name.to_string_lossy().starts_with("systemd")) {
+        hosts = managed();
+    }
     hosts
+}
+
+/// Hosts with a service manager that is asked for the groups: a new one, an old one on a hybrid host, and a user's.
+fn managed() -> Vec<(&'static str, Host)> {
+    let [(_, hybrid), (_, v2)] = property::hosts();
+    let with = |host: &Host, bus: Bus, version: u32, group: &str, controllers: Option<&str>| {
+        let controllers = controllers.map(|list| list.split(' ').map(str::to_owned).collect());
+        let manager = Manager { bus, version, group: group.into(), controllers };
+        Host { cgroups: HostCgroups { systemd: Some(manager), ..host.cgroups.clone() }, ..host.clone() }
+    };
+    let direct = Bus { address: "unix:path=/run/systemd/private".into(), is_direct: true, is_user: false };
+    let user = Bus { address: "unix:path=/run/user/1000/bus".into(), is_direct: false, is_user: true };
+    let mut rootless =
+        with(&v2, user, 257, "/user.slice/user-1000.slice/user@1000.service", Some("memory pids"));
+    rootless.caller = Some(Caller { uid: 1000, gid: 1000 });
+    rootless.cgroups.rootless = true;
+    vec![
+        ("systemd-v2", with(&v2, direct.clone(), 257, "", None)),
+        ("systemd-hybrid", with(&hybrid, direct, 241, "", None)),
+        ("systemd-user", rootless),
+    ]
 }
 
 const LABELLED: &str = "lsm";
@@ -113,9 +138,19 @@ fn every_blessed_plan_has_its_document() {
     for file in documents("tests/plans") {
         let name = file.file_name().and_then(|name| name.to_str()).expect("names are text");
         let stem = name.strip_suffix(".json").or_else(|| {
-            ["inner-hybrid", "user-hybrid", "user-v2", "hybrid", "v2", LABELLED]
-                .iter()
-                .find_map(|host| name.strip_suffix(".txt")?.strip_suffix(host)?.strip_suffix('.'))
+            [
+                "systemd-hybrid",
+                "systemd-user",
+                "systemd-v2",
+                "inner-hybrid",
+                "user-hybrid",
+                "user-v2",
+                "hybrid",
+                "v2",
+                LABELLED,
+            ]
+            .iter()
+            .find_map(|host| name.strip_suffix(".txt")?.strip_suffix(host)?.strip_suffix('.'))
         });
         let stem = stem.unwrap_or_else(|| panic!("{name} is neither a document nor a plan"));
         assert!(file.with_file_name(format!("{stem}.json")).exists(), "{name} has no document");

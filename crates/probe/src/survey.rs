@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use plan::cgroup::HostCgroups;
+use plan::systemd::Manager;
 use rustix::fs::{Access, access, fstatfs};
 use rustix::process::{Pid, PidfdFlags, getegid, geteuid, pidfd_open};
 use rustix::system::uname;
@@ -48,6 +49,9 @@ pub struct Survey {
     pub file_systems: Vec<String>,
     /// Whether systemd is the host's init.
     pub has_systemd: bool,
+    /// The service manager that makes control groups for the caller, or why there is none; none where nobody asked it yet,
+    /// which is not this room's to do.
+    pub manager: Option<Result<Manager, String>>,
     /// The programs that map the ids of ordinary users, and who may have them.
     pub people: People,
     /// Where criu is.
@@ -144,6 +148,7 @@ pub fn survey(path: &OsStr, home: Option<&Path>) -> Survey {
         modules: read_text("/sys/kernel/security/lsm").ok().map(|text| split(&text, ',')),
         file_systems: file_systems(&read_text("/proc/filesystems").unwrap_or_default()),
         has_systemd: exists("/run/systemd/system"),
+        manager: None,
         people: people::look(caller.uid, path),
         criu: find("criu", path).map(|path| path.display().to_string()),
         callers: callers::look(home),

@@ -179,8 +179,8 @@ impl Features {
                 cgroup: Some(CgroupFeatures {
                     v1: Some(true),
                     v2: Some(true),
-                    systemd: Some(false),
-                    systemd_user: Some(false),
+                    systemd: Some(true),
+                    systemd_user: Some(true),
                     rdma: Some(false),
                 }),
                 seccomp: Some(SeccompFeatures {
@@ -203,7 +203,7 @@ impl Features {
                 net_devices: Some(Enabled { enabled: true }),
             }),
             annotations: BTreeMap::new(),
-            potentially_unsafe_config_annotations: Vec::new(),
+            potentially_unsafe_config_annotations: vec!["org.systemd.property.".into()],
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plan::systemd::Held;
 use plan::{Filter, Later, Manner};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,9 @@ pub struct Record<Groups> {
     pub keeper: Option<Init>,
     /// The cgroups that were or will be made.
     pub cgroup: Groups,
+    /// The unit that a service manager was or will be asked for; none where the cgroups are our own work.
+    #[serde(default)]
+    pub unit: Option<Held>,
     /// The limits in force: what config.json asked for, and every update since.
     #[serde(default)]
     pub limits: Resources,

@@ -34,7 +34,7 @@ pub use misc::{
     unshare_cgroup, unshare_mounts, unshare_time, unshare_users,
 };
 pub use mount::{change_mount, map_mount, propagate_mount};
-pub use pass::{receive_fd, send_fd};
+pub use pass::{peer, receive_fd, send_fd};
 pub use pidfd::{Exit, Pidfd, Reaped, reap_any};
 pub use read::read_whole;
 pub use rustix::io::Errno;

@@ -2,14 +2,14 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, send, sendmsg,
 };
 
-use crate::{Called, Errno, Failed};
+use crate::{Called, Errno, Failed, last_errno};
 
 /// Sends one descriptor with a word that says what it is, in one message; what of a long word a stream has no room for
 /// follows when there is. `EPIPE` where nobody listens any more; no signal.
@@ -52,4 +52,22 @@ pub fn receive_fd(socket: BorrowedFd<'_>) -> Result<OwnedFd, Failed> {
         (Some(fd), None) => Ok(fd),
         _ => Err(Failed::refused("not one descriptor came over the socket")),
     }
+}
+
+/// The number of the process that listened, or connected, at the other end of a socket (socket(7), `SO_PEERCRED`); 0 where
+/// our pid namespace does not have it. rustix's form of the call has no value for that 0.
+pub fn peer(socket: BorrowedFd<'_>) -> Result<i32, Failed> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut size = u32::try_from(size_of::<libc::ucred>()).unwrap_or(0);
+    // SAFETY: `peer` and `size` live on this frame until the call returns, and `size` is that of `peer`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut size,
+        )
+    };
+    if result == -1 { Err(Failed::call("getsockopt(SO_PEERCRED)", last_errno())) } else { Ok(peer.pid) }
 }

@@ -52,12 +52,22 @@ fn found(survey: &Survey, cgroups: &HostCgroups, lines: &mut Lines) {
         );
     }
     delegation(survey, cgroups, lines);
-    if survey.has_systemd {
-        lines.add(
-            Note,
-            "systemd",
-            "it owns the tree; groups are made beside its own, --systemd-cgroup comes later",
-        );
+    systemd(survey, lines);
+}
+
+/// Whether there is a manager for `--systemd-cgroup`.
+fn systemd(survey: &Survey, lines: &mut Lines) {
+    match &survey.manager {
+        Some(Result::Ok(manager)) => {
+            let whose = if manager.bus.is_user { "the user's" } else { "the host's" };
+            let told =
+                format!("{whose}, version {}; --systemd-cgroup has it make the groups", manager.version);
+            lines.add(Ok, "systemd", told);
+        }
+        Some(Err(why)) if survey.has_systemd => {
+            lines.add(Degraded, "systemd", format!("no --systemd-cgroup: {why}"));
+        }
+        _ => lines.add(Note, "systemd", "does not run here, so no --systemd-cgroup"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use plan::cgroup::{HostCgroups, HostHierarchy, HostUnified};
+use plan::systemd::Manager;
 use probe::survey::{Caller, Callers, Docker, Groups, Mapper, Namespace, People, Users};
 use sys::{Answer, Call};
 
@@ -65,6 +66,7 @@ fn whole() -> Survey {
         modules: Some(words("lockdown capability yama selinux bpf landlock")),
         file_systems: words("sysfs tmpfs proc cgroup2 devpts mqueue ext4 overlay squashfs"),
         has_systemd: true,
+        manager: Some(Ok(Manager { version: 257, ..Manager::default() })),
         people: People::default(),
         criu: Some("/usr/sbin/criu".into()),
         callers: Callers {
@@ -100,10 +102,11 @@ fn hybrid() -> Survey {
                 own: "/".into(),
                 controllers: Vec::new(),
             }),
-            rootless: false,
+            ..HostCgroups::default()
         }),
         modules: None,
         has_systemd: false,
+        manager: None,
         criu: None,
         callers: Callers::default(),
         ..whole()
@@ -162,6 +165,7 @@ fn inside() -> Survey {
         groups: Groups::default(),
         memfd_noexec: Some(2),
         has_systemd: false,
+        manager: None,
         modules: None,
         callers: Callers { docker: Docker { is_there: true, configuration: Some("{".into()) }, podman: None },
         ..whole()
@@ -175,6 +179,7 @@ fn mapped() -> Survey {
         groups: Groups { is_ours: false, ..whole().groups },
         cgroups: whole().cgroups.map(|cgroups| HostCgroups { rootless: true, ..cgroups }),
         has_systemd: false,
+        manager: None,
         ..whole()
     }
 }

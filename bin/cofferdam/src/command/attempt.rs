@@ -11,6 +11,7 @@ mod place;
 mod skeleton;
 
 use container::{Containers, Order, plan_bundle};
+use plan::systemd::Bus;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -35,6 +36,7 @@ pub(super) fn run(global: &Global, attempt: &Try, log: &mut Log) -> Outcome {
     if is_alone {
         alone::leave_users().map_err(in_try)?;
     }
+    let systemd = super::systemd(global)?;
     // What the caller typed is relative to here, and the bundle will be elsewhere.
     let document = document::Draft::of(attempt, &id, is_alone)?;
 
@@ -44,7 +46,8 @@ pub(super) fn run(global: &Global, attempt: &Try, log: &mut Log) -> Outcome {
         log.warning(&warning);
     }
     let place = Place::make(&directory, &id, root.origin == Origin::User).map_err(in_try)?;
-    let outcome = Run { attempt, containers: &containers, id: &id, mask, place: &place }.whole(document, log);
+    let outcome =
+        Run { attempt, containers: &containers, id: &id, mask, place: &place, systemd }.whole(document, log);
     match (outcome, place.remove()) {
         (outcome, Ok(())) => outcome,
         (Ok(_), Err(failed)) => Err(in_try(failed)),
@@ -62,6 +65,7 @@ struct Run<'a> {
     id: &'a str,
     mask: Mask,
     place: &'a Place,
+    systemd: Option<Vec<Bus>>,
 }
 
 impl Run<'_> {
@@ -85,7 +89,8 @@ impl Run<'_> {
     /// From the bundle to the program's end, and back to no container.
     fn live(&self, log: &mut Log) -> Result<u8, container::Error> {
         let bundle = Some(self.place.path().to_owned());
-        let order = Order { id: self.id.to_owned(), bundle, ..Order::default() };
+        let systemd = self.systemd.clone();
+        let order = Order { id: self.id.to_owned(), bundle, systemd, ..Order::default() };
         let plan = plan_bundle(&order)?;
         let mut created = self.containers.create_blocked(&plan, self.mask)?;
         created.warnings.iter().for_each(|warning| log.warning(warning));

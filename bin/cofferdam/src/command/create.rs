@@ -16,6 +16,7 @@ fn order(
 ) -> Result<Order, Complaint> {
     Ok(Order {
         rootless: global.rootless,
+        systemd: super::systemd(global)?,
         notify: activation::notify_socket().map(|_| containers.notify_directory(&create.id)),
         bundle: create.bundle.as_deref().map(|path| text(path, "--bundle")).transpose()?,
         keep_keyring: create.no_new_keyring,

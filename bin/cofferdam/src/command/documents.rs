@@ -8,6 +8,7 @@ use container::{Order, plan_bundle};
 use spec::{Features, Spec};
 
 use super::{Complaint, Outcome, print, text};
+use crate::invocation::Global;
 
 pub(super) fn write_template(bundle: Option<&Path>, rootless: bool) -> Outcome {
     let host = probe::host()?;
@@ -49,12 +50,13 @@ fn is_supported(name: &str) -> bool {
     sys::has_filter_flags(flags)
 }
 
-pub(super) fn plan(bundle: &Path, id: Option<String>, json: bool) -> Outcome {
+pub(super) fn plan(global: &Global, bundle: &Path, id: Option<String>, json: bool) -> Outcome {
     let bundle = text(bundle, "plan")?;
     let order = Order {
         id: id.unwrap_or_else(|| "ID".to_owned()),
         bundle: Some(bundle.clone()),
         gated: true,
+        systemd: super::systemd(global)?,
         ..Order::default()
     };
     let plan = plan_bundle(&order).map_err(|error| error.while_doing(&format!("plan {bundle}")))?;

@@ -14,6 +14,7 @@ use crate::complete::{Asked, Shell, Wanted};
 use crate::invocation::{Format, Global};
 use crate::list;
 use crate::log::Log;
+use crate::manager;
 use crate::ps;
 
 fn shown(known: &Known, owner: String) -> State {
@@ -73,7 +74,11 @@ pub(super) fn list(containers: &Containers, format: Format, quiet: bool, log: &m
 pub(super) fn check(format: Format) -> Outcome {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let report = Report::of(&probe::survey(&path, home.as_deref()));
+    let mut survey = probe::survey(&path, home.as_deref());
+    let manager = manager::buses(None).map_err(|failed| failed.to_string());
+    let manager = manager.and_then(|buses| container::manager(&buses).map_err(|error| error.to_string()));
+    survey.manager = Some(manager);
+    let report = Report::of(&survey);
     print(&match format {
         Format::Json => report.json().map_err(|error| Complaint::new(error.to_string()))?,
         Format::Table => report.to_string(),

@@ -270,9 +270,19 @@ fn keeps_acts(plan: &Plan, root: usize) {
     let groups = acts.iter().rposition(|act| matches!(act, Act::Group(_)));
     assert!(groups.is_none_or(|group| group < clone) && clone < complete, "{acts:?}");
     assert!(
-        acts.iter()
-            .skip(complete + 1)
-            .all(|act| matches!(act, Act::Part | Act::Agent(_) | Act::Introduce(_) | Act::Tell(_))),
+        acts.iter().skip(complete + 1).all(|act| matches!(
+            act,
+            Act::Part | Act::Agent(_) | Act::Introduce(_) | Act::Tell(_) | Act::Relieve
+        )),
+        "{acts:?}"
+    );
+    let unit = acts.iter().position(|act| matches!(act, Act::Unit));
+    let relieve = acts.iter().position(|act| matches!(act, Act::Relieve));
+    let first = acts.iter().position(|act| matches!(act, Act::Group(_)));
+    assert_eq!(unit.is_some(), plan.cgroup.unit.is_some(), "{acts:?}");
+    assert!(unit.is_none() || (unit < first && relieve.is_none_or(|relieve| clone < relieve)), "{acts:?}");
+    assert!(
+        unit.is_some() || (relieve.is_none() && at(|step| *step == Step::AwaitGroup).is_none()),
         "{acts:?}"
     );
     let line = acts.iter().position(|act| matches!(act, Act::Console(_)));
@@ -349,6 +359,7 @@ fn place(step: &Step) -> Place {
         | Step::OomScore(_)
         | Step::Procfs
         | Step::AwaitDevices
+        | Step::AwaitGroup
         | Step::CgroupNamespace
         | Step::Clocks(_)
         | Step::JoinCgroupNamespace
