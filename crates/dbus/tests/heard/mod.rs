@@ -25,6 +25,6 @@ pub(crate) fn hold(bytes: &[u8]) {
     let Ok(written) = again.encode() else { return };
     match Message::decode(&written) {
         Ok(read) => assert_eq!((read.values(), read.member), (Ok(values), message.member)),
-        Err(why) => assert!(false, "{why}: {values:?}"),
+        Err(why) => panic!("{why}: {values:?}"),
     }
 }
