@@ -533,6 +533,8 @@ impl Seen {
                 self.ours_at(path).options.clone()
             }
         };
+        // What another user namespace has set stays, but for what the document names.
+        let is_locked = self.namespace(NamespaceKind::User) != Self::own_namespace(NamespaceKind::User);
         for (name, meaning) in spec::options() {
             let MountOption::Flag(flag) = meaning else { continue };
             if flag.attr_set == 0 {
@@ -545,6 +547,8 @@ impl Seen {
             };
             let is_wanted = if mount.set & flag.attr_set != 0 || *name == "ro" && is_sealed {
                 true
+            } else if mount.clear & !mount.named & flag.attr_set != 0 && is_locked {
+                inherited.iter().any(|word| word == name)
             } else if mount.clear & flag.attr_set != 0 {
                 false
             } else if mount.set & spec::MOUNT_ATTR__ATIME & flag.attr_clear != 0 {

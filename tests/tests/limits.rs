@@ -430,6 +430,41 @@ fn root_a_limit_of_reading_from_a_disk_is_kept() {
     before.assert_same();
 }
 
+/// Less memory than is used: v1's kernel refuses, v2's would kill, and so we are asked to look before.
+#[test]
+fn root_a_limit_below_the_use_is_refused_with_the_number() {
+    needs!(Root, Busybox, Groups);
+    let (mut lines, stdout) = channel();
+    let bundle = Bundle::new("limits-used")
+        .shell("dd if=/dev/zero of=/dev/shm/held bs=1M count=20 2>/dev/null; echo held; exec sleep 1000")
+        .edit(|config| {
+            config["linux"]["resources"]["memory"] =
+                json!({"limit": 64 * M, "swap": 64 * M, "checkBeforeUpdate": true});
+        });
+    let container = bundle.container(&Runtime::under_test());
+    container.command(&["create", "--bundle", "BUNDLE", "ID"]).stdout(stdout).run().success();
+    let groups = Groups::of(container.pid().expect("a pid"));
+    container.start().success();
+    assert_eq!(lines.next_within(LIMIT).as_deref(), Some("held"));
+    let file = if Groups::unified_only() { "memory.max" } else { "memory.limit_in_bytes" };
+    for limit in ["4m", "16m"] {
+        let output = container.call(&["update", "--pids-limit", "9", "--memory", limit, "ID"]);
+        output.code(1);
+        let words = if Groups::unified_only() {
+            " bytes are in use, the limit would be "
+        } else {
+            "unable to set memory limit to "
+        };
+        assert!(output.stderr.contains(words) && output.stderr.contains("memory.limit: "), "{output}");
+        assert_eq!(groups.shown(file).as_deref(), Some("67108864"));
+        assert_eq!(groups.shown("pids.max").as_deref(), Some("max"), "all or nothing");
+    }
+    assert_eq!(container.status().as_deref(), Some("running"));
+    container.call(&["update", "--memory", "40m", "ID"]).success();
+    assert_eq!(groups.shown(file).as_deref(), Some("41943040"));
+    container.delete_force().success();
+}
+
 /// v2 refuses a container in a group whose neighbours are threaded, unless it is threaded too.
 #[test]
 fn root_a_container_lives_among_threaded_groups() {

@@ -412,6 +412,56 @@ fn root_freezing_stops_and_thawing_lets_go() {
     }
 }
 
+/// Whoever comes first: nobody hangs, nobody is left frozen, and what is said to be frozen is.
+#[test]
+fn root_freezing_and_thawing_race_and_nobody_hangs() {
+    needs!(has("freezer"), "no freezer");
+    let scratch = Scratch::new("{}");
+    let _forking = scratch.shell("while :; do /bin/true; done");
+    scratch.cgroup.freeze().expect("frozen");
+    scratch.cgroup.freeze().expect("frozen again");
+    scratch.cgroup.thaw().expect("thawed");
+    scratch.cgroup.thaw().expect("thawed again");
+    let paths = scratch.cgroup.paths();
+    let (mut froze, mut thawed) = (0, 0);
+    std::thread::scope(|scope| {
+        let work = |thaws: bool| {
+            let paths = &paths;
+            scope.spawn(move || {
+                let groups = Cgroup::open(paths).expect("the groups");
+                (0..200).filter(|_| if thaws { groups.thaw() } else { groups.freeze() }.is_ok()).count()
+            })
+        };
+        let (one, two, other) = (work(false), work(false), work(true));
+        froze = one.join().expect("a freezer") + two.join().expect("a freezer");
+        thawed = other.join().expect("a thawer");
+    });
+    assert_eq!((froze, thawed), (400, 200), "each succeeds, whoever comes between");
+    // Killed while it is frozen, removed while somebody freezes.
+    scratch.cgroup.freeze().expect("frozen");
+    std::thread::scope(|scope| {
+        let freezing = scope.spawn(|| {
+            let groups = Cgroup::open(&paths).expect("the groups");
+            loop {
+                match groups.freeze() {
+                    Ok(()) => {}
+                    Err(failed) => break failed.to_string(),
+                }
+            }
+        });
+        let begin = Instant::now();
+        scratch.cgroup.kill_all().expect("killed");
+        // Who freezes on and on may hold those who die; killing again lets them go.
+        while !scratch.cgroup.processes().expect("a list").is_empty() {
+            scratch.cgroup.kill_all().expect("killed again");
+            assert!(begin.elapsed() < Duration::from_mins(1));
+        }
+        scratch.cgroup.remove().expect("removed");
+        let told = freezing.join().expect("the freezer ends");
+        assert!(told.starts_with("freeze: ") && told.contains("no such"), "{told}");
+    });
+}
+
 #[test]
 fn root_the_unified_tree_freezes_by_event() {
     needs!(is_hybrid(), "not a hybrid host");

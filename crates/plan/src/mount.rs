@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use spec::{
     Flag, Link, MOUNT_ATTR__ATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MS_NOATIME, MS_NODIRATIME, MS_PRIVATE,
-    MS_RELATIME, MS_SHARED, MS_SILENT, MS_SLAVE, MS_STRICTATIME, MS_UNBINDABLE, MountOption, Spec, option,
+    MS_RELATIME, MS_SHARED, MS_SILENT, MS_SLAVE, MS_STRICTATIME, MS_UNBINDABLE, MountOption, NamespaceKind,
+    Spec, option,
 };
 
 use crate::cgroup::{CgroupPlan, HostCgroups};
@@ -350,6 +351,8 @@ pub(crate) fn compile(
             mounts.remount(&at, is_bind, kind, target, options)?;
         } else if is_bind {
             mounts.bind(&at, mount, target, &options, bundle)?;
+        } else if let Some(path) = shared_tree(kind, spec, cgroups.0) {
+            mounts.steps.push(Step::Mount(options.mount(target, Source::Bind { path, recursive: true })));
         } else if kind == "cgroup" || (kind == "cgroup2" && cgroups.0.unified_only()) {
             mounts.control_groups(target, &options, cgroups);
         } else if kind.is_empty() {
@@ -376,6 +379,18 @@ fn check_target(at: &str, target: &str) -> Result<(), Refused> {
         return Err(Refused::new(path(), format!("{target} is inside /proc")));
     }
     Ok(())
+}
+
+/// Where the host's unified tree is, if that is what a mount without a cgroup namespace of its own would show. Such a
+/// mount is the host's: made anew, it would take the host's options away from the whole tree (`nsdelegate`,
+/// `memory_recursiveprot`), as they are no mount's own.
+fn shared_tree(kind: &str, spec: &Spec, host: &HostCgroups) -> Option<String> {
+    let is_tree = kind == "cgroup2" || (kind == "cgroup" && host.unified_only());
+    let mut namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    if !is_tree || namespaces.any(|one| one.kind == NamespaceKind::Cgroup) {
+        return None;
+    }
+    host.unified.as_ref().map(|unified| unified.mount.clone())
 }
 
 impl Mounts {
