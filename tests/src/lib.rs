@@ -45,7 +45,7 @@ pub use podman::Podman;
 pub use receiver::{Received, Receiver};
 pub use runtime::{Container, Invocation, Output, Process, Runtime};
 pub use snapshot::Snapshot;
-pub use wait::{Lines, channel, gone_within, patience, ready_within};
+pub use wait::{Lines, adopt, channel, gone_within, patience, ready_within};
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, set_child_subreaper};
 
 /// True once `fd` is readable or hung up; false when `limit`, times the patience, went by first.
 pub fn ready_within(fd: impl AsFd, limit: Duration) -> bool {
@@ -42,6 +42,12 @@ pub fn gone_within(pid: i32, limit: Duration) -> bool {
         Err(Errno::SRCH) => true,
         Err(errno) => panic!("pidfd_open({pid:?}): {errno}"),
     }
+}
+
+/// Makes orphans come to us, so that it is for the test to say when a container's init is reaped. The host's first process
+/// takes its time, or none at all: then a kernel before 6.15 tells nobody else how it ended.
+pub fn adopt() {
+    set_child_subreaper(Pid::from_raw(1)).expect("prctl(PR_SET_CHILD_SUBREAPER)");
 }
 
 /// A pipe for what a container prints: the end to read here, the end to hand to [`crate::Invocation::stdout`].

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::{Agent, Answer, Bundle, Conduct, Container, LIMIT, Runtime, channel, needs, skipped};
+use tests::{Agent, Answer, Bundle, Conduct, Container, LIMIT, Runtime, channel, figure, needs, skipped};
 
 /// One edit, and what it changes.
 struct Entry {
@@ -113,6 +113,11 @@ fn prove(entry: &Entry) -> Result<(), String> {
     }
     let before = match look(&entry.look, without, &runtime) {
         Ok(shown) => shown,
+        // Each generation has files that the other lacks, and is seen on a host of its own.
+        Err(lacking) if lacking.starts_with(OTHER_GENERATION) => {
+            figure(&format!("{}: {lacking}", entry.fields.join(", ")));
+            return Ok(());
+        }
         Err(lacking) => {
             skipped(&format!("{}: {lacking}", entry.fields.join(", ")));
             return Ok(());
@@ -133,6 +138,9 @@ fn prove(entry: &Entry) -> Result<(), String> {
     if before == after { Err(format!("shows {after:?} without the field as well")) } else { Ok(()) }
 }
 
+/// How the reason begins why a host of one generation of control groups does not show a field of the other's.
+const OTHER_GENERATION: &str = "only in control groups of version";
+
 /// What is seen; or why this host cannot show it.
 fn look(look: &Look, bundle: Bundle, runtime: &Runtime) -> Result<String, String> {
     let printed = |bundle: &Bundle| {
@@ -145,7 +153,9 @@ fn look(look: &Look, bundle: Bundle, runtime: &Runtime) -> Result<String, String
         Look::Printed => Ok(printed(&bundle)),
         Look::Said => {
             // Whether it succeeds is part of neither look: a hook whose time is up may be its end.
-            let _ended = bundle.container(runtime).run();
+            let container = bundle.container(runtime);
+            let ended = container.run();
+            assert_eq!(container.status(), None, "{ended}");
             Ok(fs::read_to_string(bundle.dir().join("seen/said")).unwrap_or_default().trim().to_owned())
         }
         Look::Waiting(name) => {
@@ -164,8 +174,8 @@ fn look(look: &Look, bundle: Bundle, runtime: &Runtime) -> Result<String, String
                     }
                     format!("/sys/fs/cgroup/{controller}/{}/{file}", bundle.id())
                 }
-                (true, _, None) => return Err("cgroup v2 has nothing of the kind".into()),
-                (false, None, _) => return Err("the controllers are on cgroup v1".into()),
+                (true, _, None) => return Err(format!("{OTHER_GENERATION} 1")),
+                (false, None, _) => return Err(format!("{OTHER_GENERATION} 2")),
             };
             let id = format!("/{}", bundle.id());
             let bundle = bundle.edit(|config| config["linux"]["cgroupsPath"] = json!(id));

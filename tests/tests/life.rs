@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tests::trace::{Fate, kill_after};
-use tests::{Bundle, LIMIT, Runtime, Snapshot, channel, gone_within, needs};
+use tests::{Bundle, LIMIT, Runtime, Snapshot, adopt, channel, gone_within, needs};
 
 /// A number that was given to another process must not make that one the container's.
 #[test]
@@ -45,6 +45,7 @@ fn root_a_reused_pid_is_not_the_container() {
 #[test]
 fn root_a_container_that_waits_hears_who_stops_it() {
     needs!(Root, Busybox);
+    adopt();
     let filter = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
         {"names": ["rt_sigprocmask"], "action": "SCMP_ACT_ERRNO"}]});
     // A filter that comes before the privileges go is in force while init waits.

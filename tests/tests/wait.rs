@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
-use tests::{Bundle, Container, LIMIT, Output, Process, Runtime, Snapshot, gone_within, needs};
+use tests::{Bundle, Container, LIMIT, Output, Process, Runtime, Snapshot, adopt, gone_within, needs};
 
 const DENY: &str = env!("CARGO_BIN_EXE_deny");
 
@@ -24,12 +24,6 @@ fn keeper(bundle: &Bundle, container: &Container<'_>) -> Option<i32> {
 
 fn signal(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).expect("a pid"), signal).expect("signal a process of the test");
-}
-
-/// Makes orphans come to us, so that it is for the test to say when init is reaped: the host's first process may take
-/// its time.
-fn adopt() {
-    set_child_subreaper(Pid::from_raw(1)).expect("prctl(PR_SET_CHILD_SUBREAPER)");
 }
 
 fn reap(pid: i32) {
@@ -315,13 +309,17 @@ fn root_a_keeper_stays_out_of_a_joined_pid_namespace() {
     });
     let before = Snapshot::take(&bundle);
     let container = bundle.container(&runtime);
-    container.call(&["run", "--detach", "--bundle", "BUNDLE", "ID"]).success();
+    let file = bundle.dir().join("init.pid");
+    let words = ["run", "--detach", "--pid-file", file.to_str().expect("text"), "--bundle", "BUNDLE", "ID"];
+    container.call(&words).success();
     let keeper = keeper(&bundle, &container).expect("a keeper");
     // It may have ended by now; then there is nothing to see, but that it has done its work.
     if let Ok(namespace) = fs::read_link(format!("/proc/{keeper}/ns/pid")) {
         assert_eq!(namespace, fs::read_link("/proc/self/ns/pid").expect("ours"));
     }
     prints(&wait(&container), 4);
+    // Nobody leaves a pid namespace, its first process either, who was not reaped.
+    reap(fs::read_to_string(file).expect("the pid file").parse().expect("a number"));
     container.delete().success();
     before.assert_same();
     pause.delete_force().success();
