@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 
 use crate::snapshot::{self, Snapshot};
-use crate::{Container, MARKER, Runtime};
+use crate::{Container, MARKER, Runtime, copy_program};
 
 /// The names that busybox answers to in a bundle's /bin.
 const APPLETS: &[&str] = &[
@@ -41,7 +41,7 @@ impl Bundle {
             fs::create_dir(bundle.rootfs().join(dir)).expect("make the root file system");
         }
         // A copy, not a link: what a hostile test writes to its busybox stays its own.
-        fs::copy("/bin/busybox", bin.join("busybox")).expect("copy /bin/busybox (package busybox-static)");
+        copy_program("/bin/busybox", bin.join("busybox"));
         for applet in APPLETS {
             symlink("busybox", bin.join(applet)).expect("link a busybox applet");
         }

@@ -3,11 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::{Bundle, Container, Invocation, Output, Runtime};
+use crate::{Bundle, Container, Invocation, Output, Runtime, copy_program};
 
 /// Nobody that this host knows.
 pub const USER: u32 = 61_001;
@@ -44,11 +43,8 @@ impl Home {
                 }
             }
         });
-        // By cp(1): what we open to write, a child that another test forks just then has open too, and it could not be
-        // executed.
         let program = bundle.dir().join("cofferdam");
-        let copied = Command::new("cp").arg(Runtime::under_test().program()).arg(&program).status();
-        assert!(copied.is_ok_and(|copied| copied.success()), "copy the runtime");
+        copy_program(Runtime::under_test().program(), &program);
         let home = Self { bundle, program };
         for directory in [home.runtime_directory(), home.bundle.state_root()] {
             fs::create_dir(&directory).expect("make a directory");

@@ -47,6 +47,8 @@ pub use runtime::{Container, Invocation, Output, Process, Runtime};
 pub use snapshot::Snapshot;
 pub use wait::{Lines, adopt, channel, gone_within, patience, ready_within};
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// How long a single command may take before its test has failed: far beyond anything a healthy one needs.
@@ -54,3 +56,11 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// The variable by which every process of a test is known, whatever became of its parent.
 pub const MARKER: &str = "COFFERDAM_TEST";
+
+/// Copies a program by cp(1): what we open to write, a child that another test forks just then has open too, and as long as it
+/// has, nobody can execute it (`ETXTBSY`).
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    let copied = Command::new("cp").args([from, to]).status();
+    assert!(copied.is_ok_and(|copied| copied.success()), "copy {} to {}", from.display(), to.display());
+}

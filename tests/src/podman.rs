@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::pty::{SESSION, stream};
 use crate::runtime::{Invocation, Output, Process};
-use crate::{Bundle, LIMIT, Lines, MARKER, Runtime, USER, channel, gone_within};
+use crate::{Bundle, LIMIT, Lines, MARKER, Runtime, USER, channel, copy_program, gone_within};
 
 /// Without these podman asks for more than a host without `CAP_SYS_RESOURCE` may give.
 const CONFIGURATION: &str =
@@ -90,11 +90,8 @@ impl Podman {
     /// One that an ordinary user calls, whom /etc knows in its mount namespace, and gives as many ids to as `grants` says.
     pub fn of_user(runtime: &Runtime, name: &str, grants: u32) -> Self {
         let bundle = Bundle::new(name);
-        // By cp(1): what we open to write, a child that another test forks just then has open too, and it could not be
-        // executed.
         let program = bundle.dir().join("cofferdam");
-        let copied = Command::new("cp").arg(runtime.program()).arg(&program).status();
-        assert!(copied.is_ok_and(|copied| copied.success()), "copy the runtime");
+        copy_program(runtime.program(), &program);
         for own in ["home", "runtime", "storage", "run", "tmp"].map(|name| bundle.dir().join(name)) {
             fs::create_dir(&own).expect("make a directory");
             fs::set_permissions(&own, fs::Permissions::from_mode(0o700)).expect("close it");

@@ -13,7 +13,10 @@ use std::thread;
 
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 use serde_json::{Value, json};
-use tests::{Bundle, Delegated, Home, LIMIT, Lines, Output, Receiver, Runtime, channel, gone_within, needs};
+use tests::{
+    Bundle, Delegated, Home, LIMIT, Lines, Output, Receiver, Runtime, channel, copy_program, gone_within,
+    needs,
+};
 
 /// What lies on the host, outside the root, and must never be read from inside.
 const SECRET: &str = "the host's own";
@@ -109,7 +112,7 @@ fn attack_cve_2019_5736() {
         namespaces.push(json!({"type": "pid", "path": pids}));
     });
     let victim = bundle.dir().join("victim");
-    fs::copy(Runtime::under_test().program(), &victim).expect("copy the runtime");
+    copy_program(Runtime::under_test().program(), &victim);
     let good = fs::read(&victim).expect("read the copy");
     let log = bundle.rootfs().join("log");
     mknodat(CWD, &log, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("make a pipe");
@@ -169,7 +172,7 @@ fn attack_exec_cve_2019_5736() {
     }
     let mut puppet = Puppet::of(&bundle, lines);
     let victim = bundle.dir().join("victim");
-    fs::copy(Runtime::under_test().program(), &victim).expect("copy the runtime");
+    copy_program(Runtime::under_test().program(), &victim);
     let good = fs::read(&victim).expect("read the copy");
     let log = bundle.rootfs().join("log");
     mknodat(CWD, &log, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("make a pipe");

@@ -8,7 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::{Agent, Answer, Bundle, Conduct, Container, LIMIT, Runtime, channel, figure, needs, skipped};
+use tests::{
+    Agent, Answer, Bundle, Conduct, Container, LIMIT, Runtime, channel, copy_program, figure, needs, skipped,
+};
 
 /// One edit, and what it changes.
 struct Entry {
@@ -758,7 +760,7 @@ fn files() -> Vec<Entry> {
                 let other = bundle.dir().join("other");
                 fs::create_dir_all(other.join("bin")).expect("make another root");
                 for name in ["busybox", "sh", "ls"] {
-                    fs::copy("/bin/busybox", other.join("bin").join(name)).expect("copy busybox");
+                    copy_program("/bin/busybox", other.join("bin").join(name));
                 }
                 fs::write(other.join("only-here"), "").expect("make a file");
                 config["root"] = json!({"path": other});

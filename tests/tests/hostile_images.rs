@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde_json::{Value, json};
-use tests::{Bundle, Output, Runtime, Snapshot, needs};
+use tests::{Bundle, Output, Runtime, Snapshot, copy_program, needs};
 
 const SECRET: &str = "the host's own";
 
@@ -96,7 +96,7 @@ fn hold(cases: &[Case]) {
     // Not the runtime itself, but a copy, which may be lost.
     let spare = Bundle::new("hostile-runtime");
     let victim = spare.dir().join("runtime");
-    fs::copy(Runtime::under_test().program(), &victim).expect("copy the runtime");
+    copy_program(Runtime::under_test().program(), &victim);
     let stamp = || {
         let stat = fs::metadata(&victim).expect("the runtime is there");
         (stat.len(), stat.modified().expect("a time"), stat.permissions().mode())
