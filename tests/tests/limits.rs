@@ -21,6 +21,14 @@ struct Row {
 
 const M: u64 = 1 << 20;
 
+/// Whether the kernel has the scheduler of disks whose weights are in files of its own.
+fn knows_bfq() -> bool {
+    let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let mut schedulers =
+        disks.filter_map(|disk| fs::read_to_string(disk.path().join("queue/scheduler")).ok());
+    schedulers.any(|names| names.contains("bfq"))
+}
+
 #[allow(clippy::too_many_lines, reason = "a table")]
 fn rows() -> Vec<Row> {
     let (major, minor) = disk().unwrap_or((0, 0));
@@ -144,7 +152,11 @@ fn rows() -> Vec<Row> {
             json!({"blockIO": {"weight": 300}}),
             json!({"blockIO": {"weight": 1000}}),
             &[("blkio.bfq.weight", "300", "1000")],
-            &[("io.weight", "default 2930", "default 10000")],
+            if knows_bfq() {
+                &[("io.bfq.weight", "default 300", "default 1000")]
+            } else {
+                &[("io.weight", "default 2930", "default 10000")]
+            },
         ),
         row(
             "blockIO.throttleReadBpsDevice",
