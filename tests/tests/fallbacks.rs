@@ -7,7 +7,7 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{Bundle, Output, Runtime, needs};
 
 const DENY: &str = env!("CARGO_BIN_EXE_deny");
@@ -159,7 +159,10 @@ fn root_the_second_way_is_told() {
     let deny = [DENY, "ENOSYS", MOUNTS, "--"];
     let create = container.command(&["create", "--bundle", "BUNDLE", "ID"]).launched_by(&deny).run();
     create.success();
-    assert!(create.stderr.contains("mount(2)"), "{create}");
+    let state = container.call(&["state", "ID"]);
+    let state: Value = serde_json::from_str(&state.success().stdout).expect("JSON");
+    let told = state["annotations"]["io.cofferdam.warnings"].as_str().unwrap_or_default();
+    assert!(told.contains("mount(2)"), "{state}");
     // The sealed copy of our own executable: nothing on the host's disk is open for those inside.
     let exe = fs::read_link(format!("/proc/{}/exe", container.pid().expect("it was created")));
     let exe = exe.expect("read the link to the executable");

@@ -59,7 +59,9 @@ fn root_a_container_that_waits_hears_who_stops_it() {
         let before = Snapshot::take(&bundle);
         for (signal, number) in [("TERM", 15), ("INT", 2), ("HUP", 1), ("QUIT", 3)] {
             let container = bundle.another(&Runtime::under_test());
-            container.call(&["create", "--keep-status", "--bundle", "BUNDLE", "ID"]).success();
+            // Whoever ignores such signals, as nohup(1) does, does so for itself.
+            let create = container.command(&["create", "--keep-status", "--bundle", "BUNDLE", "ID"]);
+            create.launched_by(&["env", "--ignore-signal=HUP,TERM"]).run().success();
             container.kill("USR1").success();
             assert_eq!(container.status().as_deref(), Some("created"), "{signal}");
             container.kill(signal).success();

@@ -152,6 +152,8 @@ impl<'a> Child<'a> {
 impl Child<'_> {
     fn walk(&mut self) -> Result<(), Failed> {
         self.follow_parent()?;
+        // Before a filter may forbid it, and before any of them is heeded.
+        sys::default_signals(self.plan.default_signals)?;
         for step in self.plan.steps {
             self.take(step)?;
         }
@@ -410,7 +412,6 @@ impl Child<'_> {
 
     fn ready(&mut self) -> Result<(), Failed> {
         program::enter(self.plan.cwd, self.has_arrived)?;
-        sys::default_signals(self.plan.default_signals)?;
         let program = program::find(&self.inherited.arguments, &self.inherited.environment)?;
         self.inherited.arguments.program(program);
         let fallbacks = self.rootfs.as_ref().map_or_else(Vec::new, |rootfs| rootfs.fallbacks().to_vec());
