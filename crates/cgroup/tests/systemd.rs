@@ -213,6 +213,23 @@ fn one_that_hangs_up_is_asked_again() {
     assert_eq!(start("anew", script).0, Ok(()));
 }
 
+/// It may hang up before it has said a word, more than once.
+#[test]
+fn one_that_hangs_up_before_it_greets_is_asked_again() {
+    let path = std::env::temp_dir().join(format!("cofferdam-dbus-{}-mute", std::process::id()));
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let bus = Bus { address: format!("unix:path={}", path.display()), is_direct: true, is_user: false };
+    let peer = thread::spawn(move || {
+        for _ in 0..3 {
+            drop(listener.accept().expect("somebody comes"));
+        }
+        let script = vec![("Get", Answer::Value(text("257.8-1~deb13u2"))), ("Get", Answer::Value(text("/")))];
+        serve(&listener, &path, script)
+    });
+    assert_eq!(Systemd::look(&[bus]).expect("it is there").version, 257);
+    peer.join().expect("all was asked");
+}
+
 /// One of ours that failed makes room; the manager tells when it is gone.
 #[test]
 fn what_is_left_of_ours_makes_room() {

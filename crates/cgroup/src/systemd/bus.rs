@@ -30,7 +30,7 @@ pub(super) struct Connection {
 }
 
 /// How long somebody may take to listen again at a socket that is there.
-const REACH: Duration = Duration::from_secs(5);
+const REACH: Duration = Duration::from_secs(20);
 
 /// Pauses that double, for what nobody gives a sign of: room in the queue of a socket, and a manager that executes itself
 /// anew, as it does when it is upgraded.
@@ -124,24 +124,32 @@ impl Connection {
     pub(super) fn open(bus: &Bus) -> Result<Self, Failed> {
         let mut refused = Failed::refused("is no address of a socket on this host");
         for address in addresses(&bus.address) {
-            let opened = reach(&address, bus.is_direct).and_then(|socket| {
-                let mut connection = Self {
-                    socket,
-                    room: Vec::new(),
-                    serial: 0,
-                    is_subscribed: false,
-                    is_direct: bus.is_direct,
-                    signals: Vec::new(),
-                };
-                connection.greet()?;
-                Ok(connection)
-            });
-            match opened {
+            match Self::open_at(&address, bus.is_direct) {
                 Ok(connection) => return Ok(connection),
                 Err(failed) => refused = failed,
             }
         }
         Err(refused).doing(|| bus.address.trim_start_matches("unix:path=").to_owned())
+    }
+
+    fn open_at(address: &Address, is_direct: bool) -> Result<Self, Failed> {
+        let is_cut = |failed: &Failed| matches!(failed.errno(), Some(Errno::CONNRESET | Errno::PIPE));
+        let mut pauses = Pauses::until(REACH);
+        loop {
+            let mut connection = Self {
+                socket: reach(address, is_direct)?,
+                room: Vec::new(),
+                serial: 0,
+                is_subscribed: false,
+                is_direct,
+                signals: Vec::new(),
+            };
+            match connection.greet() {
+                // It took the call just before it executed itself anew.
+                Err(failed) if is_direct && is_cut(&failed) && pauses.pause() => {}
+                greeted => return greeted.map(|()| connection),
+            }
+        }
     }
 
     fn greet(&mut self) -> Result<(), Failed> {
