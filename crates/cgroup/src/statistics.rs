@@ -103,8 +103,6 @@ pub struct Memory {
     pub kernel_tcp: Gauge,
     /// Every field of `memory.stat`.
     pub raw: BTreeMap<String, u64>,
-    /// Processes that were killed for want of memory.
-    pub oom_kills: u64,
     /// Every field of `memory.events` (v2) or `memory.oom_control` (v1).
     pub events: BTreeMap<String, u64>,
     /// Time lost waiting for memory.

@@ -88,9 +88,7 @@ impl Group {
         memory.with_swap = self.gauge("memory.memsw")?;
         memory.kernel = self.gauge("memory.kmem")?;
         memory.kernel_tcp = self.gauge("memory.kmem.tcp")?;
-        let control = self.shown("memory.oom_control")?.unwrap_or_default();
-        memory.oom_kills = value_of(&control, "oom_kill").unwrap_or(0);
-        memory.events = keyed(&control);
+        memory.events = keyed(&self.shown("memory.oom_control")?.unwrap_or_default());
         Ok(())
     }
 

@@ -56,10 +56,8 @@ impl Group {
     fn memory_v2(&self, memory: &mut Memory) -> Result<(), Failed> {
         memory.raw = keyed(&self.shown("memory.stat")?.unwrap_or_default());
         memory.cache = memory.raw.get("file").copied().unwrap_or(0);
-        let events = self.shown("memory.events")?.unwrap_or_default();
-        memory.oom_kills = value_of(&events, "oom_kill").unwrap_or(0);
-        memory.events = keyed(&events);
-        memory.usage = self.gauge_v2("memory", value_of(&events, "max"))?;
+        memory.events = keyed(&self.shown("memory.events")?.unwrap_or_default());
+        memory.usage = self.gauge_v2("memory", memory.events.get("max").copied())?;
         let swap = self.shown("memory.swap.events")?.unwrap_or_default();
         let swap = self.gauge_v2("memory.swap", value_of(&swap, "max"))?;
         memory.with_swap = together(memory.usage, swap);
