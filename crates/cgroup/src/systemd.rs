@@ -11,7 +11,9 @@ use plan::systemd::{Bus, Manager};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use sys::{Called, Doing, Errno, Failed, read_whole};
 
-use bus::{Connection, Pauses, Told};
+use bus::{Connection, Told};
+
+use crate::wait::Missing;
 
 /// The manager's name on a bus, and its one object.
 const NAME: &str = "org.freedesktop.systemd1";
@@ -80,10 +82,10 @@ impl Systemd {
         member: &str,
         arguments: &[Value],
     ) -> Result<Told<Vec<Value>>, Failed> {
-        let mut pauses = Pauses::until(PATIENCE);
+        let mut pauses = Missing::ListenerOfBus.back_off_within(PATIENCE);
         loop {
             let told = self.connection.call(NAME, object, interface, member, arguments);
-            if !is_absence(&told) || !pauses.pause() {
+            if !is_absence(&told) || pauses.pause().is_err() {
                 return told;
             }
             self.again()?;

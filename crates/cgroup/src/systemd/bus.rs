@@ -1,12 +1,11 @@
 //! A line to a bus, or to a service manager itself: calls and their answers, and signals that come in between.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dbus::{Address, Kind, Message, Value, addresses, answered, greeting};
 use plan::systemd::Bus;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::io::{Errno, read};
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
@@ -14,6 +13,7 @@ use rustix::net::{
 use sys::{Called, Doing, Failed, peer};
 
 use super::{MANAGER, NAME, OBJECT, PATIENCE, text};
+use crate::wait::{Deadline, Missing};
 
 /// An open line.
 #[derive(Debug)]
@@ -31,28 +31,6 @@ pub(super) struct Connection {
 
 /// How long somebody may take to listen again at a socket that is there.
 const REACH: Duration = Duration::from_secs(20);
-
-/// Pauses that double, for what nobody gives a sign of: room in the queue of a socket, and a manager that executes itself
-/// anew, as it does when it is upgraded.
-#[derive(Debug)]
-pub(super) struct Pauses {
-    deadline: Deadline,
-    next: Duration,
-}
-
-impl Pauses {
-    pub(super) fn until(patience: Duration) -> Self {
-        Self { deadline: Deadline::after(patience), next: Duration::from_millis(1) }
-    }
-
-    /// Whether there was time for one more.
-    pub(super) fn pause(&mut self) -> bool {
-        let Some(left) = self.deadline.left() else { return false };
-        sleep(self.next.min(left));
-        self.next = (self.next * 2).min(Duration::from_millis(64));
-        true
-    }
-}
 
 /// An answer.
 #[derive(Debug)]
@@ -85,40 +63,6 @@ impl Refusal {
     }
 }
 
-/// When patience ends.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline(Instant);
-
-impl Deadline {
-    pub(super) fn new() -> Self {
-        Self::after(PATIENCE)
-    }
-
-    pub(super) fn after(patience: Duration) -> Self {
-        Self(Instant::now() + patience)
-    }
-
-    fn left(self) -> Option<Duration> {
-        Some(self.0.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
-    }
-
-    pub(super) fn is_over(self) -> bool {
-        self.left().is_none()
-    }
-
-    /// Waits until a socket is ready for something.
-    fn wait(self, socket: &OwnedFd, what: PollFlags) -> Result<(), Failed> {
-        loop {
-            let left = self.left().ok_or_else(|| Failed::call("poll(D-Bus)", Errno::TIMEDOUT))?;
-            let left = Timespec::try_from(left).map_err(|_| Errno::INVAL).called(|| "poll(D-Bus)")?;
-            match poll(&mut [PollFd::new(socket, what)], Some(&left)) {
-                Ok(0) | Err(Errno::INTR) => {}
-                polled => return polled.map(drop).called(|| "poll(D-Bus)"),
-            }
-        }
-    }
-}
-
 impl Connection {
     /// Connects, says who we are, and where it is a bus, hello.
     pub(super) fn open(bus: &Bus) -> Result<Self, Failed> {
@@ -134,7 +78,7 @@ impl Connection {
 
     fn open_at(address: &Address, is_direct: bool) -> Result<Self, Failed> {
         let is_cut = |failed: &Failed| matches!(failed.errno(), Some(Errno::CONNRESET | Errno::PIPE));
-        let mut pauses = Pauses::until(REACH);
+        let mut pauses = Missing::ListenerOfBus.back_off_within(REACH);
         loop {
             let mut connection = Self {
                 socket: reach(address, is_direct)?,
@@ -146,14 +90,14 @@ impl Connection {
             };
             match connection.greet() {
                 // It took the call just before it executed itself anew.
-                Err(failed) if is_direct && is_cut(&failed) && pauses.pause() => {}
+                Err(failed) if is_direct && is_cut(&failed) && pauses.pause().is_ok() => {}
                 greeted => return greeted.map(|()| connection),
             }
         }
     }
 
     fn greet(&mut self) -> Result<(), Failed> {
-        let deadline = Deadline::new();
+        let deadline = Deadline::after(PATIENCE);
         self.check_peer()?;
         // In a user namespace our id is another than the one that the other end sees.
         let uid = is_first_namespace()?.then(|| rustix::process::geteuid().as_raw());
@@ -206,7 +150,7 @@ impl Connection {
         let mut message = Message::call(to, object, interface, member, arguments);
         message.serial = self.serial;
         let mut exchange = || {
-            let deadline = Deadline::new();
+            let deadline = Deadline::after(PATIENCE);
             self.put(&message.encode().map_err(|why| malformed(&why))?, deadline)?;
             loop {
                 let answer = self.next(deadline)?;
@@ -294,7 +238,7 @@ impl Connection {
         while !bytes.is_empty() {
             match send(&self.socket, bytes, SendFlags::NOSIGNAL) {
                 Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
-                Err(Errno::AGAIN) => deadline.wait(&self.socket, PollFlags::OUT)?,
+                Err(Errno::AGAIN) => deadline.poll(&self.socket, PollFlags::OUT, "poll(D-Bus)")?,
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(Failed::call("send(D-Bus)", errno)),
             }
@@ -311,7 +255,7 @@ impl Connection {
                     self.room.extend_from_slice(room.get(..length).unwrap_or_default());
                     return Ok(());
                 }
-                Err(Errno::AGAIN) => deadline.wait(&self.socket, PollFlags::IN)?,
+                Err(Errno::AGAIN) => deadline.poll(&self.socket, PollFlags::IN, "poll(D-Bus)")?,
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(Failed::call("read(D-Bus)", errno)),
             }
@@ -336,13 +280,13 @@ fn reach(address: &Address, is_direct: bool) -> Result<OwnedFd, Failed> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket =
         socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).called(|| "socket(AF_UNIX)")?;
-    let mut pauses = Pauses::until(REACH);
+    let mut pauses = Missing::ListenerOfBus.back_off_within(REACH);
     loop {
         match connect(&socket, &to) {
             Ok(()) => return Ok(socket),
-            Err(Errno::AGAIN) if pauses.pause() => {}
+            Err(Errno::AGAIN) if pauses.pause().is_ok() => {}
             // Whoever listened there is being executed anew, or is gone and has left its socket.
-            Err(Errno::CONNREFUSED) if is_direct && pauses.pause() => {}
+            Err(Errno::CONNREFUSED) if is_direct && pauses.pause().is_ok() => {}
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno).called(call),
         }

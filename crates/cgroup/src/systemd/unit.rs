@@ -6,8 +6,9 @@ use dbus::Value;
 use plan::systemd::{Held, Property, Unit};
 use sys::{Doing, Errno, Failed};
 
-use super::bus::{Deadline, Pauses, Told};
+use super::bus::Told;
 use super::{MANAGER, NAME, OBJECT, PATIENCE, Systemd, is_absence, is_hanging_up, text};
+use crate::wait::{Deadline, Missing};
 
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 
@@ -38,10 +39,10 @@ impl Systemd {
             Value::Array("(sa(sv))".into(), Vec::new()),
         ];
         let mut has_made_room = false;
-        let mut pauses = Pauses::until(PATIENCE);
+        let mut pauses = Missing::ListenerOfBus.back_off_within(PATIENCE);
         let job = loop {
             let told = self.connection.call(NAME, OBJECT, MANAGER, "StartTransientUnit", &arguments);
-            if is_absence(&told) && pauses.pause() {
+            if is_absence(&told) && pauses.pause().is_ok() {
                 // Executed anew in the middle of it: it may have heard us before.
                 self.again()?;
                 match self.state(&unit.held)? {
@@ -105,7 +106,7 @@ impl Systemd {
             }
         }
         self.stop(held)?;
-        let deadline = Deadline::new();
+        let deadline = Deadline::after(PATIENCE);
         // One that is not needed any more goes when the manager gets to it, and it says so.
         while let State::Ours(_) = self.state(held)? {
             let is_it = |value: Option<&Value>| value.and_then(Value::as_text) == Some(&held.unit);
@@ -172,7 +173,7 @@ impl Systemd {
 
     /// Waits until a job is over, and well. Of one whose name was not heard it is asked now and then whether it is over.
     fn wait(&mut self, job: Option<&Job>, held: &Held) -> Result<(), Failed> {
-        let deadline = Deadline::new();
+        let deadline = Deadline::after(PATIENCE);
         let mut is_told = job.is_some();
         loop {
             let next = if is_told { deadline } else { Deadline::after(NOW_AND_THEN) };
