@@ -71,6 +71,21 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Gives the group of the unified tree its controllers, where it was made without them: as long as a process is in the
+    /// one above, the kernel hands none down (cgroups(7), "no internal processes"). One that cannot be had is an error.
+    pub fn hand_down(&self, controllers: &[String]) -> Result<(), Failed> {
+        let Some(group) = self.unified() else { return Ok(()) };
+        group.enable(controllers)?;
+        let there = group.place.read("cgroup.controllers")?;
+        match controllers.iter().find(|one| !there.split_whitespace().any(|there| there == *one)) {
+            Some(lacking) => {
+                let path = group.place.path();
+                Err(Failed::refused(format!("{path}: the {lacking} controller is not handed down to it")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Removes what was made; what was there before stays.
     fn undo(&self, failed: Failed) -> Failed {
         let new = self.groups.iter().filter(|group| group.is_new).collect();
@@ -115,6 +130,9 @@ impl Group {
     fn fill(&self, plan: &plan::cgroup::Group, resident: Option<i32>) -> Result<Option<Failed>, Failed> {
         if !self.is_new {
             self.check_unused(resident)?;
+        }
+        if plan.threaded {
+            self.place.write("cgroup.type", "threaded").doing(|| "become threaded")?;
         }
         if plan.version == Version::V2 && !plan.controllers.is_empty() {
             self.enable(&plan.controllers)?;
