@@ -86,6 +86,11 @@ impl Cgroup {
         }
     }
 
+    /// Writes settings to the group of the unified tree.
+    pub fn write_unified(&self, settings: &[Setting]) -> Result<(), Failed> {
+        self.unified().map_or(Ok(()), |group| group.set(settings, &mut |_, _, _| {}))
+    }
+
     /// Removes what was made; what was there before stays.
     fn undo(&self, failed: Failed) -> Failed {
         let new = self.groups.iter().filter(|group| group.is_new).collect();

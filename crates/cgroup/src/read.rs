@@ -18,6 +18,17 @@ impl Cgroup {
         whole.or(self.groups.first()).map_or(Ok(Vec::new()), Group::processes)
     }
 
+    /// Every process that is in any of the groups, of whichever hierarchy, or below them.
+    pub fn everybody(&self) -> Result<Vec<i32>, Failed> {
+        let mut all = Vec::new();
+        for group in &self.groups {
+            all.extend(group.processes()?);
+        }
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+
     /// How many processes the kernel has killed because the memory limit was reached. None without a memory
     /// controller.
     pub fn oom_kills(&self) -> Result<u64, Failed> {

@@ -148,8 +148,6 @@ impl Cgroup {
 
     /// The groups of a container that is there already. They need not exist any more.
     pub fn open(paths: &Paths) -> Result<Self, Failed> {
-        let mut bases = Bases::default();
-        let mut groups = Vec::with_capacity(paths.groups.len());
         for record in &paths.groups {
             // A record is ours, but what it names will be removed: no way out of the mount, and not the mount.
             for path in record.ancestors.iter().chain([&record.path]) {
@@ -157,6 +155,15 @@ impl Cgroup {
                     return Err(Failed::refused(format!("{path:?} is no path of a control group")));
                 }
             }
+        }
+        Self::open_foreign(paths)
+    }
+
+    /// Groups of others, which nobody here removes: somebody is to be put back into them. The topmost is one of these.
+    pub fn open_foreign(paths: &Paths) -> Result<Self, Failed> {
+        let mut bases = Bases::default();
+        let mut groups = Vec::with_capacity(paths.groups.len());
+        for record in &paths.groups {
             groups.push(Group {
                 version: record.version,
                 controllers: record.controllers.clone(),

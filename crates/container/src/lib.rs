@@ -21,7 +21,7 @@ mod exec;
 mod filters;
 mod guard;
 mod hooks;
-mod identity;
+pub mod identity;
 mod join;
 mod keeper;
 mod lack;
@@ -33,7 +33,7 @@ mod start;
 mod supervise;
 mod terminal;
 mod undo;
-mod unit;
+pub mod unit;
 mod update;
 mod wait;
 

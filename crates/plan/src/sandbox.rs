@@ -15,18 +15,18 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use spec::Resources;
 
+use crate::Refused;
 use crate::cgroup::{CgroupPlan, HostCgroups, Mode};
-use crate::{Refused, systemd};
 
 pub use cpus::{Cpus, PERIOD, Share};
 pub use devices::{Device, DeviceTable, Disk, Handed, Held, Needs, Origin};
-pub use layout::{Spot, cpu_settings, device_change};
+pub use layout::{Spot, cpu_settings, device_change, unit_cpus, unit_devices};
 pub use memory::{Asked, Sized, told as bytes_told};
 pub use place::{Driver, Path};
 pub use vcpus::{Pattern, UnknownPattern};
 
 /// What is asked for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
     /// The sandbox's id.
     pub id: String,
@@ -207,9 +207,4 @@ fn plain(resources: &Resources, shares: &mut BTreeMap<String, Share>) -> Resourc
         }
     }
     plain
-}
-
-/// What keeps the unit of a sandbox, where systemd has made it.
-pub fn unit(plan: &SandboxPlan) -> Option<&systemd::Unit> {
-    plan.sandbox.unit.as_ref()
 }

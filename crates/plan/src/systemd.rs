@@ -16,8 +16,8 @@ use crate::cgroup::Mode;
 use crate::{Refused, resources};
 
 pub use name::expand;
-pub(crate) use properties::rounded;
 pub use properties::{changes, device_changes, unlimited};
+pub(crate) use properties::{device_list_changes, rounded};
 
 /// Where a service manager is spoken to.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]

@@ -67,6 +67,13 @@ impl Cpus {
         })
     }
 
+    /// The same with a quota of whole percents, at least as large, which is all that systemd keeps.
+    #[must_use]
+    pub fn in_percents(mut self) -> Self {
+        self.quota = self.quota.map(|quota| quota.saturating_add(999) / 1000 * 1000);
+        self
+    }
+
     /// The processors, one by one; none where they are not named.
     pub fn each(&self) -> Option<Vec<u16>> {
         let ranges = numbers(self.cpus.as_deref()?).ok()?;

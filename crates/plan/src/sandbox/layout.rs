@@ -15,8 +15,9 @@ use spec::{Memory, Resources};
 
 use super::cpus::PERIOD;
 use super::{Cpus, DeviceTable, Driver, Host, Layout, Path, SandboxPlan, Share, Sized, Vcpus, Wish, memory};
-use crate::cgroup::{CgroupPlan, Group, Place, Rule, Setting, Version};
+use crate::cgroup::{CgroupPlan, Group, Mode, Place, Rule, Setting, Version};
 use crate::resources::device_program;
+use crate::systemd::Property;
 use crate::update::devices::files;
 use crate::{DeviceChange, Refused, cgroup, systemd};
 
@@ -368,4 +369,33 @@ pub fn cpu_settings(
         }
     }
     settings
+}
+
+/// Properties of a sandbox's unit for another list of devices.
+pub fn unit_devices(list: &List, mode: Mode) -> Result<Vec<Property>, Refused> {
+    systemd::device_list_changes(list, mode)
+}
+
+/// Properties of a sandbox's unit for other processors, and those that lead back; nothing where nothing changes.
+pub fn unit_cpus(
+    before: &Cpus,
+    after: &Cpus,
+    version: u32,
+    mode: Mode,
+) -> Result<(Vec<Property>, Vec<Property>), Refused> {
+    if before == after {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let told = |cpus: &Cpus| {
+        let mut resources = Resources::default();
+        limit_cpus(&mut resources, cpus);
+        systemd::changes(&resources, version, mode)
+    };
+    let (before, after) = (told(before)?, told(after)?);
+    let lacking = |from: &[Property], to: &[Property]| -> Vec<Property> {
+        let is_lacking = |one: &&Property| !to.iter().any(|known| known.name == one.name);
+        from.iter().filter(is_lacking).map(systemd::unlimited).collect()
+    };
+    let (lifted, back) = (lacking(&before, &after), lacking(&after, &before));
+    Ok((after.into_iter().chain(lifted).collect(), before.into_iter().chain(back).collect()))
 }

@@ -1,0 +1,138 @@
+//! Destroy: all inside are ended, and the groups removed; and what becomes of those that a killed `apply` has left.
+
+use cgroup::{Cgroup, Paths};
+use container::identity::same;
+use container::unit;
+use state::Store;
+use sys::{Doing, Failed};
+
+use crate::{Error, Kind, Phase, Record, Sandboxes};
+
+/// A sandbox that was of no use any more, and what came of removing it.
+pub type Swept = (String, Result<(), Error>);
+
+impl Sandboxes {
+    /// Ends the monitor and all that is with it, and removes the groups. What is gone already is no error; all that is one
+    /// is told, and the record stays then, so that it can be tried again.
+    pub fn destroy(&self, id: &str) -> Result<(), Error> {
+        let entry = self.lock(id)?;
+        if let Some(record) = Record::read(&entry)? {
+            undo(&record)?;
+        }
+        Ok(entry.remove()?)
+    }
+
+    /// Removes sandboxes whose monitor has ended, and what killed commands have left of others; says which, and what could
+    /// not be removed. Nothing is touched that no record of ours names.
+    pub fn sweep(&self) -> Result<Vec<Swept>, Error> {
+        let mut swept = Vec::new();
+        for id in self.ids()? {
+            if self.is_stale(&id, true)? {
+                let destroyed = match self.destroy(&id) {
+                    Err(error) if error.kind() == Kind::NotFound => continue,
+                    destroyed => destroyed,
+                };
+                swept.push((id, destroyed));
+            }
+        }
+        Ok(swept)
+    }
+
+    /// The same for those alone that were never whole.
+    pub(crate) fn sweep_unfinished(&self) -> Result<(), Error> {
+        if Store::open(&self.root)?.is_none() {
+            return Ok(());
+        }
+        for id in self.ids()? {
+            if self.is_stale(&id, false)? {
+                match self.destroy(&id) {
+                    Err(error) if error.kind() == Kind::NotFound => {}
+                    destroyed => destroyed.map_err(|error| error.while_doing(&format!("sweep {id}")))?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nobody works on it, and it is of no use: it was never whole, or (where that counts) its monitor has ended.
+    fn is_stale(&self, id: &str, counts_ended: bool) -> Result<bool, Error> {
+        let entry = match self.look(id) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(false),
+            entry => entry?,
+        };
+        if entry.is_locked_elsewhere()? {
+            return Ok(false);
+        }
+        // What cannot be read, a newer version's say, is not ours to judge.
+        let Ok(record) = Record::read(&entry) else { return Ok(false) };
+        let Some(record) = record else { return Ok(true) };
+        Ok(match (record.phase, &record.vmm) {
+            (Phase::Intent, _) | (Phase::Complete, None) => true,
+            (Phase::Complete, Some(vmm)) => {
+                counts_ended && same(vmm)?.map_or(Ok(true), |process| process.has_exited())?
+            }
+        })
+    }
+}
+
+/// From whatever is left of a sandbox to nothing.
+fn undo(record: &Record) -> Result<(), Error> {
+    let groups = groups(record)?;
+    match (&record.phase, &record.moved_from) {
+        // It ran before anybody spoke of limits, and was never told to be in any.
+        (Phase::Intent, Some(former)) => back(&groups, former)?,
+        _ => end_all(&groups)?,
+    }
+    let mut left = Vec::new();
+    if let Some(held) = &record.unit {
+        left.extend(unit::stop(held).err());
+    }
+    left.extend(remove(&groups));
+    let mut left = left.into_iter();
+    match left.next() {
+        None => Ok(()),
+        Some(first) => Err(Error::from(first).and_left(&left.collect::<Vec<_>>())),
+    }
+}
+
+/// All groups that are a sandbox's own, by those that hold the others.
+pub(crate) fn groups(record: &Record) -> Result<Vec<Cgroup>, Failed> {
+    [&record.sandbox, &record.elsewhere]
+        .into_iter()
+        .filter(|paths| !paths.groups.is_empty())
+        .map(Cgroup::open)
+        .collect()
+}
+
+/// Ends everybody inside, ourselves excepted.
+pub(crate) fn end_all(groups: &[Cgroup]) -> Result<(), Failed> {
+    groups.iter().try_for_each(|groups| groups.step_out().and_then(|()| groups.kill_all()))
+}
+
+/// Puts everybody inside back to where the monitor came from: they were not born here.
+pub(crate) fn back(groups: &[Cgroup], former: &Paths) -> Result<(), Failed> {
+    const TRIES: usize = 64;
+    let home = Cgroup::open_foreign(former)?;
+    for _ in 0..TRIES {
+        let mut inside = Vec::new();
+        for groups in groups {
+            inside.extend(groups.everybody()?);
+        }
+        if inside.is_empty() {
+            return Ok(());
+        }
+        for pid in inside {
+            match home.adopt(pid) {
+                // It has ended meanwhile.
+                Err(failed) if failed.errno() == Some(sys::Errno::SRCH) => {}
+                moved => moved.doing(|| format!("put process {pid} back"))?,
+            }
+        }
+    }
+    Err(Failed::refused("processes come as fast as they are put back"))
+}
+
+/// Removes groups, the last made first; what could not be.
+pub(crate) fn remove(groups: &[Cgroup]) -> Vec<Failed> {
+    groups.iter().rev().filter_map(|groups| groups.remove().err()).collect()
+}
