@@ -21,6 +21,7 @@
 
 mod agent;
 mod bundle;
+pub mod callers;
 pub mod debian;
 pub mod differences;
 mod docker;
@@ -38,7 +39,7 @@ mod wait;
 pub use agent::{Agent, Answer, Conduct, Heard};
 pub use bundle::Bundle;
 pub use docker::Docker;
-pub use groups::Groups;
+pub use groups::{Groups, Limit};
 pub use home::{Delegated, Home, USER};
 pub use needs::{Need, figure, skipped};
 pub use podman::Podman;

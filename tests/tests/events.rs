@@ -114,7 +114,8 @@ fn stress<'a>(bundle: &'a Bundle, runtime: &Runtime) -> Container<'a> {
 
 #[test]
 fn root_what_a_container_uses_shows_in_its_figures() {
-    needs!(Root, Busybox, GroupsV1);
+    needs!(Root, Busybox, Groups);
+    let is_unified = Groups::unified_only();
     let bundle = stressed("events-stress");
     let before = Snapshot::take(&bundle);
     let container = stress(&bundle, &Runtime::under_test());
@@ -123,21 +124,24 @@ fn root_what_a_container_uses_shows_in_its_figures() {
     let cpu = &seen["cpu"];
     let time = number(&cpu["usage"]["total"]);
     assert!(time > 100_000_000, "two seconds at a fifth: {cpu}");
-    let per_cpu = cpu["usage"]["percpu"].as_array().expect("a list");
-    assert!(per_cpu.iter().map(number).sum::<u64>() <= time + 1_000_000_000, "{cpu}");
+    // Version 2 tells nothing by processor, and no cpusets and no kernel's memory apart.
+    match cpu["usage"]["percpu"].as_array() {
+        Some(each) => assert!(each.iter().map(number).sum::<u64>() <= time + 1_000_000_000, "{cpu}"),
+        None => assert!(is_unified, "{cpu}"),
+    }
     assert!(number(&cpu["usage"]["kernel"]) + number(&cpu["usage"]["user"]) > 0, "{cpu}");
     let throttling = &cpu["throttling"];
     assert!(number(&throttling["throttledPeriods"]) <= number(&throttling["periods"]), "{cpu}");
     assert!(number(&throttling["throttledTime"]) > 0, "{cpu}");
-    assert_eq!(seen["cpuset"]["cpus"], json!([0]));
+    assert!(is_unified || seen["cpuset"]["cpus"] == json!([0]), "{}", seen["cpuset"]);
 
     let memory = &seen["memory"];
     assert_eq!(number(&memory["usage"]["limit"]), 48 << 20);
     assert!((20 << 20..=48 << 20).contains(&number(&memory["usage"]["usage"])), "{memory}");
     assert!(number(&memory["usage"]["max"]) >= number(&memory["usage"]["usage"]), "{memory}");
     assert!(number(&memory["raw"]["shmem"]) >= 20 << 20, "{memory}");
-    assert_eq!(memory["cache"], memory["raw"]["cache"]);
-    assert!(number(&memory["kernel"]["usage"]) > 0, "{memory}");
+    assert_eq!(memory["cache"], memory["raw"][if is_unified { "file" } else { "cache" }]);
+    assert!(is_unified || number(&memory["kernel"]["usage"]) > 0, "{memory}");
     assert_eq!(seen["pids"], json!({"current": 3, "limit": 77}));
     let written = total(&seen["blkio"]["ioServiceBytesRecursive"], "Write");
     if seen["blkio"]["ioServiceBytesRecursive"].is_array() {
@@ -150,17 +154,21 @@ fn root_what_a_container_uses_shows_in_its_figures() {
 
 #[test]
 fn root_figures_have_the_keys_that_runc_has() {
-    needs!(Root, Busybox, GroupsV1);
+    needs!(Root, Busybox, Groups);
     needs!(Runc);
+    let is_unified = Groups::unified_only();
     let (ours, theirs) = (stressed("events-keys"), stressed("events-runc").may_leave());
     let (ours, theirs) = (stress(&ours, &Runtime::under_test()), stress(&theirs, &Runtime::runc()));
     let found = |container: &Container<'_>| {
         let mut found = BTreeSet::new();
         keys(&figures(container), "", &mut found);
+        // On version 2, runc 1.1 tells no huge pages, and of disks those that its own file was read from.
+        let is_alike = |key: &String| !key.starts_with(".hugetlb.") && !key.starts_with(".blkio.");
+        found.retain(|key| !is_unified || is_alike(key));
         found
     };
     let (our_keys, their_keys) = (found(&ours), found(&theirs));
-    assert!(our_keys.len() > 80, "{our_keys:#?}");
+    assert!(our_keys.len() > 70, "{our_keys:#?}");
     let only = |one: &BTreeSet<String>, other: &BTreeSet<String>| -> Vec<String> {
         one.difference(other).cloned().collect()
     };
@@ -183,7 +191,9 @@ fn root_figures_have_the_keys_that_runc_has() {
         "/memory/kernelTCP",
         "/memory/raw/hierarchical_memory_limit",
     ] {
-        assert_eq!(seen.pointer(way), known.pointer(way), "{way}");
+        if way != "/hugetlb" || !is_unified {
+            assert_eq!(seen.pointer(way), known.pointer(way), "{way}");
+        }
     }
     // In the same order, with the same punctuation: the numbers and the pressures taken out.
     let shape = |container: &Container<'_>| {
@@ -195,7 +205,8 @@ fn root_figures_have_the_keys_that_runc_has() {
         // Which devices were written to, and what of it was in sync, is not the same twice.
         let (before, block) = text.split_once(r#""blkio":"#).expect("block devices");
         let (_, after) = block.split_once(r#","hugetlb":"#).expect("huge pages");
-        format!("{before}{after}")
+        let (pages, after) = after.split_once(r#","intel_rdt":"#).expect("what follows them");
+        format!("{before}{}{after}", if is_unified { "" } else { pages })
     };
     assert_eq!(shape(&ours), shape(&theirs));
     ours.delete_force().success();

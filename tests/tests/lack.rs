@@ -71,8 +71,11 @@ fn root_no_limit_is_so_odd_that_nothing_is_said() {
 
 #[test]
 fn root_an_exec_that_is_killed_for_memory_is_told_so() {
-    needs!(Root, Busybox, GroupsV1);
-    let bundle = limited("lack-exec", 32 << 20).shell("exec sleep 1000");
+    needs!(Root, Busybox, Groups);
+    // v1 refuses less than is there, and v2 kills, unless we are asked to look before.
+    let bundle = limited("lack-exec", 32 << 20).shell("exec sleep 1000").edit(|config| {
+        config["linux"]["resources"]["memory"]["checkBeforeUpdate"] = json!(true);
+    });
     let container = bundle.container(&Runtime::under_test());
     container.create().success();
     container.start().success();

@@ -19,7 +19,7 @@ pub fn buses(rootless: Option<bool>) -> Result<Vec<Bus>, Failed> {
 
 fn is_users(user: Option<&str>) -> Result<bool, Failed> {
     Ok(!rustix::process::geteuid().is_root()
-        || (user.map(OsStr::new) != Some(OsStr::new("root")) && probe::is_mapped()?))
+        || (user.map(OsStr::new) != Some(OsStr::new("root")) && sys::is_mapped()?))
 }
 
 /// What somebody has set comes before what is found where it always is.

@@ -40,7 +40,7 @@ impl StateRoot {
         let euid = rustix::process::geteuid().as_raw();
         let runtime = std::env::var_os("XDG_RUNTIME_DIR");
         let user = std::env::var_os("USER");
-        match of_user(euid, runtime, user.as_deref(), probe::is_mapped)? {
+        match of_user(euid, runtime, user.as_deref(), sys::is_mapped)? {
             Some(directory) => Ok(Self { directory, origin: Origin::User }),
             None => Ok(Self { directory: DEFAULT.into(), origin: Origin::Host }),
         }

@@ -1,7 +1,7 @@
 //! Other limits for groups that are there, and the way back.
 
 use plan::Update;
-use sys::Failed;
+use sys::{Errno, Failed};
 
 use crate::place::{Place, is_gone};
 use crate::{Cgroup, Group, devices};
@@ -21,6 +21,8 @@ pub struct Change<'a> {
 struct Former {
     file: String,
     value: String,
+    /// What has the same effect, where the kernel refuses the value itself.
+    equal: Option<String>,
 }
 
 impl Cgroup {
@@ -59,7 +61,15 @@ fn remember(undo: &mut Vec<Former>, place: &Place, file: &str, value: &str) {
     // What cannot be read cannot be there (the write will say so), or is an order and no limit (`memory.reclaim`).
     let Ok(shown) = place.read(file) else { return };
     let value = former(file, key, &shown);
-    undo.push(Former { file: file.to_owned(), value });
+    let equal = if value == "\n" { effective(place, file) } else { None };
+    undo.push(Former { file: file.to_owned(), value, equal });
+}
+
+/// An empty set of v2 is the parent's, and a group with processes that once had its own must have one: this is the same set by
+/// name.
+fn effective(place: &Place, file: &str) -> Option<String> {
+    let shown = place.read(&format!("{file}.effective")).ok()?;
+    Some(shown.trim_end().to_owned())
 }
 
 /// What must be written to have again what is shown.
@@ -109,13 +119,22 @@ fn unlimited(file: &str) -> &'static str {
 }
 
 impl Group {
+    fn put_one_back(&self, former: &Former) -> Result<(), Failed> {
+        match (self.place.write(&former.file, &former.value), &former.equal) {
+            (Err(failed), Some(equal)) if failed.errno() == Some(Errno::NOSPC) => {
+                self.place.write(&former.file, equal)
+            }
+            (written, _) => written,
+        }
+    }
+
     /// In whatever order the kernel takes it: each time round, what it refuses waits for the others.
     fn put_back(&self, undo: Vec<Former>) -> Vec<Failed> {
         let mut left: Vec<Former> = undo.into_iter().rev().collect();
         loop {
             let tried = left.len();
             let mut failures = Vec::new();
-            left.retain(|former| match self.place.write(&former.file, &former.value) {
+            left.retain(|former| match self.put_one_back(former) {
                 Ok(()) => false,
                 // The group is gone, and its limits with it.
                 Err(failed) if is_gone(&failed) => false,

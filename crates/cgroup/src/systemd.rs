@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use dbus::Value;
 use plan::systemd::{Bus, Manager};
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use sys::{Called, Doing, Errno, Failed, read_whole};
+use sys::{Doing, Errno, Failed};
 
 use bus::{Connection, Told};
 
@@ -159,10 +158,7 @@ fn controllers(group: &str) -> Result<Option<Vec<String>>, Failed> {
 
 /// A small file of the kernel's.
 fn text(path: &str) -> Result<String, Failed> {
-    let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .called(|| format!("open({path:?})"))?;
-    let text = read_whole(&file, path, 4096, 1 << 16)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    Ok(String::from_utf8_lossy(&sys::read_path(path, 4096, 1 << 16)?).into_owned())
 }
 
 #[cfg(test)]

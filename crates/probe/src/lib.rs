@@ -8,9 +8,9 @@ mod groups;
 pub mod survey;
 
 use plan::{Caller, Host, Inner, Modules};
-use rustix::fs::{CWD, Mode, OFlags, access, openat, stat, statfs};
+use rustix::fs::{access, statfs};
 pub use survey::{find, survey};
-use sys::{Called, Doing, Errno, Failed, read_whole};
+use sys::{Doing, Failed};
 
 /// Asks the kernel what a plan depends on.
 pub fn host() -> Result<Host, Failed> {
@@ -32,7 +32,7 @@ fn probe() -> Result<Host, Failed> {
     };
     let (uid, gid) = (effective("Uid")?, effective("Gid")?);
     let caller = (uid != 0).then_some(Caller { uid, gid });
-    let is_inner = caller.is_none() && is_mapped()?;
+    let is_inner = caller.is_none() && sys::is_mapped()?;
     let inner = if is_inner { Some(Inner { denies_groups: denies_groups("self")? }) } else { None };
     Ok(Host {
         cgroups: groups::probe(caller.is_some() || is_inner)?,
@@ -55,51 +55,13 @@ pub fn modules() -> Modules {
 /// <linux/magic.h>.
 const SELINUX_MAGIC: rustix::fs::FsWord = 0xf97c_ff8c;
 
-/// Whether we are in a user namespace that somebody made, and in which the numbers of users mean others: its root is not the
-/// host's (user_namespaces(7)).
-pub fn is_mapped() -> Result<bool, Failed> {
-    const NAMESPACE: &str = "/proc/self/ns/user";
-    match stat(NAMESPACE) {
-        Ok(first) if first.st_ino == USER_NS_INIT_INO => Ok(false),
-        // A kernel without user namespaces.
-        Err(Errno::NOENT) => Ok(false),
-        other => {
-            other.called(|| format!("stat({NAMESPACE:?})"))?;
-            Ok(!is_first(&read_text("/proc/self/uid_map")?))
-        }
-    }
-}
-
 /// Whether setgroups(2) is denied in the user namespace of a process, by its number or `self`.
 pub fn denies_groups(process: &str) -> Result<bool, Failed> {
     Ok(read_text(&format!("/proc/{process}/setgroups"))?.trim() == "deny")
 }
 
-/// <linux/nsfs.h>: the number of the user namespace that the kernel starts with.
-const USER_NS_INIT_INO: u64 = 0xefff_fffd;
-
-/// Whether the map is the one that the kernel starts with: every user is itself.
-fn is_first(map: &str) -> bool {
-    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
-}
-
 /// A small file of the kernel's, whole.
 pub fn read_text(path: &str) -> Result<String, Failed> {
-    let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .called(|| format!("open({path:?})"))?;
-    let text = read_whole(&file, path, 8192, usize::MAX)?;
-    String::from_utf8(text).map_err(|_| Failed::refused(format!("{path} is not UTF-8")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernels_own_map_is_recognised() {
-        assert!(is_first("         0          0 4294967295\n"));
-        assert!(!is_first("         0       1000          1\n"));
-        assert!(!is_first("         0          0 4294967295\n 1 1 1\n"));
-        assert!(!is_first(""));
-    }
+    String::from_utf8(sys::read_path(path, 8192, usize::MAX)?)
+        .map_err(|_| Failed::refused(format!("{path} is not UTF-8")))
 }

@@ -165,7 +165,7 @@ fn caller() -> Caller {
     Caller {
         uid: geteuid().as_raw(),
         gid: getegid().as_raw(),
-        is_first: crate::is_first(&map),
+        is_first: sys::is_first_map(map.as_bytes()),
         effective: set("CapEff"),
         bounding: set("CapBnd"),
         last: last.unwrap_or(0),

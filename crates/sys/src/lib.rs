@@ -13,6 +13,7 @@ mod bpf;
 mod clone;
 mod error;
 mod exec;
+mod mapped;
 mod misc;
 mod mount;
 mod pass;
@@ -29,6 +30,7 @@ pub use bpf::DeviceFilter;
 pub use clone::{Birth, Newborn, Side, fork, fork_into, kind_of_namespace, namespace};
 pub use error::{Called, Doing, Failed};
 pub use exec::{Strings, environment, execute, execute_fd, seal};
+pub use mapped::{is_first_map, is_mapped};
 pub use misc::{
     first_closed, join_keyring, leave, loopback_up, open_streams, raise_limit, set_groups, set_limit,
     unshare_cgroup, unshare_mounts, unshare_time, unshare_users,
@@ -36,7 +38,7 @@ pub use misc::{
 pub use mount::{change_mount, map_mount, propagate_mount};
 pub use pass::{peer, receive_fd, send_fd};
 pub use pidfd::{Exit, Pidfd, Reaped, reap_any};
-pub use read::read_whole;
+pub use read::{read_path, read_whole};
 pub use rustix::io::Errno;
 pub use schedule::{Scheduling, set_io_priority, set_memory_policy, set_personality, set_scheduler};
 pub use seccomp::{has_filter_flags, load_filter};

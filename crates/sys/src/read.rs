@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::read;
 
 use crate::{Called, Failed};
@@ -26,6 +27,13 @@ pub fn read_whole(file: impl AsFd, name: &str, room: usize, most: usize) -> Resu
             return Ok(text);
         }
     }
+}
+
+/// The same of a file by its path: one of the kernel's own, that nobody but the kernel can put a link in the place of.
+pub fn read_path(path: &str, room: usize, most: usize) -> Result<Vec<u8>, Failed> {
+    let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .called(|| format!("open({path:?})"))?;
+    read_whole(&file, path, room, most)
 }
 
 #[cfg(test)]
