@@ -4,7 +4,7 @@ use cgroup::{Cgroup, Paths};
 use container::identity::same;
 use container::unit;
 use state::Store;
-use sys::{Doing, Failed};
+use sys::{Doing, Errno, Failed, SIGKILL};
 
 use crate::{Error, Kind, Phase, Record, Sandboxes};
 
@@ -81,7 +81,10 @@ fn undo(record: &Record) -> Result<(), Error> {
     match (&record.phase, &record.moved_from) {
         // It ran before anybody spoke of limits, and was never told to be in any.
         (Phase::Intent, Some(former)) => back(&groups, former)?,
-        _ => end_all(&groups)?,
+        _ => {
+            end_all(&groups)?;
+            end_alone(record)?;
+        }
     }
     let mut left = Vec::new();
     if let Some(held) = &record.unit {
@@ -93,6 +96,23 @@ fn undo(record: &Record) -> Result<(), Error> {
         None => Ok(()),
         Some(first) => Err(Error::from(first).and_left(&left.collect::<Vec<_>>())),
     }
+}
+
+/// What a monitor may take to die, in milliseconds: the kernel may be taking back a guest's memory.
+const DEATH: u32 = 30_000;
+
+/// A monitor that nobody could shut in is ended by itself.
+fn end_alone(record: &Record) -> Result<(), Error> {
+    let Some(vmm) = record.vmm.as_ref().filter(|_| record.vmm_in.groups.is_empty()) else { return Ok(()) };
+    let Some(process) = same(vmm)? else { return Ok(()) };
+    match process.signal(SIGKILL) {
+        Err(failed) if failed.errno() == Some(Errno::SRCH) => return Ok(()),
+        sent => sent.doing(|| "end the monitor")?,
+    }
+    if process.wait_exit(Some(DEATH))? {
+        return Ok(());
+    }
+    Err(Failed::refused(format!("the monitor, process {}, is still alive after SIGKILL", vmm.pid)).into())
 }
 
 /// All groups that are a sandbox's own, by those that hold the others.
@@ -124,7 +144,7 @@ pub(crate) fn back(groups: &[Cgroup], former: &Paths) -> Result<(), Failed> {
         for pid in inside {
             match home.adopt(pid) {
                 // It has ended meanwhile.
-                Err(failed) if failed.errno() == Some(sys::Errno::SRCH) => {}
+                Err(failed) if failed.errno() == Some(Errno::SRCH) => {}
                 moved => moved.doing(|| format!("put process {pid} back"))?,
             }
         }
