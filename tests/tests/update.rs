@@ -205,15 +205,20 @@ fn root_update_that_fails_changes_nothing() {
         (json!({"memory": {"limit": 128 << 20, "swap": 64 << 20}}), "memory.swap: 67108864 is less than"),
         (json!({"memory": {"limit": 128 << 20}}), "memory.swap: 100663296 is less than"),
         (json!({"memory": {"limit": -7}}), "memory.limit: -7 is neither"),
-        (json!({"cpu": {"shares": 1}}), "cpu.shares: the minimum allowed cpu-shares is 2"),
         (json!({"hugepageLimits": [{"pageSize": "../x", "limit": 5}]}), "hugepageLimits[0].pageSize: "),
-        (json!({"network": {"priorities": [{"name": "a b", "priority": 1}]}}), "network.priorities[0]: "),
     ];
-    failing.push(if Groups::unified_only() {
-        (json!({"unified": {"memory.nonsense": "1"}}), "unified[\"memory.nonsense\"]: ")
+    failing.extend(if Groups::unified_only() {
+        vec![
+            (json!({"unified": {"memory.nonsense": "1"}}), "unified[\"memory.nonsense\"]: "),
+            (json!({"network": {"classID": 5}}), "network"),
+        ]
     } else {
         let words = "unified: invalid configuration: the controllers of this host are on cgroup v1";
-        (json!({"unified": {"memory.high": "1"}}), words)
+        vec![
+            (json!({"unified": {"memory.high": "1"}}), words),
+            (json!({"cpu": {"shares": 1}}), "cpu.shares: the minimum allowed cpu-shares is 2"),
+            (json!({"network": {"priorities": [{"name": "a b", "priority": 1}]}}), "network.priorities[0]: "),
+        ]
     });
     if let Some(number) = disk.as_deref().and_then(|disk| disk.trim().split_once(':')) {
         let device = |number: (&str, &str), rate: u64| {
