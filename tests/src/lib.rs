@@ -21,6 +21,7 @@
 
 mod agent;
 mod bundle;
+pub mod callers;
 pub mod debian;
 pub mod differences;
 mod docker;

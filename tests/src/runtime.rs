@@ -348,6 +348,12 @@ impl Output {
         self
     }
 
+    /// The lines of standard output. Fails the test unless the command ended with 0.
+    #[track_caller]
+    pub fn lines(&self) -> Vec<&str> {
+        self.success().stdout.lines().collect()
+    }
+
     /// Standard output as it is now: a detached container goes on printing after its runtime has gone.
     pub fn printed(&self) -> String {
         text(&self.out)

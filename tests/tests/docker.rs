@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
-use tests::pty::Screen;
+use tests::callers::sits_at_a_terminal;
 use tests::{Docker, Output, Runtime, needs};
 
 fn docker(name: &str) -> Docker {
@@ -300,26 +300,5 @@ fn root_docker_remaps_users() {
 fn root_docker_sits_at_a_terminal() {
     needs!(Root, Busybox, Docker);
     let docker = docker("docker-tty");
-    let (mut screen, slave) = Screen::open(31, 91);
-    let words = ["run", "--rm", "-it", "-e", "PS1=ready> ", "--name", "seat", "box", "sh", "-i"];
-    let run = docker.seat(&words, &slave);
-    screen.shows("ready> ");
-    screen.types("sh -c 'echo wai''ting; sleep 1000'\n");
-    screen.shows("waiting");
-    screen.types("\x03");
-    screen.shows("ready> ");
-    // The client tells the size once the container runs; until then the shell's window has none.
-    screen.types("until stty size | grep -v '^0 0'; do sleep 0.1; done\n");
-    screen.shows("31 91");
-    screen.shows("ready> ");
-
-    let (mut second, other) = Screen::open(11, 41);
-    let exec = docker.seat(&["exec", "-it", "-e", "PS1=joined> ", "seat", "sh", "-i"], &other);
-    second.shows("joined> ");
-    second.types("test -t 0 && echo ter''minal\n");
-    second.shows("terminal");
-    second.types("exit 4\n");
-    exec.wait().code(4);
-    screen.types("exit 3\n");
-    run.wait().code(3);
+    sits_at_a_terminal(|words, slave| docker.seat(words, slave), &[]);
 }

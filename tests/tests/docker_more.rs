@@ -4,41 +4,19 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use tests::{Docker, LIMIT, Output, Runtime, channel, needs};
+use tests::callers::{RARE_LIMITS, RARE_LIMITS_LOOK, RARE_LIMITS_SEEN};
+use tests::{Docker, LIMIT, Runtime, channel, needs};
 
 fn docker(name: &str) -> Docker {
     Docker::with(&Runtime::under_test(), name)
-}
-
-fn lines(output: &Output) -> Vec<&str> {
-    output.success().stdout.lines().collect()
 }
 
 #[test]
 fn root_docker_limits_more() {
     needs!(Root, Busybox, Docker, GroupsV1);
     let docker = docker("docker-limits2");
-    let memory = "/sys/fs/cgroup/memory/memory";
-    let look = format!(
-        "cat {memory}.memsw.limit_in_bytes {memory}.soft_limit_in_bytes {memory}.swappiness; \
-         grep kill_disable {memory}.oom_control; cd /sys/fs/cgroup; cat cpu/cpu.cfs_period_us cpu/cpu.cfs_quota_us \
-         cpuset/cpuset.mems; grep 42: devices/devices.list; cut -d: -f3 /proc/self/cgroup | sort -u | wc -l"
-    );
-    let flags = [
-        "--memory=64m",
-        "--memory-swap=96m",
-        "--memory-reservation=32m",
-        "--memory-swappiness=10",
-        "--oom-kill-disable",
-        "--cpu-period=50000",
-        "--cpu-quota=20000",
-        "--cpuset-mems=0",
-        "--device-cgroup-rule=c 42:* rwm",
-        "--cgroupns=host",
-    ];
-    let told = docker.shell(&flags, &look);
-    let wanted = ["100663296", "33554432", "10", "oom_kill_disable 1", "50000", "20000", "0", "c 42:* rwm"];
-    assert_eq!(lines(&told)[..8], wanted, "{told}");
+    let told = docker.shell(&[&RARE_LIMITS[..], &["--cgroupns=host"]].concat(), RARE_LIMITS_LOOK);
+    assert_eq!(told.lines(), RARE_LIMITS_SEEN, "{told}");
 
     let stop = "trap 'exit 6' USR1; echo up; while :; do sleep 0.1; done";
     let id = docker.detach(&["--stop-signal", "USR1", "--ipc", "private", "--domainname", "example"], stop);
@@ -58,7 +36,7 @@ fn root_docker_limits_more() {
         whole.code(125);
         assert!(whole.stderr.contains("operation not permitted"), "{whole}");
     } else {
-        assert_eq!(lines(&whole), ["Seccomp:\t0"], "{whole}");
+        assert_eq!(whole.lines(), ["Seccomp:\t0"], "{whole}");
     }
     docker.shell(&["--ulimit", "nofile=20:20"], "test $(ulimit -n) = 20").success();
 }
@@ -71,13 +49,13 @@ fn root_docker_reads_writes_and_keeps() {
     fs::write(&note, "hello\n").expect("write a note");
     let stdin = || File::open(&note).expect("open the note");
     let piped = docker.command(&["run", "--rm", "-i", "box", "cat"]).stdin(stdin()).run();
-    assert_eq!(lines(&piped), ["hello"], "{piped}");
+    assert_eq!(piped.lines(), ["hello"], "{piped}");
     let line = "read word; echo got $word; exit 4";
     let id = docker.detach(&["--interactive"], line);
     let attached = docker.command(&["attach", &id]).stdin(stdin()).run();
     attached.code(4);
     // What is said in a hurry the client may miss, whose input has come to its end.
-    assert_eq!(lines(&docker.call(&["logs", &id])), ["got hello"]);
+    assert_eq!(docker.call(&["logs", &id]).lines(), ["got hello"]);
     docker.call(&["rm", &id]).success();
 
     docker.detach(
@@ -89,17 +67,17 @@ fn root_docker_reads_writes_and_keeps() {
     let path = note.display().to_string();
     docker.call(&["cp", &path, "kept:/var/note"]).success();
     let inside = docker.call(&["exec", "-i", "kept", "cat", "/var/note"]);
-    assert_eq!(lines(&inside), ["hello"], "{inside}");
+    assert_eq!(inside.lines(), ["hello"], "{inside}");
     let back = docker.dir().join("back");
     docker.call(&["cp", "kept:/srv", &back.display().to_string()]).success();
     assert_eq!(fs::read_to_string(&back).expect("it was copied"), "made\n");
     let changed = docker.call(&["diff", "kept"]);
-    assert!(lines(&changed).contains(&"A /srv") && lines(&changed).contains(&"A /var/note"), "{changed}");
+    assert!(changed.lines().contains(&"A /srv") && changed.lines().contains(&"A /var/note"), "{changed}");
     docker.call(&["commit", "kept", "second"]).success();
     docker.call(&["rename", "kept", "other"]).success();
     docker.call(&["rm", "--force", "other"]).success();
     let committed = docker.call(&["run", "--rm", "second", "cat", "/srv", "/var/note"]);
-    assert_eq!(lines(&committed), ["made", "hello"], "{committed}");
+    assert_eq!(committed.lines(), ["made", "hello"], "{committed}");
 }
 
 /// Two services that find each other by name, as docker-compose(1) makes them.
@@ -135,16 +113,16 @@ volumes: {data: {}}
     };
     compose(&["up", "--detach"]).success();
     let asks = docker.call(&["wait", "box_asks_1"]);
-    assert_eq!(lines(&asks), ["0"], "{asks}");
-    assert_eq!(lines(&docker.call(&["logs", "box_asks_1"])), ["one"]);
+    assert_eq!(asks.lines(), ["0"], "{asks}");
+    assert_eq!(docker.call(&["logs", "box_asks_1"]).lines(), ["one"]);
     let inside = compose(&["exec", "-T", "web", "sh", "-c", "ls /data"]);
-    assert_eq!(lines(&inside), ["x"], "{inside}");
+    assert_eq!(inside.lines(), ["x"], "{inside}");
     compose(&["up", "--detach", "--scale", "web=2"]).success();
     let found = compose(&["ps", "--quiet", "web"]);
-    assert_eq!(lines(&found).len(), 2, "{found}");
+    assert_eq!(found.lines().len(), 2, "{found}");
     compose(&["down", "--volumes", "--timeout", "5"]).success();
     let left = docker.call(&["ps", "--all", "--quiet"]);
-    assert_eq!(lines(&left), [""; 0], "{left}");
+    assert_eq!(left.lines(), [""; 0], "{left}");
 }
 
 /// A swarm of one: whoever dies is replaced.
@@ -168,7 +146,7 @@ fn root_docker_serves_a_swarm() {
     let service =
         ["service", "create", "--detach", "--no-resolve-image", "--network", "host", "--replicas", "2"];
     let line =
-        ["--name", "many", lines(&image)[0], "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"];
+        ["--name", "many", image.lines()[0], "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"];
     docker.call(&[&service[..], &["--restart-delay", "10ms"], &line].concat()).success();
     let first = next("start");
     let second = next("start");

@@ -3,17 +3,13 @@
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use serde_json::json;
-use tests::{Bundle, Docker, LIMIT, Need, Output, Podman, Runtime, needs};
+use tests::{Bundle, Docker, LIMIT, Need, Podman, Runtime, needs};
 
 const SERVE: &str =
     "hostname > /tmp/name; httpd -p 80 -h /tmp && echo up; trap 'exit 0' TERM; while :; do sleep 0.1; done";
 
 /// Addresses of version 4, without the loopback's.
 const ADDRESSES: &str = "ip -o -4 addr | grep -v ' lo ' | grep -o 'inet [0-9.]*' | cut -c 6-";
-
-fn lines(output: &Output) -> Vec<String> {
-    output.success().stdout.lines().map(str::to_owned).collect()
-}
 
 /// dockerd has a hook of `prestart` put the container into its network.
 #[test]
@@ -27,20 +23,20 @@ fn root_docker_gives_networks() {
     let (mut logs, _following) = docker.follow("web");
     assert_eq!(logs.next_within(LIMIT).as_deref(), Some("up"));
     let fetch = |flags: &[&str], url: &str| docker.shell(flags, &format!("wget -q -O - {url}"));
-    assert_eq!(lines(&fetch(&["--network", "host"], "http://127.0.0.1:8097/name")), ["one"]);
-    assert_eq!(lines(&fetch(&["--network", "container:web"], "http://127.0.0.1/name")), ["one"]);
+    assert_eq!(fetch(&["--network", "host"], "http://127.0.0.1:8097/name").lines(), ["one"]);
+    assert_eq!(fetch(&["--network", "container:web"], "http://127.0.0.1/name").lines(), ["one"]);
 
     docker.detach(&["--name", "peer", "--hostname", "two", "--network", "inner"], SERVE);
     let (mut logs, _following) = docker.follow("peer");
     assert_eq!(logs.next_within(LIMIT).as_deref(), Some("up"));
     let address = |name: &str| docker.call(&["exec", name, "sh", "-c", ADDRESSES]);
-    assert_eq!(lines(&address("peer")), ["10.89.7.2"]);
-    assert_eq!(lines(&fetch(&["--network", "inner"], "http://peer/name")), ["two"], "by its name");
+    assert_eq!(address("peer").lines(), ["10.89.7.2"]);
+    assert_eq!(fetch(&["--network", "inner"], "http://peer/name").lines(), ["two"], "by its name");
     docker.call(&["network", "connect", "inner", "web"]).success();
-    assert_eq!(lines(&fetch(&["--network", "inner"], "http://web/name")), ["one"]);
-    assert_eq!(lines(&address("web")).len(), 2);
+    assert_eq!(fetch(&["--network", "inner"], "http://web/name").lines(), ["one"]);
+    assert_eq!(address("web").lines().len(), 2);
     docker.call(&["network", "disconnect", "inner", "web"]).success();
-    assert_eq!(lines(&address("web")).len(), 1);
+    assert_eq!(address("web").lines().len(), 1);
     docker.call(&["rm", "--force", "web", "peer"]).success();
     docker.call(&["network", "rm", "inner"]).success();
 }
@@ -53,25 +49,25 @@ fn backend(name: &str) -> String {
 /// A network of a backend, and two who talk in it, by name where the backend has a server of names.
 fn talk(podman: &Podman, backend: &str, has_names: bool) {
     let info = podman.call(&["info", "--format", "{{.Host.NetworkBackend}}"]);
-    assert_eq!(lines(&info), [backend]);
+    assert_eq!(info.lines(), [backend]);
     podman.call(&["network", "create", "--subnet", "10.89.8.0/24", "inner"]).success();
     let publish = ["--name", "web", "--hostname", "one", "--publish", "127.0.0.1:8096:80"];
     podman.detach(&[&publish[..], &["--network", "inner"]].concat(), SERVE);
     let (mut logs, _following) = podman.follow("web");
     assert_eq!(logs.next_within(LIMIT).as_deref(), Some("up"));
-    assert_eq!(lines(&podman.call(&["exec", "web", "sh", "-c", ADDRESSES])), ["10.89.8.2"]);
+    assert_eq!(podman.call(&["exec", "web", "sh", "-c", ADDRESSES]).lines(), ["10.89.8.2"]);
     let fetch = |flags: &[&str], url: &str| podman.shell(flags, &format!("wget -q -O - {url}"));
-    assert_eq!(lines(&fetch(&["--network", "host"], "http://127.0.0.1:8096/name")), ["one"]);
-    assert_eq!(lines(&fetch(&["--network", "container:web"], "http://127.0.0.1/name")), ["one"]);
-    assert_eq!(lines(&fetch(&["--network", "inner"], "http://10.89.8.2/name")), ["one"]);
+    assert_eq!(fetch(&["--network", "host"], "http://127.0.0.1:8096/name").lines(), ["one"]);
+    assert_eq!(fetch(&["--network", "container:web"], "http://127.0.0.1/name").lines(), ["one"]);
+    assert_eq!(fetch(&["--network", "inner"], "http://10.89.8.2/name").lines(), ["one"]);
     if has_names {
-        assert_eq!(lines(&fetch(&["--network", "inner"], "http://web/name")), ["one"], "by its name");
+        assert_eq!(fetch(&["--network", "inner"], "http://web/name").lines(), ["one"], "by its name");
     }
     podman.call(&["network", "create", "--subnet", "10.89.9.0/24", "other"]).success();
     podman.call(&["network", "connect", "other", "web"]).success();
-    assert_eq!(lines(&podman.call(&["exec", "web", "sh", "-c", ADDRESSES])).len(), 2);
+    assert_eq!(podman.call(&["exec", "web", "sh", "-c", ADDRESSES]).lines().len(), 2);
     podman.call(&["network", "disconnect", "other", "web"]).success();
-    assert_eq!(lines(&podman.call(&["exec", "web", "sh", "-c", ADDRESSES])).len(), 1);
+    assert_eq!(podman.call(&["exec", "web", "sh", "-c", ADDRESSES]).lines().len(), 1);
     podman.call(&["rm", "--force", "--time", "5", "web"]).success();
     podman.call(&["network", "rm", "inner", "other"]).success();
 }
@@ -108,6 +104,6 @@ nsenter --target "$pid" --net ip link set eth0 up"#;
         let container = bundle.container(&Runtime::under_test());
         let run = container.command(&["run", "--bundle", "BUNDLE", "ID"]);
         let output = run.launched_by(&["unshare", "--net"]).run();
-        assert_eq!(lines(&output), ["10.89.6.2"], "{moment}: {output}");
+        assert_eq!(output.lines(), ["10.89.6.2"], "{moment}: {output}");
     }
 }
