@@ -62,6 +62,7 @@ const CHECKS: &[&str] = &[
     "fstatfs",
     "getcwd",
     "getdents64",
+    "lsetxattr",
     "lstat",
     "newfstatat",
     "openat2",

@@ -92,6 +92,7 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
         Command::Resume { id } => told("resume", &id, containers(global)?.resume(&id)),
         Command::State { id } => look::state(&containers(global)?, &id),
         Command::List { format, quiet } => look::list(&containers(global)?, format, quiet, log),
+        Command::Sweep { dry_run } => look::sweep(&containers(global)?, !dry_run),
         Command::Update(update) => update::update(&containers(global)?, &update, log),
         Command::Ps { arguments, format, id } => look::ps(&containers(global)?, &id, format, &arguments),
     }

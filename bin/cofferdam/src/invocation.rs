@@ -168,6 +168,11 @@ pub enum Command {
         /// Which.
         id: String,
     },
+    /// Remove the control groups of containers whose record is lost.
+    Sweep {
+        /// Only say which there are.
+        dry_run: bool,
+    },
     /// Run a command in a throw-away container.
     Try(Try),
     /// Change the limits of a container.
@@ -335,6 +340,7 @@ impl Command {
             "start" => Self::Start { id: word()? },
             "wait" => Self::Wait { id: word()? },
             "state" => Self::State { id: word()? },
+            "sweep" => Self::Sweep { dry_run: given.is_on("dry-run") },
             "try" => Self::Try(Try::of(given, words)?),
             "update" => Self::Update(Update::of(given, word()?)?),
             other => return Err(Misuse::unbuilt(other)),

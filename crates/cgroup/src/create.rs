@@ -8,7 +8,7 @@ use sys::{DeviceFilter, Doing, Errno, Failed};
 
 use crate::end::together;
 use crate::place::{Bases, Made, Place, is_gone};
-use crate::{Cgroup, Group};
+use crate::{Cgroup, Group, Mark};
 
 /// How often a directory above ours may vanish between our look and our mkdir(2).
 const TRIES: usize = 8;
@@ -17,15 +17,21 @@ impl Cgroup {
     /// Makes every group of the plan and writes its settings. Whatever was made is removed again when something
     /// fails.
     pub fn create(plan: &CgroupPlan) -> Result<Self, Failed> {
-        Self::create_around(plan, None)
+        Self::create_around(plan, None, None)
     }
 
-    /// The same where somebody else has made some of them, around this process of ours.
-    pub fn create_around(plan: &CgroupPlan, resident: Option<i32>) -> Result<Self, Failed> {
+    /// The same where somebody else has made some of them, around this process of ours; and with a mark on what we make.
+    pub fn create_around(
+        plan: &CgroupPlan,
+        resident: Option<i32>,
+        mark: Option<&Mark>,
+    ) -> Result<Self, Failed> {
         let mut cgroup = Self { groups: Vec::with_capacity(plan.groups.len()), omitted: Vec::new() };
         let mut bases = Bases::default();
-        for group in &plan.groups {
-            if let Err(failed) = cgroup.add(group, resident, &mut bases) {
+        // The last one first: it bears the mark, which names the others, and it is the last to be removed.
+        let mut to_bear = mark;
+        for group in plan.groups.iter().rev() {
+            if let Err(failed) = cgroup.add(group, resident, to_bear.take(), &mut bases) {
                 let failed = match plan.asked {
                     Some(field) if is_forbidden(&failed) => {
                         let why = "needs control groups, and these the caller may not make";
@@ -36,7 +42,11 @@ impl Cgroup {
                 return Err(cgroup.undo(failed));
             }
         }
-        Ok(cgroup)
+        cgroup.groups.reverse();
+        match mark.map_or(Ok(()), |mark| cgroup.narrow(mark)) {
+            Ok(()) => Ok(cgroup),
+            Err(failed) => Err(cgroup.undo(failed)),
+        }
     }
 
     /// What was left out because we may not do it and nobody had asked for it by name: a group that a rootless
@@ -49,6 +59,7 @@ impl Cgroup {
         &mut self,
         plan: &plan::cgroup::Group,
         resident: Option<i32>,
+        mark: Option<&Mark>,
         bases: &mut Bases,
     ) -> Result<(), Failed> {
         let mut group = Group {
@@ -63,12 +74,30 @@ impl Cgroup {
                 self.omitted.push(failed);
                 return Ok(());
             }
-            Ok(()) => group.fill(plan, resident),
+            Ok(()) => {
+                let marked = mark.map_or(Ok(()), |mark| group.bear(mark));
+                marked.and_then(|()| group.fill(plan, resident))
+            }
             Err(failed) => Err(failed),
         };
         self.groups.push(group);
         self.omitted.extend(filled?);
         Ok(())
+    }
+
+    /// The mark speaks for what we made. Of groups that were there already it says nothing; most often there are none.
+    fn narrow(&self, mark: &Mark) -> Result<(), Failed> {
+        let Some(bearer) = self.groups.last().filter(|group| group.is_new) else { return Ok(()) };
+        if mark.unit.is_some() || self.groups.iter().all(|group| group.is_new) {
+            return Ok(());
+        }
+        let mut mark = mark.clone();
+        mark.groups.groups.retain(|known| {
+            let is_it =
+                |group: &Group| group.place.mounted() == known.mount && group.place.path() == known.path;
+            self.groups.iter().any(|group| group.is_new && is_it(group))
+        });
+        bearer.mark(&mark)
     }
 
     /// Gives the group of the unified tree its controllers, where it was made without them: as long as a process is in the
@@ -129,6 +158,12 @@ impl Group {
             }
         }
         Ok(())
+    }
+
+    /// Takes the mark, if we made this group, or a unit's manager did for us. What was there already stays as it is, unless it bears
+    /// a mark of ours: those groups are somebody else's from now on.
+    fn bear(&self, mark: &Mark) -> Result<(), Failed> {
+        if self.is_new || mark.unit.is_some() || self.is_marked()? { self.mark(mark) } else { Ok(()) }
     }
 
     /// Says what could be left out.

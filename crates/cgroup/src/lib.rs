@@ -12,6 +12,7 @@ mod devices;
 mod end;
 mod freeze;
 mod join;
+mod mark;
 pub mod metrics;
 mod place;
 mod read;
@@ -23,6 +24,7 @@ mod watch;
 
 pub use change::Change;
 pub use join::{Join, join_self};
+pub use mark::Mark;
 pub use record::{Paths, Record};
 pub use statistics::Statistics;
 pub use systemd::Systemd;

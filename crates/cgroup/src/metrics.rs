@@ -1,9 +1,10 @@
-//! The figures as containerd's metrics have them: a message for each generation of control groups, field by field and by
-//! the messages' own names, as plain values. Whoever speaks protobuf copies them.
+//! The figures as others have them. containerd's metrics: a message for each generation of control groups, field by field and by
+//! the messages' own names, as plain values; whoever speaks protobuf copies them. [`northstar`] has JSON.
 //!
 //! Not filled, because control groups do not tell it: traffic of the network, counts of sleeping and running tasks
 //! (taskstats), names of block devices.
 
+pub mod northstar;
 pub mod v1;
 pub mod v2;
 

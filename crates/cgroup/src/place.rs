@@ -85,7 +85,12 @@ impl Place {
         if path.is_empty() { name.to_owned() } else { format!("{name}/{path}") }
     }
 
-    /// The full name, for errors.
+    /// The full name of the directory.
+    pub(crate) fn full(&self) -> String {
+        self.name(&self.path)
+    }
+
+    /// A full name, for errors.
     fn name(&self, path: &str) -> String {
         format!("{}/{path}", self.mounted)
     }
@@ -214,7 +219,7 @@ impl Place {
                 };
                 let name = entry.file_name().to_string_lossy();
                 if entry.file_type() == FileType::Directory && name != "." && name != ".." {
-                    all.push(format!("{path}/{name}"));
+                    all.push(if path.is_empty() { name.into_owned() } else { format!("{path}/{name}") });
                 }
             }
         }

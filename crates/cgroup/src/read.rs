@@ -71,6 +71,26 @@ impl Group {
         Ok(all)
     }
 
+    /// Whether any process is in it or below it, also one that has no number here.
+    pub(crate) fn is_inhabited(&self) -> Result<bool, Failed> {
+        if self.version == Version::V2 {
+            return match self.place.read("cgroup.events") {
+                Ok(text) => Ok(value_of(&text, "populated") != Some(0)),
+                Err(failed) if is_gone(&failed) => Ok(false),
+                Err(failed) => Err(failed),
+            };
+        }
+        for path in self.place.tree()? {
+            match self.place.list_at(&path, "cgroup.procs") {
+                Ok(text) if text.is_empty() => {}
+                Ok(_) => return Ok(true),
+                Err(failed) if is_gone(&failed) => {}
+                Err(failed) => return Err(failed),
+            }
+        }
+        Ok(false)
+    }
+
     /// The directory, this one or one below it, that the process is in.
     pub(crate) fn holding(&self, pid: i32) -> Result<Option<String>, Failed> {
         for path in self.place.tree()? {

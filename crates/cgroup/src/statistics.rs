@@ -2,10 +2,13 @@
 //!
 //! Begin with [`Cgroup::statistics`](crate::Cgroup::statistics). What this host does not count is none, or 0.
 
+mod details;
 mod parse;
 mod v1;
 mod v2;
 
+pub use details::{BlockDetails, Details, MemoryDetails};
+pub use parse::NodePages;
 pub(crate) use parse::pressure as pressure_of;
 
 use std::collections::BTreeMap;

@@ -1,11 +1,16 @@
-//! containerd's messages: every field of the lists, each with a number that no other has, from where it should come.
+//! containerd's messages: every field of the lists, each with a number that no other has, from where it should come. Northstar's
+//! JSON, as it was blessed (`BLESS=1 cargo test -p cgroup --test metrics`).
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cgroup::Statistics;
-use cgroup::metrics::{v1, v2};
-use cgroup::statistics::{Block, Cpu, Gauge, HugePages, Memory, Pids, Pressure, Stall, Throttling, Transfer};
+use cgroup::metrics::{northstar, v1, v2};
+use cgroup::statistics::{
+    Block, BlockDetails, Cpu, Details, Gauge, HugePages, Memory, MemoryDetails, NodePages, Pids, Pressure,
+    Stall, Throttling, Transfer,
+};
+use plan::cgroup::Version;
 use serde_json::Value;
 
 /// The next number that nothing has had: even in the thousands, so that microseconds keep them apart.
@@ -246,4 +251,80 @@ fn every_field_of_v2_is_filled_from_a_place_of_its_own() {
     let mut old = all;
     old.memory.raw.insert("workingset_refault".into(), 7);
     assert_eq!(v2::Metrics::from(&old).memory.workingset_refault, 7);
+}
+
+/// As v1's files have a number for everything, or none for what only v1 has.
+fn details(version: Version) -> Details {
+    let mut new = Numbers(1_000_000);
+    let mut memory = MemoryDetails {
+        version,
+        soft_limit: new.next(),
+        numbers: BTreeMap::new(),
+        oom_control: BTreeMap::new(),
+        numa: BTreeMap::new(),
+        slabs: String::new(),
+    };
+    let mut block = BlockDetails { version, devices: BTreeMap::new(), numbers: BTreeMap::new() };
+    if version == Version::V1 {
+        memory.numbers =
+            ["swappiness", "use_hierarchy", "move_charge_at_immigrate"].map(|name| (name, new.next())).into();
+        memory.oom_control = new.keyed(&["oom_kill_disable", "under_oom", "oom_kill"]);
+        let nodes = |total| NodePages { total, by_node: vec![total - 1, 1] };
+        memory.numa =
+            ["total", "file", "anon", "unevictable", "hierarchical_total", "hierarchical_unevictable"]
+                .map(|kind| (kind.to_owned(), nodes(new.next())))
+                .into();
+        memory.slabs.push_str("slabinfo - version: 2.1\n");
+        let one = |value| vec![Transfer { major: 8, minor: 16, operation: String::new(), value }];
+        for name in
+            ["io_merged", "io_service_bytes", "throttle.io_serviced", "throttle.io_serviced_recursive"]
+        {
+            let total = Transfer { major: 8, minor: 16, operation: "Total".to_owned(), value: new.next() };
+            block.devices.insert(name, [new.transfers(), vec![total]].concat());
+        }
+        for name in
+            ["time", "sectors", "weight_device", "throttle.read_bps_device", "throttle.write_iops_device"]
+        {
+            block.devices.insert(name, one(new.next()));
+        }
+        block.numbers = [("weight", 500), ("leaf_weight", 0)].into();
+    }
+    Details {
+        cpu: Some("nr_periods 3\nnr_throttled 1\n".to_owned()),
+        memory: Some(memory),
+        block: Some(block),
+    }
+}
+
+#[test]
+fn northstars_inspect_has_its_own_names() {
+    let v1 = northstar::statistics(&full(STAT_V1, &[]), &details(Version::V1));
+    let v2 = northstar::statistics(&full(STAT_V2, &[]), &details(Version::V2));
+    for (name, told) in [("v1", &v1), ("v2", &v2)] {
+        let path = format!("{}/tests/metrics/northstar-{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let text = serde_json::to_string_pretty(told).expect("JSON") + "\n";
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&path, &text).expect("the golden file can be written");
+        }
+        assert_eq!(text, std::fs::read_to_string(&path).unwrap_or_default(), "{path}");
+    }
+    // The same names on both, and on v2 no more than the peer tells.
+    let ways = |value: &Value| {
+        let mut found = Vec::new();
+        leaves(value, "", &mut found);
+        let is_fixed = |way: &String| !way.contains("[]") && !way.contains(".raw.");
+        found.into_iter().map(|(way, _)| way).filter(is_fixed).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(ways(&v1), ways(&v2));
+    let all = full(STAT_V2, &[]);
+    assert_eq!(v2["memory"]["memory"]["swappiness"], all.memory.swap.expect("swap").usage);
+    assert_eq!(v2["memory"]["memory"]["fail_cnt"], 0);
+    assert_eq!(v2["blkio"]["io_stat"][0]["wios"], all.block.operations[1].value);
+    assert_eq!(v1["blkio"]["io_stat"], Value::Array(Vec::new()));
+    // What is missing is missing, and no limit is the highest that fits.
+    assert_eq!(northstar::statistics(&all, &Details::default()), serde_json::json!({}));
+    let mut free = all;
+    free.memory.usage.limit = u64::MAX;
+    let told = northstar::statistics(&free, &details(Version::V2));
+    assert_eq!(told["memory"]["memory"]["limit_in_bytes"], i64::MAX);
 }

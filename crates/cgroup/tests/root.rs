@@ -762,6 +762,27 @@ fn root_what_cannot_be_taken_back_is_told() {
     assert_eq!(scratch.read("pids", "pids.max"), "5");
 }
 
+#[test]
+fn root_details_are_those_of_the_files() {
+    needs!(is_v1(), "no version 1");
+    let scratch = Scratch::new(r#"{"memory":{"reservation":33554432,"swappiness":7},"cpu":{"quota":20000}}"#);
+    let details = scratch.cgroup.details().expect("details");
+    assert_eq!(
+        details.cpu,
+        Some(fs::read_to_string(scratch.directory("cpu").join("cpu.stat")).expect("cpu.stat"))
+    );
+    let memory = details.memory.as_ref().expect("memory");
+    assert_eq!((memory.soft_limit, memory.numbers["swappiness"]), (33_554_432, 7));
+    assert!(memory.numa["total"].by_node.len() == 1 || memory.numa["total"].total == 0, "{:?}", memory.numa);
+    assert_eq!(memory.oom_control["oom_kill"], 0);
+    let told =
+        cgroup::metrics::northstar::statistics(&scratch.cgroup.statistics().expect("statistics"), &details);
+    assert_eq!(told["memory"]["memory"]["soft_limit_in_bytes"], 33_554_432);
+    let stat = fs::read_to_string(scratch.directory("memory").join("memory.stat")).expect("memory.stat");
+    let raw = told["memory"]["memory"]["stat"]["raw"].as_object().expect("an object");
+    assert_eq!(raw.len(), stat.lines().count());
+}
+
 /// The unified tree by itself, as on a v2 host, as far as a hybrid host has anything in it.
 #[test]
 fn root_the_unified_tree_counts_and_tells_the_end() {

@@ -6,7 +6,7 @@ mod meeting;
 use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use cgroup::{Cgroup, Paths, Systemd};
+use cgroup::{Cgroup, Mark, Paths, Systemd};
 use init::{Inherited, Opened, Report};
 use plan::{Act, Handle, Maps, Plan, Step};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
@@ -251,7 +251,8 @@ impl Making<'_> {
 
     fn make_groups(&mut self, record: Option<&mut Written>) -> Result<(), Error> {
         let resident = self.undo.placeholder.as_ref().map(|placeholder| placeholder.pid);
-        let groups = Cgroup::create_around(&self.plan.cgroup, resident)?;
+        let mark = record.as_deref().map(|record| self.mark(record)).transpose()?;
+        let groups = Cgroup::create_around(&self.plan.cgroup, resident, mark.as_ref())?;
         if let Some(record) = record {
             record.cgroup.keep(&groups);
             match groups.omitted() {
@@ -263,6 +264,17 @@ impl Making<'_> {
         }
         self.undo.cgroup = Some(groups);
         Ok(())
+    }
+
+    /// Whose the groups are, should the record be lost.
+    fn mark(&self, record: &Written) -> Result<Mark, Error> {
+        Ok(Mark {
+            root: self.containers.root.clone(),
+            device: self.entry()?.device(),
+            id: record.id.clone(),
+            groups: record.cgroup.clone(),
+            unit: record.unit.clone(),
+        })
     }
 
     fn clone(&mut self, kinds: &[NamespaceKind], record: Option<&Written>) -> Result<(), Error> {

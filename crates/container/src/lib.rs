@@ -4,7 +4,7 @@
 //! Never:   acts on a process by its number; leaves something behind that its record does not name.
 //! Begin with [`Containers::create`].
 //!
-//! Who waits for whom: `create`, `start`, `delete`, `pause`, `resume` and `update` hold the container's lock, and the first to
+//! Who waits for whom: `create`, `start`, `delete`, `pause`, `resume`, `sweep` and `update` hold the container's lock, and the first to
 //! come goes first; the next one sees what it left. `state`, `list`, `ps`, `kill` and `wait` never wait for it.
 
 mod agent;
@@ -31,6 +31,7 @@ mod mapper;
 mod ready;
 mod start;
 mod supervise;
+mod sweep;
 mod terminal;
 mod undo;
 pub mod unit;
@@ -50,6 +51,7 @@ pub use life::Known;
 pub use plan::Plan;
 pub use spec::Status;
 pub use state::Ended;
+pub use sweep::{Fate, Stray};
 
 /// All containers under one state root.
 #[derive(Debug)]

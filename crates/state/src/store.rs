@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, openat,
-    renameat, statat, unlinkat,
+    renameat, stat, statat, unlinkat,
 };
 use rustix::io::write;
 use serde::{Serialize, de::DeserializeOwned};
@@ -62,6 +62,8 @@ pub struct Entry {
     root: OwnedFd,
     id: String,
     is_locked: bool,
+    /// Of the file system that it is on; known once it is locked.
+    device: u64,
 }
 
 const DIRECTORY: OFlags =
@@ -126,10 +128,11 @@ impl Store {
                 locked => break locked.called(|| "flock(state directory)")?,
             }
         }
-        if fstat(&entry.directory).called(|| "fstat(state directory)")?.st_nlink == 0 {
+        let stat = fstat(&entry.directory).called(|| "fstat(state directory)")?;
+        if stat.st_nlink == 0 {
             return Err(Error::NotFound);
         }
-        entry.is_locked = true;
+        (entry.is_locked, entry.device) = (true, stat.st_dev);
         Ok(entry)
     }
 
@@ -140,7 +143,21 @@ impl Store {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(Error::NotFound),
             Err(errno) => return Err(Failed::call(format!("openat({id:?})"), errno).into()),
         };
-        Ok(Entry { directory, root: self.directory, id: id.to_owned(), is_locked: false })
+        Ok(Entry { directory, root: self.directory, id: id.to_owned(), is_locked: false, device: 0 })
+    }
+
+    /// The number of the file system that a state root is on, or would be: of the nearest directory that is there.
+    pub fn device(path: &str) -> Result<u64, Failed> {
+        let mut path = path;
+        loop {
+            match stat(if path.is_empty() { "/" } else { path }) {
+                Ok(stat) => return Ok(stat.st_dev),
+                Err(Errno::NOENT) if !path.is_empty() => {
+                    path = path.rsplit_once('/').map_or("", |(above, _)| above);
+                }
+                Err(errno) => return Err(Failed::call(format!("stat({path:?})"), errno)),
+            }
+        }
     }
 
     /// Another handle of the same root: for one container after the other.
@@ -172,6 +189,11 @@ impl Entry {
     /// The container's id.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The number of the file system that a locked one is on.
+    pub fn device(&self) -> u64 {
+        self.device
     }
 
     /// Writes the record: a draft first, then by rename, so that a reader sees the old one or the new one.

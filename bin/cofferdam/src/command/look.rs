@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use container::{Containers, Ended, Known, Removed};
+use container::{Containers, Ended, Fate, Known, Removed};
 use spec::{Report as State, VERSION};
 
 use super::{Complaint, Outcome, containers, print, told};
@@ -68,6 +68,38 @@ pub(super) fn list(containers: &Containers, format: Format, quiet: bool, log: &m
         _ if quiet => print(&list::ids(&all)),
         Format::Json => print(&list::json(&all).map_err(|error| Complaint::new(error.to_string()))?),
         Format::Table => print(&list::table(&all)),
+    }
+}
+
+/// A line for each container; what could not be removed is told as an error, all of it.
+pub(super) fn sweep(containers: &Containers, removes: bool) -> Outcome {
+    let told = |error: container::Error| error.while_doing("sweep");
+    let host = probe::host().map_err(|failed| told(failed.into()))?;
+    let strays = containers.sweep(&host.cgroups, removes).map_err(told)?;
+    let mut refused = Vec::new();
+    for stray in strays {
+        let (id, directories) = (&stray.id, stray.directories.join(", "));
+        print(&match stray.fate {
+            Fate::Removed => format!("removed {id}: {directories}\n"),
+            Fate::Removable => format!("would remove {id}: {directories}\n"),
+            Fate::Inhabited(processes) => format!("left {id}: {}\n", inhabitants(&processes)),
+            Fate::Left(error) => {
+                refused.push(format!("{id}: {error}"));
+                format!("left {id}: {error}\n")
+            }
+        })?;
+    }
+    if refused.is_empty() { Ok(0) } else { Err(Complaint::new(format!("sweep: {}", refused.join("; ")))) }
+}
+
+fn inhabitants(processes: &[i32]) -> String {
+    match processes {
+        [] => "processes of another pid namespace are in its groups".to_owned(),
+        [one] => format!("process {one} is in its groups"),
+        many => {
+            let numbers: Vec<String> = many.iter().map(ToString::to_string).collect();
+            format!("processes {} are in its groups", numbers.join(", "))
+        }
     }
 }
 

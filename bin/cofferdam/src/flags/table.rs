@@ -97,6 +97,14 @@ do that, and \"create --keep-status\". What nobody can tell is an error, and nev
         flags: &[Flag::switch("force", "kill it first if it runs; no error if there is none").short('f')],
         ..Verb::new("delete", "ID", 1, "remove a container and all that it holds")
     },
+    Verb {
+        long: "\
+For control groups whose record is lost: somebody has removed the directory of --root, say. Only
+groups that bear the mark of this program and of this --root are looked at; those with a
+process in them are left, and told.",
+        flags: &[Flag::switch("dry-run", "remove nothing, and print what would be removed")],
+        ..Verb::new("sweep", "", 0, "remove the control groups of containers that have no record")
+    },
     Verb::new("pause", "ID", 1, "freeze all processes of a container"),
     Verb::new("resume", "ID", 1, "thaw the processes of a paused container"),
     Verb {

@@ -39,6 +39,27 @@ pub(super) fn nested(text: &str) -> BTreeMap<String, BTreeMap<String, u64>> {
     text.lines().filter_map(line).collect()
 }
 
+/// Pages of one kind, by memory node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodePages {
+    /// On all nodes.
+    pub total: u64,
+    /// On each, in order.
+    pub by_node: Vec<u64>,
+}
+
+/// v1's `memory.numa_stat`: `total=44611 N0=32631 N1=7501`.
+pub(super) fn numa(text: &str) -> BTreeMap<String, NodePages> {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (kind, total) = words.next()?.split_once('=')?;
+        let by_node =
+            words.filter_map(|word| word.strip_prefix('N')?.split_once('=')?.1.parse().ok()).collect();
+        Some((kind.to_owned(), NodePages { total: total.parse().ok()?, by_node }))
+    };
+    text.lines().filter_map(line).collect()
+}
+
 /// `0-3,7`.
 pub(super) fn list(text: &str) -> Vec<u16> {
     let range = |part: &str| {
@@ -158,6 +179,14 @@ mod tests {
         let seen = keyed("anon 4096\nworkingset_of_tomorrow 7\nhigh max\n\nno_value\nword x\ntwo words 5\n");
         let expected = [("anon", 4096), ("high", u64::MAX), ("workingset_of_tomorrow", 7)];
         assert_eq!(seen, expected.map(|(key, value)| (key.to_owned(), value)).into());
+    }
+
+    #[test]
+    fn pages_by_node() {
+        let seen = numa("total=5 N0=3 N1=2\nhierarchical_anon=7 N0=7\nnonsense\nbad=x N0=1\n");
+        let pages = |total, by_node: &[u64]| NodePages { total, by_node: by_node.to_vec() };
+        let expected = [("total", pages(5, &[3, 2])), ("hierarchical_anon", pages(7, &[7]))];
+        assert_eq!(seen, expected.map(|(kind, pages)| (kind.to_owned(), pages)).into());
     }
 
     #[test]
