@@ -1,6 +1,6 @@
 //! Apply: from a plan to a monitor that lives in its limits.
 
-use cgroup::{Cgroup, Paths};
+use cgroup::{Cgroup, Mark, Paths};
 use container::identity::written;
 use container::unit::{self, Placeholder};
 use plan::cgroup::{CgroupPlan, Version};
@@ -80,6 +80,7 @@ impl Sandboxes {
         };
         let entry = Some(self.claim(&plan.id)?);
         let mut making = Making {
+            root: &self.root,
             plan,
             order,
             mask,
@@ -114,6 +115,7 @@ fn running(pid: i32) -> Result<(i32, Pidfd), Error> {
 
 /// A sandbox in the making.
 struct Making<'a> {
+    root: &'a str,
     plan: &'a SandboxPlan,
     order: &'a Order,
     mask: Mask,
@@ -184,7 +186,8 @@ impl Making<'_> {
 
     fn make_groups(&mut self, record: &mut Record) -> Result<(), Error> {
         let resident = self.placeholder.as_ref().map(|placeholder| placeholder.pid);
-        let sandbox = Cgroup::create_around(&self.plan.sandbox, resident)?;
+        let mark = self.mark(&record.sandbox, record.unit.clone())?;
+        let sandbox = Cgroup::create_around(&self.plan.sandbox, resident, Some(&mark))?;
         let omitted = |record: &mut Record, groups: &Cgroup| {
             record.not_enforced.extend(groups.omitted().iter().map(ToString::to_string));
         };
@@ -196,7 +199,12 @@ impl Making<'_> {
             record.not_enforced.insert(0, "there are no groups, as the caller may not make any".into());
         }
         if let Some(overhead) = self.plan.overhead.as_ref().filter(|_| !is_none) {
-            let leaf = self.leaf(overhead)?;
+            let leaf = if record.elsewhere.groups.is_empty() {
+                self.leaf(overhead)?
+            } else {
+                let mark = self.mark(&record.elsewhere, None)?;
+                Cgroup::create_around(overhead, None, Some(&mark))?
+            };
             record.elsewhere.keep(&leaf);
             omitted(record, &leaf);
             self.groups.push(leaf);
@@ -215,7 +223,18 @@ impl Making<'_> {
         Ok(())
     }
 
-    /// A group below the sandbox's, or beside it. As long as a placeholder is in the one above, no controllers are handed
+    /// Whose these groups are, should the record be lost.
+    fn mark(&self, groups: &Paths, unit: Option<Held>) -> Result<Mark, Error> {
+        Ok(Mark {
+            root: self.root.to_owned(),
+            device: self.entry()?.device(),
+            id: self.plan.id.clone(),
+            groups: groups.clone(),
+            unit,
+        })
+    }
+
+    /// A group below the sandbox's. As long as a placeholder is in the one above, no controllers are handed
     /// down; in the first leaf that there is it disturbs nobody.
     fn leaf(&self, plan: &CgroupPlan) -> Result<Cgroup, Error> {
         let unified = plan.groups.iter().find(|group| group.version == Version::V2);

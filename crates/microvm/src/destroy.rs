@@ -2,7 +2,7 @@
 
 use cgroup::{Cgroup, Paths};
 use container::identity::same;
-use container::unit;
+use container::{Containers, Fate, Stray, unit};
 use state::Store;
 use sys::{Doing, Errno, Failed, SIGKILL};
 
@@ -22,8 +22,9 @@ impl Sandboxes {
         Ok(entry.remove()?)
     }
 
-    /// Removes sandboxes whose monitor has ended, and what killed commands have left of others; says which, and what could
-    /// not be removed. Nothing is touched that no record of ours names.
+    /// Removes sandboxes whose monitor has ended, what killed commands have left of others, and groups that bear our mark and
+    /// have lost their record; says which, and what could not be removed. Nothing else is touched, and of groups without a
+    /// record nobody who lives in them is ended.
     pub fn sweep(&self) -> Result<Vec<Swept>, Error> {
         let mut swept = Vec::new();
         for id in self.ids()? {
@@ -35,7 +36,33 @@ impl Sandboxes {
                 swept.push((id, destroyed));
             }
         }
+        swept.extend(self.sweep_marked()?);
         Ok(swept)
+    }
+
+    /// Groups of sandboxes that have lost their record, by their mark.
+    fn sweep_marked(&self) -> Result<Vec<Swept>, Error> {
+        if Store::open(&self.root)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let told = |error: container::Error| Error::new(Kind::Kernel(None), error.to_string());
+        let strays =
+            Containers::under(self.root.as_str()).sweep(&probe::host()?.cgroups, true).map_err(told)?;
+        let outcome = |stray: Stray| {
+            let outcome = match stray.fate {
+                Fate::Removed | Fate::Removable => Ok(()),
+                Fate::Inhabited(pids) => Err(Error::new(
+                    Kind::Exists,
+                    format!(
+                        "its record is lost, and processes {pids:?} live in {}",
+                        stray.directories.join(", ")
+                    ),
+                )),
+                Fate::Left(error) => Err(told(error)),
+            };
+            (stray.id, outcome)
+        };
+        Ok(strays.into_iter().map(outcome).collect())
     }
 
     /// The same for those alone that were never whole.
@@ -78,13 +105,12 @@ impl Sandboxes {
 /// From whatever is left of a sandbox to nothing.
 fn undo(record: &Record) -> Result<(), Error> {
     let groups = groups(record)?;
-    match (&record.phase, &record.moved_from) {
+    if let (Phase::Intent, Some(former)) = (&record.phase, &record.moved_from) {
         // It ran before anybody spoke of limits, and was never told to be in any.
-        (Phase::Intent, Some(former)) => back(&groups, former)?,
-        _ => {
-            end_all(&groups)?;
-            end_alone(record)?;
-        }
+        back(&groups, former)?;
+    } else {
+        end_all(&groups)?;
+        end_alone(record)?;
     }
     let mut left = Vec::new();
     if let Some(held) = &record.unit {

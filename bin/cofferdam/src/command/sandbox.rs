@@ -142,8 +142,8 @@ fn found(name: &OsStr) -> Result<OsString, Complaint> {
         return Ok(name.to_owned());
     }
     probe::find(&name.to_string_lossy(), &std::env::var_os("PATH").unwrap_or_default())
-        .map(|path| path.into())
-        .ok_or_else(|| Complaint::new(format!("{name:?}: there is no such program in $PATH")))
+        .map(Into::into)
+        .ok_or_else(|| Complaint::new(format!("{}: there is no such program in $PATH", name.display())))
 }
 
 fn write_pid(path: &Path, pid: i32) -> Result<(), Complaint> {
@@ -171,7 +171,7 @@ fn sweep(sandboxes: &Sandboxes) -> Outcome {
     let mut told = String::new();
     for (id, outcome) in sandboxes.sweep()? {
         match outcome {
-            Ok(()) => told.push_str(&format!("{id}\n")),
+            Ok(()) => told.extend([&id, "\n"]),
             Err(error) => failed.push(format!("{id}: {error}")),
         }
     }

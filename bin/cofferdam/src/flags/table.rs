@@ -254,16 +254,9 @@ NAME is a container's in the guest: sets of processors are united, quotas added.
             Flag::text("cpus", "[NAME=]LIST", "processors").repeated(),
             Flag::text("mems", "[NAME=]LIST", "memory nodes").repeated(),
             Flag::text("cpu-quota", "[NAME=]N[/PERIOD]", "microseconds in each period").repeated(),
-            Flag::switch(
-                "pin",
-                "one processor of the host's for each of the guest's, while they are as many",
-            ),
-            Flag::path(
-                "resources",
-                "FILE",
-                "further limits and devices, as in linux.resources; \"-\" for standard input",
-            )
-            .short('r'),
+            Flag::switch("pin", "one processor for each of the guest's, while they are as many"),
+            Flag::path("resources", "FILE", "more limits and devices, as linux.resources has them")
+                .short('r'),
             Flag::text("device", "NODE[:ACCESS]", "a device for the guest, also as \"c 10:200 rw\"")
                 .repeated(),
             Flag::text("remove-device", "NODE[:ACCESS]", "one that it is given no longer").repeated(),

@@ -117,7 +117,8 @@ impl Sandbox {
         };
         let takes_wish = matches!(action.as_str(), "plan" | "apply");
         for name in given.names() {
-            if !takes.contains(&name) && !(takes_wish && OF_WISH.contains(&name)) {
+            let is_taken = takes.contains(&name) || (takes_wish && OF_WISH.contains(&name));
+            if !is_taken {
                 return Err(Misuse::new(format!("sandbox limits {action}: takes no --{name}")));
             }
         }
@@ -277,11 +278,9 @@ fn bytes(given: &Given, flag: &str) -> Result<Option<u64>, Misuse> {
 
 fn one_of<T: Copy>(given: &Given, flag: &str, words: &[(&str, T)]) -> Result<Option<T>, Misuse> {
     let Some(text) = given.text(flag) else { return Ok(None) };
-    match words.iter().find(|(word, _)| *word == text) {
-        Some((_, value)) => Ok(Some(*value)),
-        None => {
-            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            Err(Misuse::new(format!("--{flag} {text}: is none of {}", words.join(", "))))
-        }
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(Some(*value));
     }
+    let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    Err(Misuse::new(format!("--{flag} {text}: is none of {}", words.join(", "))))
 }
