@@ -11,7 +11,7 @@ use state::Entry;
 use sys::{Doing, Failed, Mask, Pidfd, block_signals, restore_mask};
 
 use crate::birth::{Born, Program, bear};
-use crate::destroy::{back, end_all, remove};
+use crate::destroy::dissolve;
 use crate::threads::{self, Found};
 use crate::{Error, Kind, Phase, Record, Sandboxes};
 
@@ -335,16 +335,8 @@ impl Making<'_> {
             }
         }
         left.extend(self.placeholder.take().and_then(|placeholder| placeholder.end().err()));
-        if let Some(record) = &self.record {
-            left.extend(match &record.moved_from {
-                Some(former) => back(&self.groups, former).err(),
-                None => end_all(&self.groups).err(),
-            });
-        }
-        if let Some(held) = self.unit.take() {
-            left.extend(unit::stop(&held).err());
-        }
-        left.extend(remove(&self.groups));
+        let former = self.record.as_ref().and_then(|record| record.moved_from.as_ref());
+        left.extend(dissolve(&self.groups, self.unit.take().as_ref(), former));
         if left.is_empty() {
             left.extend(self.entry.take().and_then(|entry| entry.remove().err()));
         }

@@ -3,6 +3,7 @@
 use cgroup::{Cgroup, Paths};
 use container::identity::same;
 use container::{Containers, Fate, Stray, unit};
+use plan::systemd::Held;
 use state::Store;
 use sys::{Doing, Errno, Failed, SIGKILL};
 
@@ -104,31 +105,41 @@ impl Sandboxes {
 
 /// From whatever is left of a sandbox to nothing.
 fn undo(record: &Record) -> Result<(), Error> {
-    let groups = groups(record)?;
-    if let (Phase::Intent, Some(former)) = (&record.phase, &record.moved_from) {
-        // It ran before anybody spoke of limits, and was never told to be in any.
-        back(&groups, former)?;
-    } else {
-        end_all(&groups)?;
-        end_alone(record)?;
+    // An `apply` that was never through has no right to end who ran before it.
+    let former = record.moved_from.as_ref().filter(|_| record.phase == Phase::Intent);
+    let mut left = dissolve(&groups(record)?, record.unit.as_ref(), former);
+    if former.is_none() {
+        left.extend(end_alone(record).err());
     }
-    let mut left = Vec::new();
-    if let Some(held) = &record.unit {
-        left.extend(unit::stop(held).err());
-    }
-    left.extend(remove(&groups));
-    let mut left = left.into_iter();
-    match left.next() {
+    match left.split_first() {
         None => Ok(()),
-        Some(first) => Err(Error::from(first).and_left(&left.collect::<Vec<_>>())),
+        Some((first, rest)) => Err(Error::from(first.clone()).and_left(rest)),
     }
+}
+
+/// Ends everybody inside, or puts them back to where they were before; then takes unit and groups away. All of it is tried,
+/// and what could not be done is returned. Only if somebody could not be put back, nothing else is done to him.
+pub(crate) fn dissolve(groups: &[Cgroup], unit: Option<&Held>, former: Option<&Paths>) -> Vec<Failed> {
+    let mut left = Vec::new();
+    match former {
+        Some(former) => {
+            if let Err(failed) = back(groups, former) {
+                return vec![failed];
+            }
+        }
+        None => left.extend(groups.iter().filter_map(|groups| end_all(groups).err())),
+    }
+    left.extend(unit.and_then(|held| unit::stop(held).err()));
+    // The last made first.
+    left.extend(groups.iter().rev().filter_map(|groups| groups.remove().err()));
+    left
 }
 
 /// What a monitor may take to die, in milliseconds: the kernel may be taking back a guest's memory.
 const DEATH: u32 = 30_000;
 
 /// A monitor that nobody could shut in is ended by itself.
-fn end_alone(record: &Record) -> Result<(), Error> {
+fn end_alone(record: &Record) -> Result<(), Failed> {
     let Some(vmm) = record.vmm.as_ref().filter(|_| record.vmm_in.groups.is_empty()) else { return Ok(()) };
     let Some(process) = same(vmm)? else { return Ok(()) };
     match process.signal(SIGKILL) {
@@ -138,7 +149,7 @@ fn end_alone(record: &Record) -> Result<(), Error> {
     if process.wait_exit(Some(DEATH))? {
         return Ok(());
     }
-    Err(Failed::refused(format!("the monitor, process {}, is still alive after SIGKILL", vmm.pid)).into())
+    Err(Failed::refused(format!("the monitor, process {}, is still alive after SIGKILL", vmm.pid)))
 }
 
 /// All groups that are a sandbox's own, by those that hold the others.
@@ -151,12 +162,13 @@ pub(crate) fn groups(record: &Record) -> Result<Vec<Cgroup>, Failed> {
 }
 
 /// Ends everybody inside, ourselves excepted.
-pub(crate) fn end_all(groups: &[Cgroup]) -> Result<(), Failed> {
-    groups.iter().try_for_each(|groups| groups.step_out().and_then(|()| groups.kill_all()))
+fn end_all(groups: &Cgroup) -> Result<(), Failed> {
+    groups.step_out()?;
+    groups.kill_all()
 }
 
 /// Puts everybody inside back to where the monitor came from: they were not born here.
-pub(crate) fn back(groups: &[Cgroup], former: &Paths) -> Result<(), Failed> {
+fn back(groups: &[Cgroup], former: &Paths) -> Result<(), Failed> {
     const TRIES: usize = 64;
     let home = Cgroup::open_foreign(former)?;
     for _ in 0..TRIES {
@@ -176,9 +188,4 @@ pub(crate) fn back(groups: &[Cgroup], former: &Paths) -> Result<(), Failed> {
         }
     }
     Err(Failed::refused("processes come as fast as they are put back"))
-}
-
-/// Removes groups, the last made first; what could not be.
-pub(crate) fn remove(groups: &[Cgroup]) -> Vec<Failed> {
-    groups.iter().rev().filter_map(|groups| groups.remove().err()).collect()
 }

@@ -90,13 +90,14 @@ pub fn killer(on_host: u64, in_guest: u64) -> Killer {
 }
 
 impl HostFigures {
-    pub(crate) fn of(statistics: &Statistics, oom_kills: u64) -> Self {
+    /// What a group has used; whom the kernel has killed is counted apart.
+    pub(crate) fn of(statistics: &Statistics) -> Self {
         Self {
             memory: statistics.memory.usage.usage,
             peak: statistics.memory.usage.max,
             cpu: statistics.cpu.total,
             pids: statistics.pids.current,
-            oom_kills,
+            oom_kills: 0,
         }
     }
 

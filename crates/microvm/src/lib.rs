@@ -16,6 +16,7 @@ mod record;
 mod show;
 mod threads;
 mod update;
+mod watch;
 
 use state::{Entry, Store};
 
@@ -29,6 +30,7 @@ pub use overhead::{Overhead, of_process as measure};
 pub use record::{Phase, Record};
 pub use show::{Shown, Vcpu};
 pub use update::Change;
+pub use watch::{Events, Happened, Watched};
 
 /// All sandboxes under one state root.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cgroup::Paths;
+use plan::cgroup::Version;
 use plan::sandbox::{DeviceTable, Driver, Layout, Pattern, SandboxPlan, Share, Sized};
 use plan::systemd::Held;
 use serde::{Deserialize, Serialize};
@@ -131,6 +132,11 @@ impl Record {
         })
     }
 
+    /// Whether the groups are in hierarchies of version 1.
+    pub(crate) fn is_v1(&self) -> bool {
+        self.sandbox.groups.iter().any(|group| group.version == Version::V1)
+    }
+
     /// Reads a record, or says in one line why it cannot be read.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
         match (serde_json::from_slice::<Self>(text), serde_json::from_slice::<Versioned>(text)) {
@@ -160,7 +166,6 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use cgroup::Record as Place;
-    use plan::cgroup::Version;
     use plan::sandbox::{Held as Wanted, Origin};
     use plan::systemd::Bus;
     use state::Init;

@@ -6,7 +6,7 @@ use cgroup::Cgroup;
 use container::identity::same;
 use plan::sandbox::DeviceTable;
 use serde::Serialize;
-use sys::Doing;
+use sys::{Doing, Failed};
 
 use crate::figures::{Figures, GuestFigures, HostFigures, figures};
 use crate::overhead::{self, Overhead};
@@ -115,7 +115,7 @@ impl Sandboxes {
             devices: record.devices.clone(),
             vcpus: pid.map_or(Ok(Vec::new()), |pid| vcpus(pid, &record))?,
             measured,
-            figures: figures(used(&groups)?, guest),
+            figures: figures(used(&record, &groups)?, guest),
             not_enforced: record.not_enforced.clone(),
             notes: record.notes.clone(),
             record,
@@ -124,13 +124,24 @@ impl Sandboxes {
 }
 
 /// All that is the sandbox's: of the whole of it, and of what is elsewhere.
-fn used(groups: &[Cgroup]) -> Result<HostFigures, Error> {
+fn used(record: &Record, groups: &[Cgroup]) -> Result<HostFigures, Error> {
     let mut all = HostFigures::default();
     for (at, groups) in groups.iter().enumerate() {
-        let one = HostFigures::of(&groups.statistics().doing(|| "read the statistics")?, groups.oom_kills()?);
+        let one = HostFigures::of(&groups.statistics().doing(|| "read the statistics")?);
         all = if at == 0 { one } else { all.with(one) };
     }
-    Ok(all)
+    let oom_kills = counting(record)?.iter().map(Cgroup::oom_kills).sum::<Result<u64, _>>()?;
+    Ok(HostFigures { oom_kills, ..all })
+}
+
+/// The groups that count whom the kernel has killed for memory. On v1 each does so for itself, and not for those below it.
+pub(crate) fn counting(record: &Record) -> Result<Vec<Cgroup>, Failed> {
+    let mut groups = destroy::groups(record)?;
+    let are_helpers_below = record.elsewhere.groups.is_empty() && !record.helpers_in.groups.is_empty();
+    if record.is_v1() && are_helpers_below {
+        groups.push(Cgroup::open(&record.helpers_in)?);
+    }
+    Ok(groups)
 }
 
 /// What this host has of the files; a sandbox that is gone shows none.

@@ -2,7 +2,7 @@
 
 use cgroup::{Cgroup, Paths, Systemd};
 use container::identity::same;
-use plan::cgroup::{Mode, Setting, Version};
+use plan::cgroup::{Mode, Setting};
 use plan::sandbox::{
     Cpus, Device, DeviceTable, Handed, Host, Layout, Share, cpu_settings, device_change, unit_cpus,
     unit_devices,
@@ -11,7 +11,7 @@ use plan::systemd::{Held, Property};
 use plan::{DeviceChange, Update};
 use spec::Resources;
 use state::Entry;
-use sys::{Doing, Failed, Mask, block_signals, restore_mask};
+use sys::{Doing, Failed, Mask, Pidfd, block_signals, restore_mask};
 
 use crate::birth::bear;
 use crate::{Error, Kind, Phase, Record, Sandboxes, Subject, destroy, host, threads};
@@ -41,7 +41,7 @@ impl Sandboxes {
 
     fn update_blocked(&self, id: &str, change: &Change) -> Result<(), Error> {
         let entry = self.lock(id)?;
-        let (record, pid) = alive(Record::read(&entry)?)?;
+        let (record, pid, _) = alive(Record::read(&entry)?)?;
         let mut wanted = record.clone();
         change_devices(&mut wanted.devices, change)?;
         for (name, share) in &change.shares {
@@ -71,7 +71,7 @@ impl Sandboxes {
 
     fn help_blocked(&self, id: &str, subject: &Subject, mask: &Mask) -> Result<i32, Error> {
         let entry = self.lock(id)?;
-        let (record, _) = alive(Record::read(&entry)?)?;
+        let (record, ..) = alive(Record::read(&entry)?)?;
         if record.helpers_in.groups.is_empty() {
             return Err(Error::new(
                 Kind::Invalid,
@@ -96,15 +96,12 @@ impl Sandboxes {
     }
 }
 
-/// The record of a sandbox whose monitor runs, and its number.
-fn alive(record: Option<Record>) -> Result<(Record, i32), Error> {
+/// The record of a sandbox whose monitor runs, and the monitor with its number.
+pub(crate) fn alive(record: Option<Record>) -> Result<(Record, i32, Pidfd), Error> {
     let record = record.filter(|record| record.phase == Phase::Complete).ok_or_else(Error::not_found)?;
-    let process = record.vmm.as_ref().map(same).transpose()?.flatten();
-    match (process, &record.vmm) {
-        (Some(process), Some(vmm)) if !process.has_exited()? => {
-            let pid = vmm.pid;
-            Ok((record, pid))
-        }
+    let pid = record.vmm.as_ref().map(|vmm| vmm.pid);
+    match (pid, record.vmm.as_ref().map(same).transpose()?.flatten()) {
+        (Some(pid), Some(process)) if !process.has_exited()? => Ok((record, pid, process)),
         _ => Err(Error::new(Kind::Program, "the monitor has ended")),
     }
 }
@@ -139,7 +136,7 @@ fn make(record: &Record, wanted: &Record, entry: &Entry) -> Result<(), Error> {
     let (known, list) = (record.devices.list(), wanted.devices.list());
     if known != list {
         for groups in &all {
-            let devices = Some(device_change(&known, &list, !is_v1(record)));
+            let devices = Some(device_change(&known, &list, !record.is_v1()));
             updates.push((groups, update(Vec::new(), devices)));
         }
     }
@@ -172,17 +169,13 @@ fn cpus(record: &Record) -> Result<Cpus, Error> {
 /// Where limits of processors are: with the threads that are the guest's, where these have a group for it.
 fn places_of_cpus(record: &Record) -> &Paths {
     let is_theirs =
-        record.layout == Layout::OverheadElsewhere && !is_v1(record) && !record.threads_in.groups.is_empty();
+        record.layout == Layout::OverheadElsewhere && !record.is_v1() && !record.threads_in.groups.is_empty();
     if is_theirs { &record.threads_in } else { &record.sandbox }
-}
-
-fn is_v1(record: &Record) -> bool {
-    record.sandbox.groups.iter().any(|group| group.version == Version::V1)
 }
 
 fn cpu_update(record: &Record, groups: &Cgroup, before: &Cpus, after: &Cpus) -> Result<Update, Error> {
     let mut above = (String::new(), String::new());
-    if is_v1(record) {
+    if record.is_v1() {
         let shown = |file| groups.shown_above("cpuset", file).map(Option::unwrap_or_default);
         above = (shown("cpuset.cpus")?, shown("cpuset.mems")?);
     }
@@ -204,7 +197,7 @@ struct Properties<'a> {
 
 impl<'a> Properties<'a> {
     fn new(held: &'a Held, record: &Record, wanted: &Record) -> Result<Self, Error> {
-        let mode = if is_v1(record) { Mode::Hybrid } else { Mode::V2 };
+        let mode = if record.is_v1() { Mode::Hybrid } else { Mode::V2 };
         let (mut there, mut former) = unit_cpus(&cpus(record)?, &cpus(wanted)?, held.version, mode)?;
         let (known, list) = (record.devices.list(), wanted.devices.list());
         if known != list && !held.bus.is_user {

@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use container::read_resources;
-use microvm::{Asked, GuestFigures, Program, Sandboxes, Shown};
+use microvm::{Asked, GuestFigures, Happened, Program, Sandboxes, Shown};
 use plan::sandbox::{Driver, SandboxPlan, bytes_told};
 use sys::Strings;
 
@@ -37,6 +37,7 @@ fn verb(action: &Action) -> &'static str {
         Action::Update(_) => "update",
         Action::Helper(_) => "helper",
         Action::Show { .. } => "show",
+        Action::Watch(_) => "watch",
         Action::Destroy => "destroy",
         Action::Sweep => "sweep",
     }
@@ -73,6 +74,7 @@ fn acted(global: &Global, id: &str, action: Action, log: &mut Log) -> Outcome {
                 Format::Table => print(&told(&shown)?),
             }
         }
+        Action::Watch(format) => watch(&sandboxes, id, format),
         Action::Destroy => Ok(sandboxes.destroy(id).map(|()| 0)?),
         Action::Sweep => sweep(&sandboxes),
     }
@@ -164,6 +166,36 @@ fn guest_figures(path: &Path) -> Result<GuestFigures, Complaint> {
     };
     read.map_err(|error| told(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| told(error.to_string()))
+}
+
+fn watch(sandboxes: &Sandboxes, id: &str, format: Format) -> Outcome {
+    let watched = sandboxes.watched(id)?;
+    let mut events = watched.events()?;
+    let mut happened = Happened::Watching { pid: watched.pid() };
+    loop {
+        let told = match format {
+            Format::Json => {
+                serde_json::to_string(&happened).map_err(|error| Complaint::new(error.to_string()))? + "\n"
+            }
+            Format::Table => happening(happened),
+        };
+        print(&told)?;
+        if matches!(happened, Happened::Ended { .. }) {
+            return Ok(0);
+        }
+        happened = events.wait()?;
+    }
+}
+
+fn happening(happened: Happened) -> String {
+    match happened {
+        Happened::Watching { pid } => format!("watching process {pid}\n"),
+        Happened::OutOfMemory => "out of memory: the limit on the host was reached\n".into(),
+        Happened::Ended { oom_kills: 0, .. } => "ended\n".into(),
+        Happened::Ended { oom_kills, .. } => {
+            format!("ended; killed for memory: {oom_kills} by the host, at the sandbox's limit\n")
+        }
+    }
 }
 
 fn sweep(sandboxes: &Sandboxes) -> Outcome {

@@ -219,14 +219,17 @@ none is changed.",
     },
     Verb {
         long: "\
-limits plan ID               print what would be made
-limits apply ID --pid PID    put a monitor that runs into limits
-limits apply ID -- PROGRAM   start one in its limits, and print its process id
-limits update ID             give and take devices and processors; place threads that have come
-limits helper ID --pid PID   put a helper such as virtiofsd beside it, or start one: -- PROGRAM
-limits show ID               print limits, processors, devices, and what was used
-limits destroy ID            end the monitor and all that is with it, remove the groups
-limits sweep                 destroy those whose monitor has ended
+A virtual machine's monitor is the program that runs it:
+
+    limits plan ID               print what would be made
+    limits apply ID --pid PID    put a monitor that runs into limits
+    limits apply ID -- PROGRAM   start one in its limits, and print its process id
+    limits update ID             give and take devices and processors, place new threads
+    limits helper ID -- PROGRAM  start a helper beside it, such as virtiofsd; or take one: --pid
+    limits show ID               print limits, processors, devices, and what was used
+    limits watch ID              tell when memory runs out, until the monitor has ended
+    limits destroy ID            end the monitor and all that is with it, remove the groups
+    limits sweep                 destroy those whose monitor has ended
 
 NAME is a container's in the guest: sets of processors are united, quotas added.",
         flags: &[
@@ -234,13 +237,13 @@ NAME is a container's in the guest: sets of processors are united, quotas added.
             Flag::path("pid-file", "PATH", "the file to write the process id to"),
             Flag::text("cgroup", "PATH", "where: a path in the hierarchies, or slice:prefix:name")
                 .default("the id"),
-            Flag::text("driver", "WHO", "cgroupfs or systemd")
-                .default("as the path is written")
+            Flag::text("driver", "WHO", "who makes groups: cgroupfs or systemd")
+                .default("by the path")
                 .words(&["cgroupfs", "systemd"]),
-            Flag::text("layout", "LAYOUT", "all-in-one or overhead-elsewhere")
+            Flag::text("layout", "LAYOUT", "of limits: all-in-one or overhead-elsewhere")
                 .default("all-in-one")
                 .words(&["all-in-one", "overhead-elsewhere"]),
-            Flag::text("vcpus", "WHERE", "on cgroup v2: together or threaded")
+            Flag::text("vcpus", "WHERE", "processors on cgroup v2: together or threaded")
                 .default("together")
                 .words(&["threaded", "together"]),
             Flag::text("vcpu", "NAME", "a name of threads that are processors, # for the number").repeated(),
@@ -260,7 +263,9 @@ NAME is a container's in the guest: sets of processors are united, quotas added.
             Flag::text("device", "NODE[:ACCESS]", "a device for the guest, also as \"c 10:200 rw\"")
                 .repeated(),
             Flag::text("remove-device", "NODE[:ACCESS]", "one that it is given no longer").repeated(),
-            Flag::text("accel", "HOW", "kvm or tcg").default("kvm").words(&["kvm", "tcg"]),
+            Flag::text("accel", "HOW", "how processors run: kvm or tcg")
+                .default("kvm")
+                .words(&["kvm", "tcg"]),
             Flag::switch("vhost-net", "the monitor opens /dev/vhost-net"),
             Flag::switch("vhost-vsock", "the monitor opens /dev/vhost-vsock"),
             Flag::switch("tun", "the monitor opens /dev/net/tun"),

@@ -47,6 +47,8 @@ pub enum Action {
         /// As what.
         format: Format,
     },
+    /// Print what happens to it, until its monitor has ended.
+    Watch(Format),
     /// Remove it.
     Destroy,
     /// Remove all whose monitor has ended.
@@ -107,7 +109,7 @@ impl Sandbox {
         }
         let program: Vec<OsString> = words.collect();
         let takes: &[&str] = match action.as_str() {
-            "plan" => &["format"],
+            "plan" | "watch" => &["format"],
             "apply" => &["pid", "pid-file", "vcpu", "vcpu-count"],
             "update" => &["device", "remove-device", "cpus", "mems", "cpu-quota"],
             "helper" => &["pid"],
@@ -141,6 +143,7 @@ impl Sandbox {
             "update" => Action::Update(change(given)?),
             "helper" => Action::Helper(subject_of(given, program)?),
             "show" => Action::Show { guest: given.path("guest"), format: format(given)? },
+            "watch" => Action::Watch(format(given)?),
             "sweep" => Action::Sweep,
             _ => Action::Destroy,
         };
