@@ -6,7 +6,7 @@ use cgroup::{Cgroup, Systemd};
 use init::{Inherited, Listener, Parent, Report, Word};
 use plan::{Step, Walk};
 use rustix::event::{PollFd, PollFlags, poll};
-use sys::{Birth, Called, Doing, Errno, Failed, Pidfd, Side, SignalFd, Spent, fork_into};
+use sys::{Birth, Called, Errno, Failed, Pidfd, Side, SignalFd, Spent, fork_into};
 
 use crate::{Error, Kind};
 
@@ -87,7 +87,7 @@ impl Birthplace<'_> {
         };
         // Who waits for it is moved before it goes on, and before it bears anybody.
         if awaits {
-            self.place(way, forked).and_then(|()| go_on(&line)).or_else(|failed| ended(&process, failed))?;
+            self.place(way, forked).and_then(|()| line.go()).or_else(|failed| ended(&process, failed))?;
         }
         let (pid, process) = match telling {
             Some((birth, line)) => {
@@ -122,14 +122,6 @@ impl Birthplace<'_> {
     fn fork_beside_init(&self, failed: Failed) -> Result<Side, Failed> {
         let Some(held) = beside(self.groups, self.init)? else { return Err(failed) };
         self.fork(held.unified_dir()?.as_ref()).map_err(|_| failed)
-    }
-}
-
-/// Lets a child go on that waits for its cgroup. One that has failed meanwhile says why when it is listened to.
-fn go_on(line: &Parent) -> Result<(), Failed> {
-    match line.go() {
-        Err(failed) if failed.errno() == Some(Errno::PIPE) => Ok(()),
-        gone => gone.doing(|| "let the child go on"),
     }
 }
 
