@@ -21,7 +21,7 @@ mod exec;
 mod filters;
 mod guard;
 mod hooks;
-mod identity;
+pub mod identity;
 mod join;
 mod keeper;
 mod lack;
@@ -34,7 +34,7 @@ mod supervise;
 mod sweep;
 mod terminal;
 mod undo;
-mod unit;
+pub mod unit;
 mod update;
 mod wait;
 
