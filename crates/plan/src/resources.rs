@@ -290,9 +290,9 @@ pub(crate) fn v2_swap(limit: Option<i64>, swap: Option<i64>) -> Result<Option<St
     match (limit, swap) {
         (Some(-1), None) | (_, Some(-1)) => Ok(Some("max".into())),
         (_, None) => Ok(None),
-        (None | Some(-1), Some(_)) => {
-            Err(refused("memory.swap", "needs a limit of memory, which it includes"))
-        }
+        (None, Some(_)) => Err(refused("memory.swap", "needs a limit of memory, which it includes")),
+        // There is nothing to take off: it is a limit of swap then, as runc has it.
+        (Some(-1), Some(swap)) => Ok(Some(swap.to_string())),
         (Some(limit), Some(swap)) if swap < limit => Err(refused(
             "memory.swap",
             format!("{swap} is less than the memory limit {limit}, which it includes"),
@@ -425,9 +425,9 @@ fn v1_block(block: &BlockIo, wanted: &mut Wanted) -> Result<(), Refused> {
     Ok(())
 }
 
-/// BFQ's range as that of the other files.
+/// BFQ's range, 10 to 1000, as that of the other files. What lies outside stays outside, for the kernel to refuse.
 pub(crate) fn io_weight(weight: u16) -> u64 {
-    1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990
+    u64::from(weight).checked_sub(10).map_or(0, |above| 1 + above * 9999 / 990)
 }
 
 fn v2_block(block: &BlockIo, wanted: &mut Wanted) -> Result<(), Refused> {

@@ -243,6 +243,12 @@ fn memory_and_swap() -> Result<(), Refused> {
             vec!["memory.swap.max=max".into(), "memory.max=max".into()],
             vec![format!("{M1}=-1"), format!("{S1}=-1")],
         ),
+        // There is nothing to take off. v1's kernel refuses it.
+        (
+            r#"{"limit":-1,"swap":100}"#,
+            vec!["memory.swap.max=100".into(), "memory.max=max".into()],
+            vec![format!("{M1}=-1"), format!("{S1}=100")],
+        ),
         (r#"{"limit":0,"swap":0}"#, vec![], vec![]),
         (r#"{"reservation":64}"#, vec!["memory.low=64".into()], vec!["memory.soft_limit_in_bytes=64".into()]),
     ] {
@@ -256,7 +262,6 @@ fn memory_and_swap() -> Result<(), Refused> {
 fn memory_that_makes_no_sense_is_refused() {
     for (on, memory, told) in [
         (V2, r#"{"swap":100}"#, "swap: needs a limit of memory, which it includes"),
-        (V2, r#"{"limit":-1,"swap":100}"#, "swap: needs a limit of memory, which it includes"),
         (V2, r#"{"limit":100,"swap":99}"#, "swap: 99 is less than the memory limit 100, which it includes"),
         (
             HYBRID,
