@@ -225,17 +225,28 @@ impl Group {
     /// v1 begins a cpuset without CPUs and memory nodes, and nobody may join such a one.
     fn copy_cpuset(&self, path: &str, is_new: bool) -> Result<(), Failed> {
         let above = path.rsplit_once('/').map_or("", |(above, _)| above);
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            if is_new || self.place.read_at(path, file)?.trim().is_empty() {
-                let mut value = self.place.read_at(above, file)?;
+        for name in ["cpus", "mems"] {
+            let (file, mut value) = self.cpuset_above(above, name)?;
+            if is_new || self.place.read_at(path, &file)?.trim().is_empty() {
                 if value.trim().is_empty() && !above.is_empty() {
                     self.copy_cpuset(above, false)?;
-                    value = self.place.read_at(above, file)?;
+                    value = self.place.read_at(above, &file)?;
                 }
-                self.place.write_at(path, file, value.trim())?;
+                self.place.write_at(path, &file, value.trim())?;
             }
         }
         Ok(())
+    }
+
+    /// A file of a cpuset, and what it shows: `cpuset.cpus`, or `cpus` where the hierarchy is mounted with `noprefix`.
+    fn cpuset_above(&self, above: &str, name: &str) -> Result<(String, String), Failed> {
+        let file = format!("cpuset.{name}");
+        match self.place.read_at(above, &file) {
+            Err(failed) if failed.errno() == Some(Errno::NOENT) => {
+                Ok((name.to_owned(), self.place.read_at(above, name)?))
+            }
+            read => Ok((file, read?)),
+        }
     }
 
     /// Writes settings in order. Those that wait for others are tried again as long as any of them succeeds.

@@ -258,6 +258,21 @@ fn memory_and_swap() -> Result<(), Refused> {
     Ok(())
 }
 
+/// A hierarchy of cpusets may be mounted with `noprefix`; the unified tree may not.
+#[test]
+fn cpusets_have_a_short_name_too() -> Result<(), Refused> {
+    for (on, rule) in [
+        (HYBRID, serde_json::json!({"or-else": {"file": "mems", "value": "0"}})),
+        (V2, serde_json::json!("must")),
+    ] {
+        let plan = resources(on, r#"{"cpu":{"mems":"0"}}"#)?;
+        let mut settings = plan.groups.iter().flat_map(|group| &group.settings);
+        let setting = settings.find(|setting| setting.file == "cpuset.mems").expect("it is written");
+        assert_eq!(serde_json::to_value(&setting.rule).expect("a rule"), rule);
+    }
+    Ok(())
+}
+
 #[test]
 fn memory_that_makes_no_sense_is_refused() {
     for (on, memory, told) in [
