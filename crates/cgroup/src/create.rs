@@ -342,3 +342,57 @@ impl Group {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{create_dir_all, read_to_string, remove_dir_all, write};
+
+    use super::*;
+
+    type Failure = Box<dyn std::error::Error>;
+
+    /// Files as a `noprefix` mount has them: a kernel lets nobody make one beside a mount of the same hierarchy, and may be built
+    /// without.
+    #[test]
+    fn cpusets_have_short_names_where_the_mount_has() -> Result<(), Failure> {
+        let mount = std::env::temp_dir().join(format!("cofferdam-noprefix-{}", std::process::id()));
+        let group = mount.join("above/web");
+        create_dir_all(&group)?;
+        // The topmost has all of them, and groups that were just made have none.
+        let values = ["0-1", "0", "", "", "", ""];
+        let directories = [&mount, &mount.join("above"), &group];
+        let files =
+            directories.iter().flat_map(|directory| ["cpus", "mems"].map(|name| directory.join(name)));
+        for (file, value) in files.zip(values) {
+            write(file, format!("{value}\n"))?;
+        }
+        let place = Bases::default().place(&mount.to_string_lossy(), "above/web")?;
+        let group = Group {
+            version: Version::V1,
+            controllers: vec!["cpuset".into()],
+            place,
+            ancestors: Vec::new(),
+            is_new: true,
+        };
+        group.copy_cpuset("above/web", true)?;
+        let shown = |file: &str| read_to_string(mount.join(file)).map(|text| text.trim().to_owned());
+        assert_eq!(
+            [shown("above/cpus")?, shown("above/mems")?],
+            ["0-1", "0"],
+            "what is empty above is filled too"
+        );
+        assert_eq!([shown("above/web/cpus")?, shown("above/web/mems")?], ["0-1", "0"]);
+
+        let rule = Rule::OrElse { file: "cpus".into(), value: "1".into() };
+        let setting =
+            Setting { field: "cpu.cpus".into(), file: "cpuset.cpus".into(), value: "1".into(), rule };
+        let mut written = Vec::new();
+        group.set(&[setting], &mut |_, file, value| written.push(format!("{file}={value}")))?;
+        assert_eq!(written, ["cpuset.cpus=1", "cpus=1"]);
+        let seen =
+            Cgroup { groups: vec![group], omitted: Vec::new() }.statistics()?.cpuset.unwrap_or_default();
+        assert_eq!((seen.cpus, seen.mems), (vec![1], vec![0]));
+        remove_dir_all(mount)?;
+        Ok(())
+    }
+}
