@@ -322,8 +322,6 @@ fn carry_out(name: &str, flags: &[&str], adapt: impl Fn(&mut Value, &str)) -> Ve
             for (file, expected) in texts {
                 let seen =
                     groups.shown(file).unwrap_or_else(|| panic!("{}: no {file} in {groups:?}", row.field));
-                // systemd writes a weight once more, for BFQ by a curve of its own: docs/systemd.md.
-                let seen = if flags.is_empty() { seen } else { seen.replace("default 357", "default 300") };
                 assert!(shows(&seen, expected), "{}: {file}: {seen:?}, not {expected:?}", row.field);
             }
         };

@@ -114,7 +114,7 @@ fn has_properties_of_all_limits(unit: &str) {
         ("AllowedCPUs", "0"),
         ("AllowedMemoryNodes", "0"),
         ("TasksMax", "50"),
-        ("IOWeight", "2930"),
+        ("IOWeight", "2300"),
         ("OOMPolicy", "kill"),
         ("Delegate", "yes"),
         ("DevicePolicy", "strict"),

@@ -15,8 +15,8 @@ use crate::Refused;
 use crate::cgroup::Mode;
 
 pub use name::expand;
-pub(crate) use properties::rounded;
 pub use properties::{changes, device_changes, unlimited};
+pub(crate) use properties::{in_its_scale, rounded};
 
 /// Where a service manager is spoken to.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
