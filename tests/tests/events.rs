@@ -354,6 +354,33 @@ fn root_a_lack_of_memory_is_told_beside_the_exit_that_it_causes() {
     }
 }
 
+/// Who does not listen for a while loses nothing: the kernel counts.
+#[test]
+fn root_what_happened_while_nobody_listened_is_told_later() {
+    needs!(Root, Busybox, Groups);
+    let work = "for one in 1 2 3; do tail /dev/zero; done; echo done; exec sleep 1000";
+    let bundle = waiting("events-slow", work);
+    let before = Snapshot::take(&bundle);
+    let (mut words, stdout) = channel();
+    let container = bundle.container(&Runtime::under_test());
+    container.command(&["create", "--bundle", "BUNDLE", "ID"]).stdout(stdout).run().success();
+    container.start().success();
+    let (events, mut lines) = watch(&container, "1h");
+    settled(&events);
+    events.signal(Signal::STOP);
+    go(&bundle);
+    assert_eq!(words.next_within(LIMIT).as_deref(), Some("done"));
+    events.signal(Signal::CONT);
+    let oom = format!(r#"{{"type":"oom","id":"{}"}}"#, container.id());
+    for number in 1..=3 {
+        assert_eq!(lines.next_within(LIMIT).as_deref(), Some(oom.as_str()), "lack {number}");
+    }
+    container.kill("KILL").success();
+    events.wait().success();
+    container.delete_force().success();
+    before.assert_same();
+}
+
 #[test]
 fn root_details_say_how_much_memory_ran_out_and_when_it_was_hard_to_find() {
     needs!(Root, Busybox, Groups);
