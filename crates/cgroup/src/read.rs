@@ -29,6 +29,12 @@ impl Cgroup {
         Ok(all)
     }
 
+    /// The text of a file of the group that manages `controller`, `cpu.max` for instance; none where this host does not have it, or
+    /// the group is gone.
+    pub fn shown(&self, controller: &str, file: &str) -> Result<Option<String>, Failed> {
+        self.managing(controller).map_or(Ok(None), |group| group.shown(file))
+    }
+
     /// How many processes the kernel has killed because the memory limit was reached. None without a memory
     /// controller.
     pub fn oom_kills(&self) -> Result<u64, Failed> {
