@@ -808,87 +808,193 @@ fn root_200_are_made_and_destroyed_without_a_leak() {
     host.assert_same();
 }
 
-/// qemu, which computes a bare machine that stands still.
 const QEMU: &str = "qemu-system-x86_64";
+
+/// qemu's command line for a bare machine that stands still, with so many processors and 64 MiB that are touched from the start.
+/// It listens to its standard input, and ends with it.
+fn qemu(name: &str, accel: &str, processors: &str) -> Vec<String> {
+    let name = format!("{name},debug-threads=on");
+    let words = [
+        QEMU,
+        "-name",
+        &name,
+        "-accel",
+        accel,
+        "-smp",
+        processors,
+        "-m",
+        "64",
+        "-S",
+        "-qmp",
+        "stdio",
+        "-object",
+        "memory-backend-ram,id=ram,size=64M,prealloc=on",
+        "-machine",
+        "pc,memory-backend=ram",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+    ];
+    words.map(str::to_owned).to_vec()
+}
+
+fn has_qemu() -> bool {
+    let has = Runtime::find(QEMU).is_some();
+    if !has {
+        tests::skipped("no qemu-system-x86_64 in PATH (package qemu-system-x86)");
+    }
+    has
+}
+
+impl Sandbox<'_> {
+    /// Has a qemu born in limits.
+    fn apply_qemu(&self, words: &[&str], qemu: &[String]) -> Monitor {
+        let (orders, stdin) = orders();
+        let (mut answers, stdout) = channel();
+        let mut all = words.to_vec();
+        all.push("--");
+        all.extend(qemu.iter().map(String::as_str));
+        self.command("apply", &all).stdin(stdin).stdout(stdout).run().success();
+        // The number is the runtime's, and the greeting is qemu's.
+        let lines = [(); 2].map(|()| answers.next_within(LIMIT * 5).expect("a line"));
+        let pid = lines.iter().find_map(|line| line.parse().ok()).expect("a number");
+        let mut monitor = Monitor { pid, orders, answers };
+        assert!(monitor.told(r#"{"execute": "qmp_capabilities"}"#).contains("return"));
+        monitor
+    }
+}
 
 #[test]
 fn root_qemu_lives_in_its_limits() {
     needs!(Root, Busybox, Groups);
-    if Runtime::find(QEMU).is_none() {
-        tests::skipped("no qemu-system-x86_64 in PATH (package qemu-system-x86)");
+    if !has_qemu() {
         return;
     }
     let bundle = Bundle::new("qemu");
     let sandbox = Sandbox::new(&bundle);
-    let name = format!("{},debug-threads=on", bundle.id());
     let is_v2 = Groups::unified_only();
     let mut words =
         vec!["--accel", "tcg", "--layout", "overhead-elsewhere", "--cpus", "0", "--vcpu-count", "2"];
     if is_v2 {
         words.extend(["--vcpus", "threaded"]);
     }
-    words.extend(["--guest-memory", "64m", "--overhead", "192m", "--"]);
-    words.extend([QEMU, "-accel", "tcg,thread=multi", "-smp", "2", "-m", "64", "-name", &name]);
-    words.extend(["-nodefaults", "-no-user-config", "-display", "none", "-S"]);
-    let output = sandbox.command("apply", &words).run();
-    let pid: i32 = output.success().stdout.trim().parse().expect("a number");
+    words.extend(["--guest-memory", "64m", "--overhead", "192m"]);
+    let mut monitor = sandbox.apply_qemu(&words, &qemu(bundle.id(), "tcg,thread=multi", "2"));
+    let pid = monitor.pid;
     let shown = sandbox.shown();
     let vcpus = shown["vcpus"].as_array().expect("processors");
     assert!(vcpus.len() == 2 && vcpus.iter().all(|one| one["isApart"] == true), "{shown}");
-    for (tid, name) in threads(pid).into_iter().filter(|(_, name)| name.starts_with("CPU ")) {
-        let group = group_of(pid, tid, "cpu");
-        let place = if is_v2 { format!("{}/vmm/vcpus", bundle.id()) } else { format!("/{}", bundle.id()) };
+    let all = threads(pid);
+    for (tid, name) in &all {
+        let group = group_of(pid, *tid, "cpu");
+        let place = match (is_v2, name.starts_with("CPU ")) {
+            (true, true) => format!("{}/vmm/vcpus", bundle.id()),
+            (true, false) => format!("{}/vmm", bundle.id()),
+            (false, true) => format!("/{}", bundle.id()),
+            (false, false) => format!("/cofferdam-overhead/{}", bundle.id()),
+        };
         assert!(group.ends_with(&place), "{name}: {group}");
     }
+    assert!(all.len() > 2, "some of qemu's threads are not the guest's: {all:?}");
+
+    // All that it has touched is in its sandbox's account, the guest's memory first of all.
+    let (own, charged_to) = (own_memory(pid), charged(pid));
+    assert!(own >= 64 * M && charged_to + M >= own, "touched {own}, charged {charged_to}");
+    assert_eq!(shown["measured"]["guest"].as_u64(), Some(64 * M), "{shown}");
     let overhead = shown["measured"]["overhead"].as_u64().expect("it was measured");
     figure(&format!("qemu's overhead beside 64 MiB of a guest that stands still: {} MiB", overhead / M));
-    assert!(overhead > M, "{shown}");
+    assert!(overhead > M && overhead < 192 * M, "{shown}");
     let file = if is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
     assert_eq!(shown["limits"][file], (256 * M).to_string());
-    sandbox.destroy();
-    assert!(gone_within(pid, LIMIT));
+    assert_eq!(shown["figures"]["killer"], "nobody");
 
-    // One that runs already: its overhead is measured and need not be told.
+    // More memory for the guest than there may be: the host kills.
+    let (mut heard, watch) = sandbox.watch();
+    let more = r#"{"execute": "object-add", "arguments":
+        {"qom-type": "memory-backend-ram", "id": "more", "size": 536870912, "prealloc": true}}"#;
+    monitor.orders.write_all(more.replace('\n', "").as_bytes()).expect("it listens");
+    assert!(gone_within(pid, LIMIT), "the limit was passed");
+    assert!(heard.next_within(LIMIT).is_some_and(|line| line.starts_with("out of memory")));
+    watch.wait().success();
+    let dead = sandbox.shown();
+    assert_eq!((&dead["status"], &dead["figures"]["killer"]), (&"ended".into(), &"host".into()), "{dead}");
+    sandbox.destroy();
+    assert!(directories(bundle.id()).is_empty());
+}
+
+#[test]
+fn root_qemu_that_runs_already_is_measured_and_pinned() {
+    needs!(Root, Busybox, Groups);
+    if !has_qemu() {
+        return;
+    }
+    let bundle = Bundle::new("runs");
+    let sandbox = Sandbox::new(&bundle);
+    let (orders, stdin) = orders();
+    let (mut answers, stdout) = channel();
+    let words = qemu(bundle.id(), "tcg", "1");
     let mut child = Command::new(QEMU)
-        .args([
-            "-accel",
-            "tcg",
-            "-m",
-            "64",
-            "-name",
-            &name,
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-S",
-        ])
+        .args(&words[1..])
         .env(tests::MARKER, bundle.id())
-        .stdin(Stdio::null())
+        .stdin(stdin)
+        .stdout(stdout)
         .spawn()
         .expect("start qemu");
+    assert!(answers.next_within(LIMIT * 5).is_some_and(|line| line.contains("QMP")), "it is up");
     let pid = child.id().to_string();
-    sandbox
-        .call(
-            "apply",
-            &[
-                "--accel",
-                "tcg",
-                "--guest-memory",
-                "64m",
-                "--pin",
-                "--cpus",
-                "0",
-                "--vcpu-count",
-                "1",
-                "--pid",
-                &pid,
-            ],
-        )
-        .success();
-    assert!(sandbox.shown()["limits"][file].as_str().is_some_and(|limit| limit != "max"), "a limit");
+    let words = [
+        "--accel",
+        "tcg",
+        "--guest-memory",
+        "64m",
+        "--pin",
+        "--cpus",
+        "0",
+        "--vcpu-count",
+        "1",
+        "--pid",
+        &pid,
+    ];
+    sandbox.call("apply", &words).success();
+    let shown = sandbox.shown();
+    let file = if Groups::unified_only() { "memory.max" } else { "memory.limit_in_bytes" };
+    let limit: u64 = shown["limits"][file].as_str().and_then(|limit| limit.parse().ok()).expect("a limit");
+    assert!(limit > 64 * M && limit < 256 * M, "the guest's and what was measured: {limit}");
+    let (tid, _) = threads(child.id().try_into().expect("a number"))
+        .into_iter()
+        .find(|(_, name)| name == "CPU 0/TCG")
+        .expect("a processor");
+    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).expect("a thread");
+    assert!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
     sandbox.destroy();
     child.wait().expect("destroy has ended it");
+    drop(orders);
+}
+
+#[test]
+fn root_qemu_is_denied_what_its_sandbox_does_not_need() {
+    needs!(Root, Busybox, Groups);
+    if !has_qemu() {
+        return;
+    }
+    if fs::File::open("/dev/kvm").is_err() {
+        tests::skipped("no /dev/kvm, which qemu would be denied");
+        return;
+    }
+    let bundle = Bundle::new("denied");
+    let sandbox = Sandbox::new(&bundle);
+    let mut words = vec!["--accel", "tcg", "--pin", "--vcpu-count", "1", "--"];
+    let qemu = qemu(bundle.id(), "kvm", "1");
+    words.extend(qemu.iter().map(String::as_str));
+    let output = sandbox.call("apply", &words);
+    output.code(1);
+    assert!(
+        output.stderr.contains("Could not access KVM kernel module: Operation not permitted"),
+        "{output}"
+    );
+    assert!(output.stderr.contains("ended at once"), "{output}");
+    assert!(directories(bundle.id()).is_empty());
 }
 
 /// A command on a sandbox, and what was there before.
