@@ -790,21 +790,23 @@ fn root_threads_that_come_and_go_disturb_nobody() {
 #[test]
 fn root_200_are_made_and_destroyed_without_a_leak() {
     needs!(Root, Busybox, Groups);
+    make_many(if tests::patience() > 1 { 60 } else { 200 }, &[]);
+}
+
+/// As many as are asked for, one after the other; every other one has a group for helpers.
+fn make_many(rounds: u32, more: &[&str]) {
     let bundle = Bundle::new("many");
     let sandbox = Sandbox::new(&bundle);
     let host = Snapshot::take(&bundle);
-    let rounds = if tests::patience() > 1 { 60 } else { 200 };
     let begun = std::time::Instant::now();
     for round in 0..rounds {
-        let helpers =
-            if round % 2 == 0 { &["--helpers", "--memory", "64m"][..] } else { &["--memory", "64m"] };
-        let mut words = vec!["--accel", "tcg"];
-        words.extend(helpers);
-        words.extend(["--", "/bin/sleep", "1000"]);
+        let helpers = if round % 2 == 0 { &["--helpers"][..] } else { &[] };
+        let words = ["--accel", "tcg", "--memory", "64m"];
+        let words = [&words, helpers, more, &["--", "/bin/sleep", "1000"]].concat();
         sandbox.call("apply", &words).success();
         sandbox.destroy();
     }
-    figure(&format!("{rounds} sandboxes in {} ms each", begun.elapsed().as_millis() / rounds));
+    figure(&format!("{rounds} sandboxes in {} ms each", (begun.elapsed() / rounds).as_millis()));
     host.assert_same();
 }
 
@@ -943,6 +945,9 @@ fn root_qemu_that_runs_already_is_measured_and_pinned() {
         .expect("start qemu");
     assert!(answers.next_within(LIMIT * 5).is_some_and(|line| line.contains("QMP")), "it is up");
     let pid = child.id().to_string();
+    let guess = sandbox.call("apply", &["--accel", "tcg", "--guest-memory", "1g", "--pid", &pid]);
+    guess.code(1);
+    assert!(guess.stderr.contains("has no memory yet that is as large as its guest's"), "{guess}");
     let words = [
         "--accel",
         "tcg",
@@ -1181,6 +1186,15 @@ fn vm_point_05_a_scope_is_waited_for_checked_and_forgotten() {
     sandbox.destroy();
     let left = systemctl(&["list-units", "--all", "--full", "--plain", "--no-legend"]);
     assert!(!left.lines().any(|line| line.contains(&unit)), "{left}");
+}
+
+#[test]
+fn vm_scopes_come_and_go_without_a_leak() {
+    needs!(Vm);
+    let units = || systemctl(&["list-units", "--all", "--full", "--plain", "--no-legend", "*.scope"]);
+    let before = units();
+    make_many(20, &["--driver", "systemd"]);
+    assert_eq!(units(), before);
 }
 
 #[test]

@@ -294,7 +294,7 @@ impl Making<'_> {
             Found::Ended => Ok(()),
             Found::TooFew(count) => {
                 let wanted = self.order.vcpus.unwrap_or(1);
-                let names: Vec<String> = record.patterns.iter().map(|one| format!("{one:?}")).collect();
+                let names: Vec<String> = record.patterns.iter().map(|one| format!("\"{one}\"")).collect();
                 let why = format!(
                     "process {pid} has {count} threads that are named like a guest's processors, not {wanted}: {}",
                     names.join(", ")

@@ -26,7 +26,7 @@ pub use destroy::Swept;
 pub use error::{Error, Kind};
 pub use figures::{Figures, GuestFigures, HostFigures, Killer, figures, killer};
 pub use host::{Asked, plan};
-pub use overhead::{Overhead, of_process as measure};
+pub use overhead::{Overhead, Split, of_process as measure};
 pub use record::{Phase, Record};
 pub use show::{Shown, Vcpu};
 pub use update::Change;
