@@ -355,6 +355,36 @@ fn root_details_say_how_much_memory_ran_out_and_when_it_was_hard_to_find() {
     before.assert_same();
 }
 
+/// Held back at `memory.high`, a program loses time, and version 2's trigger says so: within its window of two seconds.
+#[test]
+fn root_a_trigger_tells_that_time_is_lost() {
+    needs!(Root, Busybox, GroupsV2);
+    let work = "dd if=/dev/zero of=/dev/shm/held bs=1M count=24 2>/dev/null; sleep 1000";
+    let bundle = waiting("events-pressure", work).edit(|config| {
+        config["linux"]["resources"]["unified"] = json!({"memory.high": "8388608"});
+    });
+    let before = Snapshot::take(&bundle);
+    let container = running(&bundle, &Runtime::under_test());
+    let (mut lines, stdout) = channel();
+    let words = ["events", "--details", "--interval", "1h", "ID"];
+    let events = container.command(&words).stdout(stdout).spawn();
+    settled(&events);
+    go(&bundle);
+    let begin = Instant::now();
+    let line = parsed(&lines.next_within(LIMIT).expect("pressure"));
+    let told = begin.elapsed();
+    assert_eq!((&line["type"], &line["id"]), (&json!("pressure"), &json!(container.id())), "{line}");
+    let level = line["data"]["level"].as_str().expect("a level");
+    // Microseconds; the triggers fire at 300 and at 100 milliseconds in two seconds.
+    let least = if level == "some" { 300_000 } else { 100_000 };
+    assert!(["some", "full"].contains(&level) && number(&line["data"]["total"]) >= least, "{line}");
+    figure(&format!("events: {line} within {} ms", told.as_millis()));
+    container.kill("KILL").success();
+    events.wait().success();
+    container.delete_force().success();
+    before.assert_same();
+}
+
 /// A `run` in the foreground removes the groups as soon as the program is gone; the event is told all the same, and the
 /// removal is not taken for one.
 #[test]

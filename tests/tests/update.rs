@@ -99,8 +99,8 @@ fn root_update_changes_what_its_flags_name() {
     before.assert_same();
 }
 
-/// What runc and we agree on. On version 2 its program for devices is another, its weight for a share was another before 1.3.2, and
-/// where a document speaks of memory alone, it lets swap be as much as before, and we memory and swap together.
+/// What runc and we agree on. On version 2 its program for devices is another; its weight for a share was another before 1.3.2, and
+/// before 1.2 a document that spoke of memory alone left swap as it was, not memory and swap together.
 fn comparable(groups: &Groups, document: &Value) -> Vec<(Limit, String)> {
     let mut limits = groups.limits();
     let is_alike = |limit: Limit| match limit {

@@ -255,6 +255,10 @@ impl Group {
             let size = name.strip_prefix("hugetlb.")?.strip_suffix(end)?.strip_suffix('.')?;
             (!size.contains('.')).then(|| size.to_owned())
         };
-        Ok(self.place.files()?.iter().filter_map(size).collect())
+        match self.place.files() {
+            // Removed meanwhile, as any of the files may be.
+            Err(failed) if is_gone(&failed) => Ok(Vec::new()),
+            files => Ok(files?.iter().filter_map(size).collect()),
+        }
     }
 }
