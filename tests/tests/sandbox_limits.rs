@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tests::trace::{Fate, kill_after};
@@ -211,6 +212,33 @@ fn root_point_03_what_is_not_named_is_denied_and_what_is_given_can_be_taken() {
         "open /dev/urandom ok",
         "what all may use is there all the time"
     );
+    sandbox.destroy();
+}
+
+/// At no moment is a sandbox without its rules, or without the devices that stay.
+#[test]
+fn root_point_03_others_devices_stay_as_they_are_while_one_comes_and_goes() {
+    needs!(Root, Busybox, Groups);
+    let bundle = Bundle::new("steady");
+    let sandbox = Sandbox::new(&bundle);
+    let mut monitor = sandbox.apply(&[], &["open /dev/null"]);
+    let mut updates = 0;
+    for (path, is_allowed) in [("/dev/null", true), ("/dev/net/tun", false)] {
+        let time = 500 * tests::patience();
+        monitor.orders.write_all(format!("tries {time} {path}\n").as_bytes()).expect("it listens");
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(time.into()) {
+            sandbox.call("update", &["--device", "/dev/kmsg"]).success();
+            sandbox.call("update", &["--remove-device", "/dev/kmsg"]).success();
+            updates += 2;
+        }
+        let told = monitor.answers.next_within(LIMIT).expect("an answer");
+        let mut counts = told.split(' ').skip(1).map(|count| count.parse::<u64>().expect("a count"));
+        let (opened, refused) = (counts.next().expect("opened"), counts.next().expect("refused"));
+        let (right, wrong) = if is_allowed { (opened, refused) } else { (refused, opened) };
+        assert!(right > 100 && wrong == 0, "{path}: {told}");
+    }
+    figure(&format!("{updates} changes of one device, and no other noticed"));
     sandbox.destroy();
 }
 
@@ -704,7 +732,7 @@ fn root_point_12_a_monitor_that_dies_meanwhile_leaves_nothing() {
         let apply =
             sandbox.command("apply", &[&words[..], &["--vcpu-count", count, "--pid", &pid]].concat()).spawn();
         // Later in each round: the points of an apply are some hundred microseconds apart.
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         while begun.elapsed().as_micros() < 500 * round {
             thread::yield_now();
         }
@@ -798,7 +826,7 @@ fn make_many(rounds: u32, more: &[&str]) {
     let bundle = Bundle::new("many");
     let sandbox = Sandbox::new(&bundle);
     let host = Snapshot::take(&bundle);
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     for round in 0..rounds {
         let helpers = if round % 2 == 0 { &["--helpers"][..] } else { &[] };
         let words = ["--accel", "tcg", "--memory", "64m"];
