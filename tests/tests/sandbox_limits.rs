@@ -108,10 +108,17 @@ fn orders() -> (PipeWriter, Stdio) {
 impl Monitor {
     /// A stand-in that nobody has limited: a child of the test's.
     fn free(told: &[&str], marker: &str) -> (Child, Self) {
+        Self::launched_by(&[], told, marker)
+    }
+
+    /// The same, by a launcher.
+    fn launched_by(launcher: &[&str], told: &[&str], marker: &str) -> (Child, Self) {
         let (orders, stdin) = orders();
         let (mut answers, stdout) = channel();
-        let child =
-            Command::new(STANDIN).args(told).env(tests::MARKER, marker).stdin(stdin).stdout(stdout).spawn();
+        let words = [launcher, &[STANDIN], told].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).env(tests::MARKER, marker).stdin(stdin).stdout(stdout);
+        let child = command.spawn();
         let child = child.expect("start the stand-in");
         for _ in told {
             answers.next_within(LIMIT).expect("an answer");
@@ -692,13 +699,23 @@ fn somebody_elses(name: &str) -> (String, PathBuf) {
 #[test]
 fn root_point_12_a_monitor_that_ran_before_goes_back_when_it_fails() {
     needs!(Root, Busybox, Groups);
+    goes_back(&[]);
+}
+
+#[test]
+fn vm_point_12_a_monitor_that_ran_before_goes_back_from_a_scope() {
+    needs!(Vm);
+    goes_back(&["--driver", "systemd"]);
+}
+
+fn goes_back(more: &[&str]) {
     let bundle = Bundle::new("back");
     let sandbox = Sandbox::new(&bundle);
     let (mut child, mut monitor) = Monitor::free(&["vcpus 1"], bundle.id());
     let before = groups_of(monitor.pid, monitor.pid);
     let pid = monitor.pid.to_string();
-    let failed = sandbox
-        .call("apply", &["--accel", "tcg", "--pin", "--cpus", "0", "--vcpu-count", "7", "--pid", &pid]);
+    let words = ["--accel", "tcg", "--pin", "--cpus", "0", "--vcpu-count", "7", "--pid", &pid];
+    let failed = sandbox.call("apply", &[&words, more].concat());
     failed.code(1);
     assert!(
         failed.stderr.contains("has 1 threads that are named like a guest's processors, not 7"),
@@ -1321,5 +1338,15 @@ fn vm_point_10_a_user_has_limits_in_a_scope_of_his_own() {
     other.command("apply", &words).launched_by(&as_user).run().code(1);
     sandbox.command("destroy", &[]).launched_by(&as_user).run().success();
     assert!(gone_within(pid, LIMIT));
+
+    // One of his that runs elsewhere already: his manager moves it, which he may not.
+    let (mut child, theirs) = Monitor::launched_by(&as_user[2..], &["open /dev/null"], bundle.id());
+    let pid = theirs.pid.to_string();
+    let path = format!(":vm:{}", bundle.id());
+    let words = ["--accel", "tcg", "--cgroup", &path, "--memory", "64m", "--pid", &pid];
+    sandbox.command("apply", &words).launched_by(&as_user).run().success();
+    assert!(group_of(theirs.pid, theirs.pid, "").ends_with(&format!("/vm-{}.scope/vmm", bundle.id())));
+    sandbox.command("destroy", &[]).launched_by(&as_user).run().success();
+    child.wait().expect("destroy has ended it");
     assert!(directories(bundle.id()).is_empty());
 }
