@@ -473,6 +473,8 @@ fn root_point_09_sets_are_united_changed_and_rolled_back() {
         "--cpu-quota",
         "db=30000/50000",
         "--pin",
+        "--vcpu-count",
+        "2",
     ];
     let monitor = sandbox.apply(&words, &["vcpus 2"]);
     let is_v2 = Groups::unified_only();

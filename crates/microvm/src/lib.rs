@@ -2,7 +2,8 @@
 //! own. This is those limits; the machine itself is still to come.
 //!
 //! Touches: one VMM and its helpers, the control groups that were made for them, and their record below the state root.
-//! Never:   moves anybody but who was named, and itself; ends anybody outside of groups that it made.
+//! Never:   moves anybody but who was named, and itself; ends anybody outside of groups that it made, but the monitor
+//!          where there are none.
 //! Begin with [`Sandboxes::apply`].
 
 mod apply;
