@@ -46,7 +46,7 @@ pub use podman::Podman;
 pub use receiver::{Received, Receiver};
 pub use runtime::{Container, Invocation, Output, Process, Runtime};
 pub use snapshot::Snapshot;
-pub use wait::{Lines, adopt, channel, gone_within, patience, ready_within};
+pub use wait::{Lines, adopt, channel, gone_within, patience, ready_within, until};
 
 use std::path::Path;
 use std::process::Command;

@@ -474,8 +474,11 @@ impl<'a> Container<'a> {
 impl Drop for Container<'_> {
     fn drop(&mut self) {
         if !self.is_left && self.bundle.state_root().join(&self.id).exists() {
-            // What this fails to remove, the bundle will find and report.
-            let _: Output = self.delete_force();
+            // What this fails to remove, the bundle will find and report; why, only we know.
+            let gone = self.delete_force();
+            if gone.code != 0 {
+                eprintln!("{gone}");
+            }
         }
     }
 }

@@ -12,6 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, set_child_subreaper};
 
+use crate::LIMIT;
+
 /// True once `fd` is readable or hung up; false when `limit`, times the patience, went by first.
 pub fn ready_within(fd: impl AsFd, limit: Duration) -> bool {
     let end = Instant::now() + limit * patience();
@@ -25,6 +27,17 @@ pub fn ready_within(fd: impl AsFd, limit: Duration) -> bool {
             Err(Errno::INTR) => {}
             Err(errno) => panic!("poll: {errno}"),
         }
+    }
+}
+
+/// Asks again and again whether something holds that no descriptor tells of, at most as long as a command may take. What is
+/// awaited is told where it does not come.
+#[track_caller]
+pub fn until<T: std::fmt::Display>(holds: impl Fn() -> bool, awaited: impl FnOnce() -> T) {
+    let end = Instant::now() + LIMIT * patience();
+    while !holds() {
+        assert!(Instant::now() < end, "does not come: {}", awaited());
+        std::thread::yield_now();
     }
 }
 
