@@ -5,7 +5,9 @@
 //! Begin with [`Package::read`], or [`Draft::begin`] to write one.
 
 mod error;
+mod field;
 mod key;
+mod manifest;
 mod npk;
 mod signature;
 mod source;
@@ -16,6 +18,10 @@ mod zip;
 
 pub use error::{Error, Kind};
 pub use key::{PublicKey, SecretKey, generate_pair};
+pub use manifest::{
+    Allowed, Autostart, Cgroups, Io, Manifest, Mount, Network, Options, Output, Places, Seccomp, Selinux,
+    Socket,
+};
 pub use npk::{Draft, Package, Seal, Verity};
 pub use signature::Hashes;
 pub use source::Source;

@@ -43,7 +43,7 @@ impl Node {
     /// Reads one document.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let text = std::str::from_utf8(bytes)
-            .map_err(|error| Error::invalid(format!("byte {} is not UTF-8", error.valid_up_to())))?;
+            .map_err(|error| Error::invalid(format!("1:1: byte {} is not UTF-8", error.valid_up_to())))?;
         let mut builder = Builder::default();
         let mut root = None;
         for event in Parser::new_from_str(text) {
@@ -55,10 +55,10 @@ impl Node {
             if let Some(node) = whole
                 && root.replace(node).is_some()
             {
-                return Err(Error::invalid("holds a second document"));
+                return Err(Error::invalid("1:1: holds a second document"));
             }
         }
-        root.ok_or_else(|| Error::invalid("is empty"))
+        root.ok_or_else(|| Error::invalid("1:1: is empty"))
     }
 
     /// The text, if it is one.
@@ -66,6 +66,21 @@ impl Node {
         match &self.value {
             Value::Scalar { text, .. } => Some(text),
             _ => None,
+        }
+    }
+
+    /// Whether it is `null`, as YAML writes it.
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, is_plain: true } if ["", "~", "null", "Null", "NULL"].contains(&text.as_str()))
+    }
+
+    /// What a person calls it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match &self.value {
+            _ if self.is_null() => "nothing",
+            Value::Scalar { .. } => "a word or a number",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
         }
     }
 }
