@@ -4,6 +4,7 @@
 //! Never:   believes a length, an offset or a hash out of a package before it is checked; starts a thread.
 //! Begin with [`Package::read`], or [`Draft::begin`] to write one.
 
+pub mod compose;
 mod error;
 mod field;
 mod key;
@@ -11,6 +12,8 @@ mod manifest;
 mod npk;
 mod signature;
 mod source;
+pub mod squashfs;
+pub mod tree;
 pub mod verity;
 mod version;
 mod yaml;

@@ -74,6 +74,11 @@ impl Signature {
 }
 
 impl Hashes {
+    /// The root of the image's hash tree, in hexadecimal.
+    pub fn root(&self) -> String {
+        hex(&self.image)
+    }
+
     fn read(node: &Node) -> Result<Self, Error> {
         let hash = |path: &[&str]| {
             word(node, path)

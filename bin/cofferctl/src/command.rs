@@ -1,0 +1,169 @@
+//! What each command does; its answer is the text for standard output.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use package::compose::{Progress, Recipe, pack as pack_all, sign as sign_anew};
+use package::squashfs::Compression;
+use package::tree::Tree;
+use package::{Manifest, Package, PublicKey, SecretKey, generate_pair};
+
+use crate::flags::{Given, Verb};
+use crate::progress::Bar;
+
+type Outcome = Result<String, String>;
+
+/// Runs a command that was read.
+pub(crate) fn run(verb: &Verb, given: &Given) -> Outcome {
+    let outcome = match verb.name {
+        "pack" => pack(given),
+        "inspect" => inspect(given),
+        "verify" => verify(given),
+        "sign" => sign(given),
+        _ => gen_key(given),
+    };
+    outcome.map_err(|told| format!("{}: {told}", verb.name))
+}
+
+fn pack(given: &Given) -> Outcome {
+    let path = given.path("manifest-path")?;
+    let text = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let manifest = Manifest::read(&path.display().to_string(), &text).map_err(told)?;
+    let mut tree = match given.value("root") {
+        Some(root) => Tree::of_directory(Path::new(root)).map_err(told)?,
+        None => Tree::default(),
+    };
+    for node in tree.nodes_mut() {
+        (node.uid, node.gid) = (manifest.uid.into(), manifest.gid.into());
+    }
+    let key = secret(given)?;
+    let size = tree.size();
+    let compression = compression(given)?;
+    let recipe = Recipe { manifest: &manifest, text: &text, tree, compression, key: key.as_ref() };
+    let mut bars = Bars::new(size);
+    let made = pack_all(&recipe, &out(given), &mut |progress| bars.hear(progress)).map_err(told);
+    drop(bars);
+    Ok(format!("{}\n", made?.display()))
+}
+
+fn compression(given: &Given) -> Result<Compression, String> {
+    match given.value("compression").map(|value| value.to_string_lossy()).as_deref() {
+        None | Some("gzip") => Ok(Compression::Gzip),
+        Some("none") => Ok(Compression::None),
+        Some(other) => Err(format!("--compression {other}: gzip and none are written")),
+    }
+}
+
+fn out(given: &Given) -> PathBuf {
+    given.value("out").map_or(PathBuf::from("."), PathBuf::from)
+}
+
+fn secret(given: &Given) -> Result<Option<SecretKey>, String> {
+    given.value("key").map(|path| SecretKey::read(Path::new(path))).transpose().map_err(told)
+}
+
+fn inspect(given: &Given) -> Outcome {
+    let (path, package) = open(given)?;
+    let name = path.display().to_string();
+    if given.value("manifest").is_some() {
+        return String::from_utf8(package.manifest().to_vec())
+            .map_err(|_| format!("{name}: the manifest is not UTF-8"));
+    }
+    let manifest = Manifest::read(&format!("{name}: manifest.yaml"), package.manifest()).map_err(told)?;
+    let image = package.image().map_err(|error| in_package(&path, &error))?;
+    let mut text = String::new();
+    let mut line = |what: &str, is: &str| writeln!(text, "{what:<10} {is}").unwrap_or_default();
+    line("name", &manifest.name);
+    line("version", &manifest.version.to_string());
+    line("format", package.version());
+    line("kind", if manifest.init.is_some() { "program" } else { "resource" });
+    line("image", &format!("{} bytes", image.end - image.start));
+    match package.hashes() {
+        Some(hashes) => {
+            line("root hash", &hashes.root());
+            line("signed", "yes; by whom, \"cofferctl verify --key FILE\" tells");
+        }
+        None => line("signed", "no"),
+    }
+    text.push('\n');
+    text.push_str(&String::from_utf8_lossy(package.manifest()));
+    Ok(text)
+}
+
+fn verify(given: &Given) -> Outcome {
+    let (path, package) = open(given)?;
+    let name = path.display().to_string();
+    let manifest = Manifest::read(&format!("{name}: manifest.yaml"), package.manifest()).map_err(told)?;
+    let key = given.value("key").map(|key| PublicKey::read(Path::new(key))).transpose().map_err(told)?;
+    if let Some(key) = &key {
+        package.verify(key).map_err(|error| in_package(&path, &error))?;
+    }
+    let image = package.whole_image();
+    let mut bar = Bar::new("checking", image.end - image.start);
+    let checked = package.check(|bytes| bar.advance(bytes));
+    drop(bar);
+    checked.map_err(|error| in_package(&path, &error))?;
+    let by = match (key, package.hashes()) {
+        (Some(_), _) => "signed by this key, and whole",
+        (None, Some(_)) => "whole; who signed it was not asked",
+        (None, None) => "whole, and signed by nobody",
+    };
+    Ok(format!("{}: {by}\n", manifest.container()))
+}
+
+fn sign(given: &Given) -> Outcome {
+    let (path, package) = open(given)?;
+    let key = secret(given)?.ok_or("--key is missing")?;
+    let name = path.display().to_string();
+    let manifest = Manifest::read(&format!("{name}: manifest.yaml"), package.manifest()).map_err(told)?;
+    // Who signs vouches for the whole: what was damaged before is not made good by a new tree.
+    package.check(|_| ()).map_err(|error| in_package(&path, &error))?;
+    let image = package.whole_image();
+    let mut bars = Bars::new(image.end - image.start);
+    let made =
+        sign_anew(&package, &manifest, &key, &out(given), &mut |progress| bars.hear(progress)).map_err(told);
+    drop(bars);
+    Ok(format!("{}\n", made?.display()))
+}
+
+fn gen_key(given: &Given) -> Outcome {
+    let name = given.argument(0).to_string_lossy().into_owned();
+    let (secret, public) = generate_pair(&out(given), &name).map_err(told)?;
+    Ok(format!("{}\n{}\n", secret.display(), public.display()))
+}
+
+fn open(given: &Given) -> Result<(PathBuf, Package<File>), String> {
+    let path = given.argument(0);
+    let file = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let package = Package::read(file).map_err(|error| in_package(&path, &error))?;
+    Ok((path, package))
+}
+
+fn in_package(path: &Path, error: &package::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+fn told(error: package::Error) -> String {
+    error.to_string()
+}
+
+/// The two halves of packing.
+struct Bars {
+    stored: Bar,
+    hashed: Bar,
+}
+
+impl Bars {
+    fn new(size: u64) -> Self {
+        Self { stored: Bar::new("packing", size), hashed: Bar::new("hashing", size) }
+    }
+
+    fn hear(&mut self, progress: Progress) {
+        match progress {
+            Progress::Stored(bytes) => self.stored.advance(bytes),
+            Progress::Hashed(bytes) => self.hashed.advance(bytes),
+        }
+    }
+}
