@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use package::compose::{Progress, Recipe, pack as pack_all, sign as sign_anew};
+use package::oci::{self, Wishes};
 use package::squashfs::Compression;
 use package::tree::Tree;
 use package::{Manifest, Package, PublicKey, SecretKey, generate_pair};
@@ -27,15 +28,29 @@ pub(crate) fn run(verb: &Verb, given: &Given) -> Outcome {
 }
 
 fn pack(given: &Given) -> Outcome {
-    let path = given.path("manifest-path")?;
-    let text = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let manifest = Manifest::read(&path.display().to_string(), &text).map_err(told)?;
-    let mut tree = match given.value("root") {
-        Some(root) => Tree::of_directory(Path::new(root)).map_err(told)?,
-        None => Tree::default(),
+    let typed = match given.value("manifest-path").map(Path::new) {
+        Some(path) => {
+            let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            Some((path.display().to_string(), text))
+        }
+        None => None,
     };
-    for node in tree.nodes_mut() {
-        (node.uid, node.gid) = (manifest.uid.into(), manifest.gid.into());
+    let (name, text, tree) = match (given.value("root"), given.value("from-oci")) {
+        (Some(_), Some(_)) => return Err("--root and --from-oci exclude each other".to_owned()),
+        (_, Some(image)) => from_image(given, Path::new(image), typed)?,
+        (root, None) => {
+            let (name, text) = typed.ok_or("--manifest-path is missing")?;
+            let tree = root.map_or(Ok(Tree::default()), |root| Tree::of_directory(Path::new(root)));
+            (name, text, tree.map_err(told)?)
+        }
+    };
+    let manifest = Manifest::read(&name, &text).map_err(told)?;
+    let mut tree = tree;
+    if given.value("from-oci").is_none() {
+        // As the reference has it: whose a file was on the host that packs means nothing elsewhere.
+        for node in tree.nodes_mut() {
+            (node.uid, node.gid) = (manifest.uid.into(), manifest.gid.into());
+        }
     }
     let key = secret(given)?;
     let size = tree.size();
@@ -45,6 +60,37 @@ fn pack(given: &Given) -> Outcome {
     let made = pack_all(&recipe, &out(given), &mut |progress| bars.hear(progress)).map_err(told);
     drop(bars);
     Ok(format!("{}\n", made?.display()))
+}
+
+/// An image's files, and the manifest that was typed or is made for it.
+fn from_image(
+    given: &Given,
+    path: &Path,
+    typed: Option<(String, Vec<u8>)>,
+) -> Result<(String, Vec<u8>, Tree), String> {
+    let told = |error: package::Error| in_package(path, &error);
+    let out = out(given);
+    let spool = if out.is_dir() { out.as_path() } else { out.parent().unwrap_or(Path::new(".")) };
+    let spool = if spool.as_os_str().is_empty() { Path::new(".") } else { spool };
+    let mut bar = Bar::new("reading", path.metadata().map_or(0, |stat| stat.len()));
+    let image = oci::read(path, spool, &mut |bytes| bar.advance(bytes));
+    drop(bar);
+    let mut image = image.map_err(told)?;
+    let number = |name: &str| {
+        let value = given.value(name).map(|value| value.to_string_lossy().into_owned());
+        let parsed = value.as_deref().map(str::parse::<u16>).transpose();
+        parsed.map_err(|_| format!("--{name}: a number below 65536 is due"))
+    };
+    let text = |name: &str| given.value(name).map(|value| value.to_string_lossy().into_owned());
+    let wishes =
+        Wishes { name: text("name"), version: text("set-version"), uid: number("uid")?, gid: number("gid")? };
+    let (name, text) = match typed {
+        Some(typed) => typed,
+        None => {
+            (format!("manifest of {}", path.display()), image.manifest(&wishes).map_err(told)?.into_bytes())
+        }
+    };
+    Ok((name, text, image.tree))
 }
 
 fn compression(given: &Given) -> Result<Compression, String> {

@@ -42,8 +42,18 @@ pub(crate) const VERBS: &[Verb] = &[
         arguments: 0,
         about: "make a package of a manifest and a directory",
         flags: &[
-            flag("manifest-path", b'm', "FILE", "the manifest"),
+            flag("manifest-path", b'm', "FILE", "the manifest; may be missing with --from-oci"),
             flag("root", b'r', "DIR", "the files; none without it"),
+            flag(
+                "from-oci",
+                b'i',
+                "PATH",
+                "the files of an image: an OCI layout, as a directory or archive, or a docker archive",
+            ),
+            flag("name", b'n', "NAME", "what to call an image's package (default: as the image)"),
+            flag("set-version", b'V', "VERSION", "its version (default: the image's tag, or 0.0.1)"),
+            flag("uid", b'u', "UID", "who runs what the image runs as root (default: 1000)"),
+            flag("gid", b'g', "GID", "the group (default: 1000)"),
             KEY,
             OUT,
             flag("compression", b'c', "HOW", "gzip or none (default: gzip)"),
@@ -146,11 +156,6 @@ impl Given {
         self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_os_str())
     }
 
-    /// A path that must be given.
-    pub(crate) fn path(&self, name: &str) -> Result<PathBuf, String> {
-        self.value(name).map(PathBuf::from).ok_or_else(|| format!("--{name} is missing"))
-    }
-
     /// The argument at this place, which [`Given::read`] has counted.
     pub(crate) fn argument(&self, at: usize) -> PathBuf {
         self.arguments.get(at).map(PathBuf::from).unwrap_or_default()
@@ -198,7 +203,7 @@ mod tests {
     fn flags_come_before_and_behind_arguments() {
         for words in [["--key=a", "b"].as_slice(), &["b", "--key", "a"], &["-k", "a", "--", "b"]] {
             let given = read("verify", words).expect("it is good");
-            assert_eq!((given.path("key"), given.argument(0)), (Ok("a".into()), "b".into()));
+            assert_eq!((given.value("key"), given.argument(0)), (Some(OsStr::new("a")), "b".into()));
         }
     }
 

@@ -158,6 +158,11 @@ impl<'a> Field<'a> {
         matches!(self.node.value, Value::Scalar { is_plain: true, .. })
     }
 
+    /// Whether it is a map.
+    pub(crate) fn is_map(&self) -> bool {
+        matches!(self.node.value, Value::Map(_))
+    }
+
     /// The items of a list.
     pub(crate) fn list(&self) -> Result<Vec<Field<'a>>, Error> {
         let Value::List(items) = &self.node.value else {

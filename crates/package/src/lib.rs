@@ -10,6 +10,7 @@ mod field;
 mod key;
 mod manifest;
 mod npk;
+pub mod oci;
 mod signature;
 mod source;
 pub mod squashfs;

@@ -61,6 +61,9 @@ pub struct Manifest {
     pub sockets: BTreeMap<String, Socket>,
     /// Where its output goes.
     pub io: Io,
+    /// Where its program begins. The reference knows `/` alone: this stands in `custom.cofferdam.cwd`, where it lets be
+    /// what it does not know.
+    pub cwd: String,
 }
 
 /// One mount.
@@ -288,6 +291,7 @@ impl Manifest {
             rlimits: all.maybe("rlimits", rlimits)?.unwrap_or_default(),
             sockets: all.maybe("sockets", sockets)?.unwrap_or_default(),
             io: all.maybe("io", io)?.unwrap_or_default(),
+            cwd: cwd(&all)?,
         })
     }
 
@@ -305,6 +309,15 @@ fn refuse_in_resource(all: &Object<'_>) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+fn cwd(all: &Object<'_>) -> Result<String, Error> {
+    let ours = all.find("custom").filter(Field::is_map);
+    let ours = ours.map(|custom| custom.object(&[])).transpose()?.and_then(|custom| custom.find("cofferdam"));
+    let cwd = ours
+        .map(|ours| ours.object(&["cwd"])?.maybe("cwd", |cwd| cwd.path().map(str::to_owned)))
+        .transpose()?;
+    Ok(cwd.flatten().unwrap_or_else(|| "/".to_owned()))
 }
 
 fn version(field: &Field<'_>) -> Result<Version, Error> {

@@ -79,7 +79,7 @@ impl Manifest {
             },
             args: std::iter::once(init.to_owned()).chain(self.args.iter().cloned()).collect(),
             env,
-            cwd: "/".into(),
+            cwd: self.cwd.clone(),
             capabilities: Some(Capabilities {
                 bounding: given.clone(),
                 effective: given.clone(),
