@@ -179,7 +179,8 @@ fn gen_key(given: &Given) -> Outcome {
     Ok(format!("{}\n{}\n", secret.display(), public.display()))
 }
 
-fn open(given: &Given) -> Result<(PathBuf, Package<File>), String> {
+/// The package that was typed first.
+pub(crate) fn open(given: &Given) -> Result<(PathBuf, Package<File>), String> {
     let path = given.argument(0);
     let file = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let package = Package::read(file).map_err(|error| in_package(&path, &error))?;

@@ -60,6 +60,24 @@ pub(crate) const VERBS: &[Verb] = &[
         ],
     },
     Verb {
+        name: "run",
+        usage: "PACKAGE",
+        arguments: 1,
+        about: "run a package in the foreground",
+        flags: &[
+            PUBLIC,
+            flag(
+                "check",
+                b'c',
+                "",
+                "read the whole image once, where this host cannot check it block by block",
+            ),
+            flag("id", b'i', "ID", "what to call the container (default: the package's name)"),
+            flag("data", b'd', "DIR", "where the package has a directory that persists"),
+            flag("state", b's', "DIR", "where the state of containers is kept (default: /run/cofferdam)"),
+        ],
+    },
+    Verb {
         name: "inspect",
         usage: "PACKAGE",
         arguments: 1,

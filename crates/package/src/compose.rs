@@ -139,6 +139,8 @@ pub fn prepare(tree: &mut Tree, manifest: &Manifest) -> Result<(), Error> {
         (node.uid, node.gid) = owner;
         node
     };
+    // Where the engine puts the devices that every container has.
+    tree.directories(b"dev", &given(Node::directory(0o755)))?;
     for (target, mount) in &manifest.mounts {
         let mode = match mount {
             Mount::Bind { options, .. } if options.rw => 0o755,

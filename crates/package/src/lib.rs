@@ -1,6 +1,6 @@
 //! Packages: a program's files, what it may do, and the signature over both, in one file of Northstar's format.
 //!
-//! Touches: the files and directories it is given.
+//! Touches: the files and directories it is given; loop devices and the device mapper.
 //! Never:   believes a length, an offset or a hash out of a package before it is checked; starts a thread.
 //! Begin with [`Package::read`], or [`Draft::begin`] to write one.
 
@@ -9,6 +9,7 @@ mod error;
 mod field;
 mod key;
 mod manifest;
+pub mod mount;
 mod npk;
 pub mod oci;
 mod signature;

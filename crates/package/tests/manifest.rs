@@ -194,7 +194,7 @@ fn lowered(text: &str) -> spec::Spec {
         data: Some("/data/a".into()),
         resources: [("/r".into(), "/run/message/lib".into())].into(),
         groups: [("log".into(), 7)].into(),
-        cgroup: "northstar".into(),
+        cgroup: Some("northstar".into()),
         present: vec!["/lib".into()],
     };
     let spec = read(text).expect("it is good").to_spec(&places).expect("it is carried out");
@@ -230,6 +230,7 @@ fn a_manifest_becomes_a_document_for_the_engine() {
     assert_eq!(
         mounts,
         [
+            ("/dev", "tmpfs", "nosuid,noexec,mode=755,size=64k".to_owned()),
             ("/p", "/data/a", "bind,rprivate,rw,noexec,nosuid,nodev".to_owned()),
             ("/proc", "proc", "ro,nosuid,noexec,nodev".to_owned()),
             ("/r", "/run/message/lib", "bind,rprivate,ro,nodev".to_owned()),

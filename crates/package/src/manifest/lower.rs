@@ -22,8 +22,8 @@ pub struct Places {
     pub resources: BTreeMap<String, String>,
     /// The numbers of supplementary groups, by name.
     pub groups: BTreeMap<String, u32>,
-    /// The group above the container's, for those that name none.
-    pub cgroup: String,
+    /// The group above the container's, for those that name none; the engine's own rule without it.
+    pub cgroup: Option<String>,
     /// Paths that the host has, of those that the manifest binds; others are not mounted.
     pub present: Vec<String>,
 }
@@ -45,7 +45,9 @@ impl Manifest {
         if self.console.is_some() {
             return Err(Error::unsupported("console: there is no daemon here that could answer"));
         }
-        let mut mounts = Vec::new();
+        // The engine makes the six devices of a `dev` mount, and some links, in every container. They are in the image
+        // too, where it was packed with such a mount; but an image is read-only, and these are nobody's who signed.
+        let mut mounts = vec![devices_mount()];
         for (target, mount) in &self.mounts {
             mounts.extend(lower(target, mount, places)?);
         }
@@ -107,10 +109,10 @@ impl Manifest {
             }
         }
         let cgroups = self.cgroups.clone().unwrap_or_default();
-        let parent = cgroups.parent.unwrap_or_else(|| format!("/{}", places.cgroup.trim_matches('/')));
+        let parent = cgroups.parent.or_else(|| places.cgroup.clone());
         Linux {
             namespaces,
-            cgroups_path: Some(format!("{}/{}", parent.trim_end_matches('/'), self.name)),
+            cgroups_path: parent.map(|parent| format!("/{}/{}", parent.trim_matches('/'), self.name)),
             resources: Some(Resources {
                 // Devices are in the image, and who put them there signed it: the six of a `dev` mount, and no others.
                 devices: devices(),
@@ -174,6 +176,16 @@ fn lower(target: &str, mount: &Kind, places: &Places) -> Result<Option<Mount>, E
             )));
         }
     })
+}
+
+fn devices_mount() -> Mount {
+    Mount {
+        destination: "/dev".to_owned(),
+        kind: Some("tmpfs".to_owned()),
+        source: Some("tmpfs".to_owned()),
+        options: ["nosuid", "noexec", "mode=755", "size=64k"].map(str::to_owned).to_vec(),
+        ..Mount::default()
+    }
 }
 
 fn words(options: Options, is_writable: bool) -> Vec<String> {
