@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use serde_json::{Value, json};
 use tests::{
     Bundle, Container, Groups, LIMIT, Lines, Process, Runtime, Snapshot, channel, figure, needs, until,
@@ -306,6 +308,73 @@ fn root_a_lack_of_memory_is_told_before_the_end() {
         assert_eq!(line, oom, "several of them, if any");
     }
     figure(&format!("events: memory ran out, and was told, within {} ms", told.as_millis()));
+    container.delete_force().success();
+    before.assert_same();
+}
+
+/// Init itself is what is killed: who waits for the end of the container, and who listens to its events, are told by one kernel in one
+/// moment. The line names container, limit and use, and stands before the end of them all.
+#[test]
+fn root_a_lack_of_memory_is_told_beside_the_exit_that_it_causes() {
+    needs!(Root, Busybox, Groups);
+    for round in 0..3 {
+        let bundle = waiting("events-exit", "exec tail /dev/zero");
+        let container = running(&bundle, &Runtime::under_test());
+        let init = container.pid().and_then(Pid::from_raw).expect("init runs");
+        let init = pidfd_open(init, PidfdFlags::empty()).expect("init runs");
+        let (mut lines, stdout) = channel();
+        let words = ["events", "--details", "--interval", "1h", "ID"];
+        let events = container.command(&words).stdout(stdout).spawn();
+        settled(&events);
+        go(&bundle);
+        let exit = thread::spawn(move || {
+            poll(&mut [PollFd::new(&init, PollFlags::IN)], None).expect("wait for init");
+            Instant::now()
+        });
+        let is_oom = |line: &Value| line["type"] == "oom";
+        let line = std::iter::from_fn(|| lines.next_within(LIMIT)).map(|line| parsed(&line)).find(is_oom);
+        let told = Instant::now();
+        let line = line.expect("it is told before the events end");
+        let exit = exit.join().expect("a thread of ours");
+        assert_eq!(line["id"], container.id());
+        assert_eq!(number(&line["data"]["limit"]), 48 << 20, "{line}");
+        assert!(number(&line["data"]["usage"]) <= 48 << 20, "{line}");
+        events.wait().success();
+        while let Some(more) = lines.next_within(LIMIT) {
+            assert!(matches!(parsed(&more)["type"].as_str(), Some("oom" | "pressure")), "{more}");
+        }
+        let (moment, word) = match exit.checked_duration_since(told) {
+            Some(before) => (before, "before"),
+            None => (told - exit, "after"),
+        };
+        figure(&format!("events: round {round}: told {} µs {word} the exit of init", moment.as_micros()));
+        container.delete_force().success();
+    }
+}
+
+/// Who does not listen for a while loses nothing: the kernel counts.
+#[test]
+fn root_what_happened_while_nobody_listened_is_told_later() {
+    needs!(Root, Busybox, Groups);
+    let work = "for one in 1 2 3; do tail /dev/zero; done; echo done; exec sleep 1000";
+    let bundle = waiting("events-slow", work);
+    let before = Snapshot::take(&bundle);
+    let (mut words, stdout) = channel();
+    let container = bundle.container(&Runtime::under_test());
+    container.command(&["create", "--bundle", "BUNDLE", "ID"]).stdout(stdout).run().success();
+    container.start().success();
+    let (events, mut lines) = watch(&container, "1h");
+    settled(&events);
+    events.signal(Signal::STOP);
+    go(&bundle);
+    assert_eq!(words.next_within(LIMIT).as_deref(), Some("done"));
+    events.signal(Signal::CONT);
+    let oom = format!(r#"{{"type":"oom","id":"{}"}}"#, container.id());
+    for number in 1..=3 {
+        assert_eq!(lines.next_within(LIMIT).as_deref(), Some(oom.as_str()), "lack {number}");
+    }
+    container.kill("KILL").success();
+    events.wait().success();
     container.delete_force().success();
     before.assert_same();
 }

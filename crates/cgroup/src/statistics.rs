@@ -236,7 +236,7 @@ impl Cgroup {
 
 impl Group {
     /// The text of a file; none where this kernel, or this group, does not have it.
-    fn shown(&self, file: &str) -> Result<Option<String>, Failed> {
+    pub(crate) fn shown(&self, file: &str) -> Result<Option<String>, Failed> {
         match self.place.read(file) {
             Ok(text) => Ok(Some(text)),
             Err(failed) if is_gone(&failed) || failed.errno() == Some(Errno::OPNOTSUPP) => Ok(None),

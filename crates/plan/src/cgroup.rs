@@ -307,6 +307,7 @@ pub(crate) fn managed(
         };
         group.controllers =
             group.controllers.iter().filter(|controller| asked(controller)).cloned().collect();
+        systemd::in_its_scale(&mut group.settings);
     }
     plan.unit = Some(unit);
     Ok(plan)

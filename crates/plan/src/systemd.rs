@@ -17,7 +17,7 @@ use crate::{Refused, resources};
 
 pub use name::expand;
 pub use properties::{changes, device_changes, unlimited};
-pub(crate) use properties::{device_list_changes, rounded};
+pub(crate) use properties::{device_list_changes, in_its_scale, rounded};
 
 /// Where a service manager is spoken to.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]

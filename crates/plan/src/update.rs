@@ -55,7 +55,9 @@ pub fn compile_managed_update(
     in_force: &Resources,
     hierarchies: &[Hierarchy<'_>],
 ) -> Result<Update, Refused> {
-    compiled(asked, in_force, hierarchies, systemd::rounded)
+    let mut update = compiled(asked, in_force, hierarchies, systemd::rounded)?;
+    update.settings.iter_mut().for_each(|settings| systemd::in_its_scale(settings));
+    Ok(update)
 }
 
 fn compiled(

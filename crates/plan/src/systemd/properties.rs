@@ -7,7 +7,7 @@ use spec::{BlockIo, Cpu, Memory, Resources};
 
 use super::{Manager, Property};
 use crate::Refused;
-use crate::cgroup::Mode;
+use crate::cgroup::{Mode, Rule, Setting};
 use crate::resources::{self, set};
 
 /// The version of systemd from which on it knows a property, or a value of it.
@@ -120,6 +120,26 @@ pub(crate) fn rounded(resources: &Resources) -> Resources {
     resources
 }
 
+/// A weight, 10 to 1000, on the manager's scale. That has a curve of its own for BFQ, 1 to 1000: up to the default of 100 they are the
+/// same, and 10000 is 1000. What lies outside stays outside.
+fn io_weight(weight: u16) -> u64 {
+    match weight {
+        0..10 => 0,
+        10..=100 => weight.into(),
+        _ => 100 + (u64::from(weight) - 100) * 11,
+    }
+}
+
+/// Has the files say what the manager writes: into BFQ's the weight itself, into the other one that on its scale.
+pub(crate) fn in_its_scale(settings: &mut [Setting]) {
+    for setting in settings.iter_mut().filter(|setting| setting.file == "io.bfq.weight") {
+        // Weights of single devices have a number before them, and the manager is not told of those.
+        if let (Rule::OrElse { value, .. }, Ok(weight)) = (&mut setting.rule, setting.value.parse()) {
+            *value = io_weight(weight).to_string();
+        }
+    }
+}
+
 /// Microseconds in each second, and in each period.
 fn kept(quota: u64, period: u64) -> (u64, i64) {
     let wide = |number: u64| u128::from(number);
@@ -209,7 +229,7 @@ fn mask(list: &str) -> Result<Value, String> {
 fn of_blocks(block: &BlockIo, mode: Mode, to: &mut Vec<Property>) {
     let Some(weight) = set(block.weight) else { return };
     if mode == Mode::V2 {
-        add(to, "IOWeight", Value::Uint64(resources::io_weight(weight)));
+        add(to, "IOWeight", Value::Uint64(io_weight(weight)));
     } else {
         add(to, "BlockIOWeight", Value::Uint64(weight.into()));
     }
