@@ -808,6 +808,32 @@ fn root_point_12_the_stale_are_swept_and_nobody_else() {
     fs::remove_dir(&foreign).expect("it is empty");
 }
 
+/// Each `apply` sweeps what killed ones have left, and takes nobody's for that who is at work.
+#[test]
+fn root_point_12_many_at_once_do_not_sweep_each_other() {
+    needs!(Root, Busybox, Groups);
+    let bundle = Bundle::new("crowd");
+    let host = Snapshot::take(&bundle);
+    let rounds = if tests::patience() > 1 { 3 } else { 20 };
+    let one = &|worker: usize| {
+        for round in 0..rounds {
+            let sandbox = Sandbox { bundle: &bundle, id: format!("{}-{worker}-{round}", bundle.id()) };
+            let words = ["--accel", "tcg", "--memory", "64m", "--", "/bin/sleep", "1000"];
+            let applied = sandbox.call("apply", &words);
+            let pid = applied.success().stdout.trim();
+            assert_eq!(sandbox.shown()["pid"].as_i64(), pid.parse().ok(), "it lives");
+            sandbox.destroy();
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..6).map(|worker| scope.spawn(move || one(worker))).collect();
+        for worker in workers {
+            worker.join().expect("a worker");
+        }
+    });
+    host.assert_same();
+}
+
 #[test]
 fn root_threads_that_come_and_go_disturb_nobody() {
     needs!(Root, Busybox, Groups);

@@ -4,7 +4,7 @@ use cgroup::{Cgroup, Paths};
 use container::identity::same;
 use container::{Containers, Fate, Stray, unit};
 use plan::systemd::Held;
-use state::Store;
+use state::{Entry, Store};
 use sys::{Doing, Errno, Failed, SIGKILL};
 
 use crate::{Error, Kind, Phase, Record, Sandboxes};
@@ -16,11 +16,7 @@ impl Sandboxes {
     /// Ends the monitor and all that is with it, and removes the groups. What is gone already is no error; all that is one
     /// is told, and the record stays then, so that it can be tried again.
     pub fn destroy(&self, id: &str) -> Result<(), Error> {
-        let entry = self.lock(id)?;
-        if let Some(record) = Record::read(&entry)? {
-            undo(&record)?;
-        }
-        Ok(entry.remove()?)
+        dismantle(self.lock(id)?)
     }
 
     /// Removes sandboxes whose monitor has ended, what killed commands have left of others, and groups that bear our mark and
@@ -29,13 +25,7 @@ impl Sandboxes {
     pub fn sweep(&self) -> Result<Vec<Swept>, Error> {
         let mut swept = Vec::new();
         for id in self.ids()? {
-            if self.is_stale(&id, true)? {
-                let destroyed = match self.destroy(&id) {
-                    Err(error) if error.kind() == Kind::NotFound => continue,
-                    destroyed => destroyed,
-                };
-                swept.push((id, destroyed));
-            }
+            swept.extend(self.sweep_one(&id, true).transpose().map(|outcome| (id, outcome)));
         }
         swept.extend(self.sweep_marked()?);
         Ok(swept)
@@ -68,39 +58,51 @@ impl Sandboxes {
 
     /// The same for those alone that were never whole.
     pub(crate) fn sweep_unfinished(&self) -> Result<(), Error> {
-        if Store::open(&self.root)?.is_none() {
-            return Ok(());
-        }
         for id in self.ids()? {
-            if self.is_stale(&id, false)? {
-                match self.destroy(&id) {
-                    Err(error) if error.kind() == Kind::NotFound => {}
-                    destroyed => destroyed.map_err(|error| error.while_doing(&format!("sweep {id}")))?,
-                }
-            }
+            self.sweep_one(&id, false).map_err(|error| error.while_doing(&format!("sweep {id}")))?;
         }
         Ok(())
     }
 
-    /// Whether nobody works on it, and it is of no use: it was never whole, or (where that counts) its monitor has ended.
-    fn is_stale(&self, id: &str, counts_ended: bool) -> Result<bool, Error> {
-        let entry = match self.look(id) {
-            Err(error) if error.kind() == Kind::NotFound => return Ok(false),
-            entry => entry?,
-        };
-        if entry.is_locked_elsewhere()? {
-            return Ok(false);
-        }
-        // What cannot be read, a newer version's say, is not ours to judge.
-        let Ok(record) = Record::read(&entry) else { return Ok(false) };
-        let Some(record) = record else { return Ok(true) };
-        Ok(match (record.phase, &record.vmm) {
-            (Phase::Intent, _) | (Phase::Complete, None) => true,
-            (Phase::Complete, Some(vmm)) => {
-                counts_ended && same(vmm)?.map_or(Ok(true), |process| process.has_exited())?
+    /// Removes a sandbox that is of no use; none where it is of use, or gone.
+    fn sweep_one(&self, id: &str, counts_ended: bool) -> Result<Option<()>, Error> {
+        let swept = || {
+            let entry = self.look(id)?;
+            if entry.is_locked_elsewhere()? || !is_stale(&entry, counts_ended)? {
+                return Ok(None);
             }
-        })
+            // It shares the lock that is wanted now.
+            drop(entry);
+            // Whoever had the lock before us may have made a whole one of it meanwhile.
+            let entry = self.lock(id)?;
+            if is_stale(&entry, counts_ended)? { dismantle(entry).map(Some) } else { Ok(None) }
+        };
+        match swept() {
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            swept => swept,
+        }
     }
+}
+
+/// Whether a sandbox is of no use, if nobody works on it: it was never whole, or (where that counts) its monitor has ended.
+fn is_stale(entry: &Entry, counts_ended: bool) -> Result<bool, Error> {
+    // What cannot be read, a newer version's say, is not ours to judge.
+    let Ok(record) = Record::read(entry) else { return Ok(false) };
+    let Some(record) = record else { return Ok(true) };
+    Ok(match (record.phase, &record.vmm) {
+        (Phase::Intent, _) | (Phase::Complete, None) => true,
+        (Phase::Complete, Some(vmm)) => {
+            counts_ended && same(vmm)?.map_or(Ok(true), |process| process.has_exited())?
+        }
+    })
+}
+
+/// A locked entry and all that it tells of.
+fn dismantle(entry: Entry) -> Result<(), Error> {
+    if let Some(record) = Record::read(&entry)? {
+        undo(&record)?;
+    }
+    Ok(entry.remove()?)
 }
 
 /// From whatever is left of a sandbox to nothing.

@@ -20,6 +20,7 @@ mod update;
 mod watch;
 
 use state::{Entry, Store};
+use sys::Failed;
 
 pub use apply::{Applied, Order, Subject};
 pub use birth::Program;
@@ -58,9 +59,17 @@ impl Sandboxes {
         Ok(store.ids()?.into_iter().map(|(id, _)| id).collect())
     }
 
+    /// Again, if a sweep has taken the new directory for one that a killed command has left, before it was locked.
     fn claim(&self, id: &str) -> Result<Entry, Error> {
+        const TRIES: usize = 64;
         check_id(id)?;
-        Ok(Store::provide(&self.root, self.is_sticky)?.claim(id)?)
+        for _ in 0..TRIES {
+            match Store::provide(&self.root, self.is_sticky)?.claim(id) {
+                Err(state::Error::NotFound) => {}
+                claimed => return Ok(claimed?),
+            }
+        }
+        Err(Failed::refused(format!("{id} is swept away as often as it is claimed")).into())
     }
 
     fn lock(&self, id: &str) -> Result<Entry, Error> {
