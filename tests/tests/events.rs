@@ -11,7 +11,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use serde_json::{Value, json};
-use tests::{Bundle, Container, Groups, LIMIT, Lines, Process, Runtime, Snapshot, channel, figure, needs};
+use tests::{
+    Bundle, Container, Groups, LIMIT, Lines, Process, Runtime, Snapshot, channel, figure, needs, until,
+};
 
 /// A bundle whose program waits for a line from [`go`], and then does `work`.
 fn waiting(name: &str, work: &str) -> Bundle {
@@ -279,16 +281,12 @@ fn root_events_end_with_the_container() {
 /// Waits until a process waits for something itself: it has come to its poll(2).
 fn settled(events: &Process) {
     let stat = format!("/proc/{}/syscall", events.pid());
-    let begin = Instant::now();
-    while begin.elapsed() < LIMIT {
-        // 7 is poll, 271 ppoll.
+    // 7 is poll, 271 ppoll.
+    let waits = || {
         let call = fs::read_to_string(&stat).unwrap_or_default();
-        if call.starts_with("7 ") || call.starts_with("271 ") {
-            return;
-        }
-        std::thread::yield_now();
-    }
-    panic!("events does not wait: {}", events.complaint());
+        call.starts_with("7 ") || call.starts_with("271 ")
+    };
+    until(waits, || format!("events that wait: {}", events.complaint()));
 }
 
 #[test]

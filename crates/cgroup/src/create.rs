@@ -100,6 +100,26 @@ impl Cgroup {
         bearer.mark(&mark)
     }
 
+    /// Gives the group of the unified tree its controllers, where it was made without them: as long as a process is in the
+    /// one above, the kernel hands none down (cgroups(7), "no internal processes"). One that cannot be had is an error.
+    pub fn hand_down(&self, controllers: &[String]) -> Result<(), Failed> {
+        let Some(group) = self.unified() else { return Ok(()) };
+        group.enable(controllers)?;
+        let there = group.place.read("cgroup.controllers")?;
+        match controllers.iter().find(|one| !there.split_whitespace().any(|there| there == *one)) {
+            Some(lacking) => {
+                let path = group.place.path();
+                Err(Failed::refused(format!("{path}: the {lacking} controller is not handed down to it")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Writes settings to the group of the unified tree.
+    pub fn write_unified(&self, settings: &[Setting]) -> Result<(), Failed> {
+        self.unified().map_or(Ok(()), |group| group.set(settings, &mut |_, _, _| {}))
+    }
+
     /// Removes what was made; what was there before stays.
     fn undo(&self, failed: Failed) -> Failed {
         let new = self.groups.iter().filter(|group| group.is_new).collect();
@@ -150,6 +170,9 @@ impl Group {
     fn fill(&self, plan: &plan::cgroup::Group, resident: Option<i32>) -> Result<Option<Failed>, Failed> {
         if !self.is_new {
             self.check_unused(resident)?;
+        }
+        if plan.threaded {
+            self.place.write("cgroup.type", "threaded").doing(|| "become threaded")?;
         }
         if plan.version == Version::V2 && !plan.controllers.is_empty() {
             self.enable(&plan.controllers)?;

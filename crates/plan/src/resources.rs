@@ -89,9 +89,9 @@ pub(crate) fn set<T: Default + PartialEq>(number: Option<T>) -> Option<T> {
 }
 
 /// The settings for v1 hierarchies.
-pub(crate) fn v1(resources: &Resources) -> Result<Wanted, Refused> {
+pub(crate) fn v1(resources: &Resources, devices: &List) -> Result<Wanted, Refused> {
     let mut wanted = v1_limits(resources)?;
-    v1_devices(resources, &mut wanted)?;
+    v1_devices(devices, &mut wanted);
     Ok(wanted)
 }
 
@@ -570,7 +570,7 @@ pub(crate) fn device_list(resources: &Resources) -> Result<List, Refused> {
     })
 }
 
-fn device_rule(index: usize, rule: &spec::DeviceRule) -> Result<filter::device::Rule, Refused> {
+pub(crate) fn device_rule(index: usize, rule: &spec::DeviceRule) -> Result<filter::device::Rule, Refused> {
     let field = |name: &str| format!("devices[{index}].{name}");
     let kind = match rule.kind.as_deref() {
         None | Some("" | "a") => Kind::All,
@@ -594,23 +594,17 @@ fn device_rule(index: usize, rule: &spec::DeviceRule) -> Result<filter::device::
 }
 
 /// v1 keeps the list itself: one word sets its default and empties it, then one write per exception.
-fn v1_devices(resources: &Resources, wanted: &mut Wanted) -> Result<(), Refused> {
-    let list = device_list(resources)?;
+fn v1_devices(list: &List, wanted: &mut Wanted) {
     let (default, exception) =
         if list.allow { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
     wanted.add("devices", must("devices", default, "a"));
     for one in &list.exceptions {
         wanted.add("devices", must("devices", exception, one));
     }
-    Ok(())
 }
 
 /// v2 runs a program instead.
-pub(crate) fn device_program(resources: &Resources, rootless: bool) -> Result<DeviceProgram, Refused> {
-    Ok(device_program_of(&device_list(resources)?, rootless))
-}
-
-pub(crate) fn device_program_of(list: &List, rootless: bool) -> DeviceProgram {
+pub(crate) fn device_program(list: &List, rootless: bool) -> DeviceProgram {
     DeviceProgram {
         default: if list.allow { "allow" } else { "deny" },
         exceptions: list.exceptions.iter().map(ToString::to_string).collect(),

@@ -3,7 +3,7 @@
 //! What is not asked for is left alone. A value that the kernel keeps in one file with another, or checks against
 //! another, is written together with that other one, as it is in force.
 
-mod devices;
+pub(crate) mod devices;
 
 pub use devices::DeviceChange;
 

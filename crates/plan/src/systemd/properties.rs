@@ -2,7 +2,7 @@
 //! what the kernel does are the same, and what the manager has no property for is in force as well.
 
 use dbus::Value;
-use filter::device::{Access, Exception, Kind};
+use filter::device::{Access, Exception, Kind, List};
 use spec::{BlockIo, Cpu, Memory, Resources};
 
 use super::{Manager, Property};
@@ -31,16 +31,15 @@ const PERIOD: u64 = 100_000;
 
 /// Properties for all limits of a new unit, device rules included.
 pub(super) fn limits(
-    resources: Option<&Resources>,
+    resources: &Resources,
+    list: &List,
     manager: &Manager,
     mode: Mode,
 ) -> Result<Vec<Property>, Refused> {
-    let none = Resources::default();
-    let resources = resources.unwrap_or(&none);
     let mut properties = Vec::new();
     // A user's manager may not load programs, and on version 1 not write device rules.
     if !manager.bus.is_user {
-        devices(resources, mode, &mut properties)?;
+        devices(list, mode, &mut properties)?;
     }
     properties.extend(changes(resources, manager.version, mode)?);
     Ok(properties)
@@ -71,6 +70,11 @@ pub fn changes(resources: &Resources, version: u32, mode: Mode) -> Result<Vec<Pr
 
 /// Properties for other device rules, all of them, for a unit that has some already.
 pub fn device_changes(resources: &Resources, mode: Mode) -> Result<Vec<Property>, Refused> {
+    device_list_changes(&resources::device_list(resources)?, mode)
+}
+
+/// The same for a list that is compiled already.
+pub(crate) fn device_list_changes(list: &List, mode: Mode) -> Result<Vec<Property>, Refused> {
     if mode != Mode::V2 {
         let why =
             "systemd writes its own list again on cgroup v1, to the distress of who uses a device meanwhile";
@@ -78,7 +82,7 @@ pub fn device_changes(resources: &Resources, mode: Mode) -> Result<Vec<Property>
     }
     // An empty list takes all entries away; others are added to those that are there.
     let mut properties = vec![Property::new("DeviceAllow", Value::Array("(ss)".into(), Vec::new()))];
-    devices(resources, mode, &mut properties)?;
+    devices(list, mode, &mut properties)?;
     Ok(properties)
 }
 
@@ -290,8 +294,7 @@ fn replace(to: &mut Vec<Property>, name: &str, value: Value) {
 /// The device list, as far as the manager can tell it. On version 2 its program and ours both decide, and ours is exact:
 /// the manager's may let more pass, never less. On version 1 there is one list, and the manager writes it again whenever it
 /// is reloaded.
-fn devices(resources: &Resources, mode: Mode, to: &mut Vec<Property>) -> Result<(), Refused> {
-    let list = resources::device_list(resources)?;
+fn devices(list: &List, mode: Mode, to: &mut Vec<Property>) -> Result<(), Refused> {
     let inexact = |what: &str| match mode {
         Mode::V2 => Ok(()),
         _ => Err(Refused::new(
