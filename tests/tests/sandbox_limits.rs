@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tests::trace::{Fate, kill_after};
@@ -107,10 +108,17 @@ fn orders() -> (PipeWriter, Stdio) {
 impl Monitor {
     /// A stand-in that nobody has limited: a child of the test's.
     fn free(told: &[&str], marker: &str) -> (Child, Self) {
+        Self::launched_by(&[], told, marker)
+    }
+
+    /// The same, by a launcher.
+    fn launched_by(launcher: &[&str], told: &[&str], marker: &str) -> (Child, Self) {
         let (orders, stdin) = orders();
         let (mut answers, stdout) = channel();
-        let child =
-            Command::new(STANDIN).args(told).env(tests::MARKER, marker).stdin(stdin).stdout(stdout).spawn();
+        let words = [launcher, &[STANDIN], told].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).env(tests::MARKER, marker).stdin(stdin).stdout(stdout);
+        let child = command.spawn();
         let child = child.expect("start the stand-in");
         for _ in told {
             answers.next_within(LIMIT).expect("an answer");
@@ -211,6 +219,33 @@ fn root_point_03_what_is_not_named_is_denied_and_what_is_given_can_be_taken() {
         "open /dev/urandom ok",
         "what all may use is there all the time"
     );
+    sandbox.destroy();
+}
+
+/// At no moment is a sandbox without its rules, or without the devices that stay.
+#[test]
+fn root_point_03_others_devices_stay_as_they_are_while_one_comes_and_goes() {
+    needs!(Root, Busybox, Groups);
+    let bundle = Bundle::new("steady");
+    let sandbox = Sandbox::new(&bundle);
+    let mut monitor = sandbox.apply(&[], &["open /dev/null"]);
+    let mut updates = 0;
+    for (path, is_allowed) in [("/dev/null", true), ("/dev/net/tun", false)] {
+        let time = 500 * tests::patience();
+        monitor.orders.write_all(format!("tries {time} {path}\n").as_bytes()).expect("it listens");
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(time.into()) {
+            sandbox.call("update", &["--device", "/dev/kmsg"]).success();
+            sandbox.call("update", &["--remove-device", "/dev/kmsg"]).success();
+            updates += 2;
+        }
+        let told = monitor.answers.next_within(LIMIT).expect("an answer");
+        let mut counts = told.split(' ').skip(1).map(|count| count.parse::<u64>().expect("a count"));
+        let (opened, refused) = (counts.next().expect("opened"), counts.next().expect("refused"));
+        let (right, wrong) = if is_allowed { (opened, refused) } else { (refused, opened) };
+        assert!(right > 100 && wrong == 0, "{path}: {told}");
+    }
+    figure(&format!("{updates} changes of one device, and no other noticed"));
     sandbox.destroy();
 }
 
@@ -438,6 +473,8 @@ fn root_point_09_sets_are_united_changed_and_rolled_back() {
         "--cpu-quota",
         "db=30000/50000",
         "--pin",
+        "--vcpu-count",
+        "2",
     ];
     let monitor = sandbox.apply(&words, &["vcpus 2"]);
     let is_v2 = Groups::unified_only();
@@ -664,13 +701,23 @@ fn somebody_elses(name: &str) -> (String, PathBuf) {
 #[test]
 fn root_point_12_a_monitor_that_ran_before_goes_back_when_it_fails() {
     needs!(Root, Busybox, Groups);
+    goes_back(&[]);
+}
+
+#[test]
+fn vm_point_12_a_monitor_that_ran_before_goes_back_from_a_scope() {
+    needs!(Vm);
+    goes_back(&["--driver", "systemd"]);
+}
+
+fn goes_back(more: &[&str]) {
     let bundle = Bundle::new("back");
     let sandbox = Sandbox::new(&bundle);
     let (mut child, mut monitor) = Monitor::free(&["vcpus 1"], bundle.id());
     let before = groups_of(monitor.pid, monitor.pid);
     let pid = monitor.pid.to_string();
-    let failed = sandbox
-        .call("apply", &["--accel", "tcg", "--pin", "--cpus", "0", "--vcpu-count", "7", "--pid", &pid]);
+    let words = ["--accel", "tcg", "--pin", "--cpus", "0", "--vcpu-count", "7", "--pid", &pid];
+    let failed = sandbox.call("apply", &[&words, more].concat());
     failed.code(1);
     assert!(
         failed.stderr.contains("has 1 threads that are named like a guest's processors, not 7"),
@@ -704,7 +751,7 @@ fn root_point_12_a_monitor_that_dies_meanwhile_leaves_nothing() {
         let apply =
             sandbox.command("apply", &[&words[..], &["--vcpu-count", count, "--pid", &pid]].concat()).spawn();
         // Later in each round: the points of an apply are some hundred microseconds apart.
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         while begun.elapsed().as_micros() < 500 * round {
             thread::yield_now();
         }
@@ -790,105 +837,216 @@ fn root_threads_that_come_and_go_disturb_nobody() {
 #[test]
 fn root_200_are_made_and_destroyed_without_a_leak() {
     needs!(Root, Busybox, Groups);
+    make_many(if tests::patience() > 1 { 60 } else { 200 }, &[]);
+}
+
+/// As many as are asked for, one after the other; every other one has a group for helpers.
+fn make_many(rounds: u32, more: &[&str]) {
     let bundle = Bundle::new("many");
     let sandbox = Sandbox::new(&bundle);
     let host = Snapshot::take(&bundle);
-    let rounds = if tests::patience() > 1 { 60 } else { 200 };
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     for round in 0..rounds {
-        let helpers =
-            if round % 2 == 0 { &["--helpers", "--memory", "64m"][..] } else { &["--memory", "64m"] };
-        let mut words = vec!["--accel", "tcg"];
-        words.extend(helpers);
-        words.extend(["--", "/bin/sleep", "1000"]);
+        let helpers = if round % 2 == 0 { &["--helpers"][..] } else { &[] };
+        let words = ["--accel", "tcg", "--memory", "64m"];
+        let words = [&words, helpers, more, &["--", "/bin/sleep", "1000"]].concat();
         sandbox.call("apply", &words).success();
         sandbox.destroy();
     }
-    figure(&format!("{rounds} sandboxes in {} ms each", begun.elapsed().as_millis() / rounds));
+    figure(&format!("{rounds} sandboxes in {} ms each", (begun.elapsed() / rounds).as_millis()));
     host.assert_same();
 }
 
-/// qemu, which computes a bare machine that stands still.
 const QEMU: &str = "qemu-system-x86_64";
+
+/// qemu's command line for a bare machine that stands still, with so many processors and 64 MiB that are touched from the start.
+/// It listens to its standard input, and ends with it.
+fn qemu(name: &str, accel: &str, processors: &str) -> Vec<String> {
+    let name = format!("{name},debug-threads=on");
+    let words = [
+        QEMU,
+        "-name",
+        &name,
+        "-accel",
+        accel,
+        "-smp",
+        processors,
+        "-m",
+        "64",
+        "-S",
+        "-qmp",
+        "stdio",
+        "-object",
+        "memory-backend-ram,id=ram,size=64M,prealloc=on",
+        "-machine",
+        "pc,memory-backend=ram",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+    ];
+    words.map(str::to_owned).to_vec()
+}
+
+fn has_qemu() -> bool {
+    let has = Runtime::find(QEMU).is_some();
+    if !has {
+        tests::skipped("no qemu-system-x86_64 in PATH (package qemu-system-x86)");
+    }
+    has
+}
+
+impl Sandbox<'_> {
+    /// Has a qemu born in limits.
+    fn apply_qemu(&self, words: &[&str], qemu: &[String]) -> Monitor {
+        let (orders, stdin) = orders();
+        let (mut answers, stdout) = channel();
+        let mut all = words.to_vec();
+        all.push("--");
+        all.extend(qemu.iter().map(String::as_str));
+        self.command("apply", &all).stdin(stdin).stdout(stdout).run().success();
+        // The number is the runtime's, and the greeting is qemu's.
+        let lines = [(); 2].map(|()| answers.next_within(LIMIT * 5).expect("a line"));
+        let pid = lines.iter().find_map(|line| line.parse().ok()).expect("a number");
+        let mut monitor = Monitor { pid, orders, answers };
+        assert!(monitor.told(r#"{"execute": "qmp_capabilities"}"#).contains("return"));
+        monitor
+    }
+}
 
 #[test]
 fn root_qemu_lives_in_its_limits() {
     needs!(Root, Busybox, Groups);
-    if Runtime::find(QEMU).is_none() {
-        tests::skipped("no qemu-system-x86_64 in PATH (package qemu-system-x86)");
+    if !has_qemu() {
         return;
     }
     let bundle = Bundle::new("qemu");
     let sandbox = Sandbox::new(&bundle);
-    let name = format!("{},debug-threads=on", bundle.id());
     let is_v2 = Groups::unified_only();
     let mut words =
         vec!["--accel", "tcg", "--layout", "overhead-elsewhere", "--cpus", "0", "--vcpu-count", "2"];
     if is_v2 {
         words.extend(["--vcpus", "threaded"]);
     }
-    words.extend(["--guest-memory", "64m", "--overhead", "192m", "--"]);
-    words.extend([QEMU, "-accel", "tcg,thread=multi", "-smp", "2", "-m", "64", "-name", &name]);
-    words.extend(["-nodefaults", "-no-user-config", "-display", "none", "-S"]);
-    let output = sandbox.command("apply", &words).run();
-    let pid: i32 = output.success().stdout.trim().parse().expect("a number");
+    words.extend(["--guest-memory", "64m", "--overhead", "192m"]);
+    let mut monitor = sandbox.apply_qemu(&words, &qemu(bundle.id(), "tcg,thread=multi", "2"));
+    let pid = monitor.pid;
     let shown = sandbox.shown();
     let vcpus = shown["vcpus"].as_array().expect("processors");
     assert!(vcpus.len() == 2 && vcpus.iter().all(|one| one["isApart"] == true), "{shown}");
-    for (tid, name) in threads(pid).into_iter().filter(|(_, name)| name.starts_with("CPU ")) {
-        let group = group_of(pid, tid, "cpu");
-        let place = if is_v2 { format!("{}/vmm/vcpus", bundle.id()) } else { format!("/{}", bundle.id()) };
+    let all = threads(pid);
+    for (tid, name) in &all {
+        let group = group_of(pid, *tid, "cpu");
+        let place = match (is_v2, name.starts_with("CPU ")) {
+            (true, true) => format!("{}/vmm/vcpus", bundle.id()),
+            (true, false) => format!("{}/vmm", bundle.id()),
+            (false, true) => format!("/{}", bundle.id()),
+            (false, false) => format!("/cofferdam-overhead/{}", bundle.id()),
+        };
         assert!(group.ends_with(&place), "{name}: {group}");
     }
+    assert!(all.len() > 2, "some of qemu's threads are not the guest's: {all:?}");
+
+    // All that it has touched is in its sandbox's account, the guest's memory first of all.
+    let (own, charged_to) = (own_memory(pid), charged(pid));
+    assert!(own >= 64 * M && charged_to + M >= own, "touched {own}, charged {charged_to}");
+    assert_eq!(shown["measured"]["guest"].as_u64(), Some(64 * M), "{shown}");
     let overhead = shown["measured"]["overhead"].as_u64().expect("it was measured");
     figure(&format!("qemu's overhead beside 64 MiB of a guest that stands still: {} MiB", overhead / M));
-    assert!(overhead > M, "{shown}");
+    assert!(overhead > M && overhead < 192 * M, "{shown}");
     let file = if is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
     assert_eq!(shown["limits"][file], (256 * M).to_string());
-    sandbox.destroy();
-    assert!(gone_within(pid, LIMIT));
+    assert_eq!(shown["figures"]["killer"], "nobody");
 
-    // One that runs already: its overhead is measured and need not be told.
+    // More memory for the guest than there may be: the host kills.
+    let (mut heard, watch) = sandbox.watch();
+    let more = r#"{"execute": "object-add", "arguments":
+        {"qom-type": "memory-backend-ram", "id": "more", "size": 536870912, "prealloc": true}}"#;
+    monitor.orders.write_all(more.replace('\n', "").as_bytes()).expect("it listens");
+    assert!(gone_within(pid, LIMIT), "the limit was passed");
+    assert!(heard.next_within(LIMIT).is_some_and(|line| line.starts_with("out of memory")));
+    watch.wait().success();
+    let dead = sandbox.shown();
+    assert_eq!((&dead["status"], &dead["figures"]["killer"]), (&"ended".into(), &"host".into()), "{dead}");
+    sandbox.destroy();
+    assert!(directories(bundle.id()).is_empty());
+}
+
+#[test]
+fn root_qemu_that_runs_already_is_measured_and_pinned() {
+    needs!(Root, Busybox, Groups);
+    if !has_qemu() {
+        return;
+    }
+    let bundle = Bundle::new("runs");
+    let sandbox = Sandbox::new(&bundle);
+    let (orders, stdin) = orders();
+    let (mut answers, stdout) = channel();
+    let words = qemu(bundle.id(), "tcg", "1");
     let mut child = Command::new(QEMU)
-        .args([
-            "-accel",
-            "tcg",
-            "-m",
-            "64",
-            "-name",
-            &name,
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-S",
-        ])
+        .args(&words[1..])
         .env(tests::MARKER, bundle.id())
-        .stdin(Stdio::null())
+        .stdin(stdin)
+        .stdout(stdout)
         .spawn()
         .expect("start qemu");
+    assert!(answers.next_within(LIMIT * 5).is_some_and(|line| line.contains("QMP")), "it is up");
     let pid = child.id().to_string();
-    sandbox
-        .call(
-            "apply",
-            &[
-                "--accel",
-                "tcg",
-                "--guest-memory",
-                "64m",
-                "--pin",
-                "--cpus",
-                "0",
-                "--vcpu-count",
-                "1",
-                "--pid",
-                &pid,
-            ],
-        )
-        .success();
-    assert!(sandbox.shown()["limits"][file].as_str().is_some_and(|limit| limit != "max"), "a limit");
+    let guess = sandbox.call("apply", &["--accel", "tcg", "--guest-memory", "1g", "--pid", &pid]);
+    guess.code(1);
+    assert!(guess.stderr.contains("has no memory yet that is as large as its guest's"), "{guess}");
+    let words = [
+        "--accel",
+        "tcg",
+        "--guest-memory",
+        "64m",
+        "--pin",
+        "--cpus",
+        "0",
+        "--vcpu-count",
+        "1",
+        "--pid",
+        &pid,
+    ];
+    sandbox.call("apply", &words).success();
+    let shown = sandbox.shown();
+    let file = if Groups::unified_only() { "memory.max" } else { "memory.limit_in_bytes" };
+    let limit: u64 = shown["limits"][file].as_str().and_then(|limit| limit.parse().ok()).expect("a limit");
+    assert!(limit > 64 * M && limit < 256 * M, "the guest's and what was measured: {limit}");
+    let (tid, _) = threads(child.id().try_into().expect("a number"))
+        .into_iter()
+        .find(|(_, name)| name == "CPU 0/TCG")
+        .expect("a processor");
+    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).expect("a thread");
+    assert!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
     sandbox.destroy();
     child.wait().expect("destroy has ended it");
+    drop(orders);
+}
+
+#[test]
+fn root_qemu_is_denied_what_its_sandbox_does_not_need() {
+    needs!(Root, Busybox, Groups);
+    if !has_qemu() {
+        return;
+    }
+    if fs::File::open("/dev/kvm").is_err() {
+        tests::skipped("no /dev/kvm, which qemu would be denied");
+        return;
+    }
+    let bundle = Bundle::new("denied");
+    let sandbox = Sandbox::new(&bundle);
+    let mut words = vec!["--accel", "tcg", "--pin", "--vcpu-count", "1", "--"];
+    let qemu = qemu(bundle.id(), "kvm", "1");
+    words.extend(qemu.iter().map(String::as_str));
+    let output = sandbox.call("apply", &words);
+    output.code(1);
+    assert!(
+        output.stderr.contains("Could not access KVM kernel module: Operation not permitted"),
+        "{output}"
+    );
+    assert!(output.stderr.contains("ended at once"), "{output}");
+    assert!(directories(bundle.id()).is_empty());
 }
 
 /// A command on a sandbox, and what was there before.
@@ -1078,6 +1236,15 @@ fn vm_point_05_a_scope_is_waited_for_checked_and_forgotten() {
 }
 
 #[test]
+fn vm_scopes_come_and_go_without_a_leak() {
+    needs!(Vm);
+    make_many(20, &["--driver", "systemd"]);
+    let left =
+        systemctl(&["list-units", "--all", "--full", "--plain", "--no-legend", "cofferdam-*-many.scope"]);
+    assert_eq!(left, "");
+}
+
+#[test]
 fn vm_point_05_a_unit_of_another_is_left_alone() {
     needs!(Vm);
     let bundle = Bundle::new("strange");
@@ -1173,5 +1340,15 @@ fn vm_point_10_a_user_has_limits_in_a_scope_of_his_own() {
     other.command("apply", &words).launched_by(&as_user).run().code(1);
     sandbox.command("destroy", &[]).launched_by(&as_user).run().success();
     assert!(gone_within(pid, LIMIT));
+
+    // One of his that runs elsewhere already: his manager moves it, which he may not.
+    let (mut child, theirs) = Monitor::launched_by(&as_user[2..], &["open /dev/null"], bundle.id());
+    let pid = theirs.pid.to_string();
+    let path = format!(":vm:{}", bundle.id());
+    let words = ["--accel", "tcg", "--cgroup", &path, "--memory", "64m", "--pid", &pid];
+    sandbox.command("apply", &words).launched_by(&as_user).run().success();
+    assert!(group_of(theirs.pid, theirs.pid, "").ends_with(&format!("/vm-{}.scope/vmm", bundle.id())));
+    sandbox.command("destroy", &[]).launched_by(&as_user).run().success();
+    child.wait().expect("destroy has ended it");
     assert!(directories(bundle.id()).is_empty());
 }

@@ -29,6 +29,20 @@ impl Cgroup {
         Ok(all)
     }
 
+    /// What a file of the group shows that manages `controller`, `cpu.max` for instance; none where this host does not have it, or
+    /// the group is gone.
+    pub fn shown(&self, controller: &str, file: &str) -> Result<Option<String>, Failed> {
+        let shown = self.managing(controller).map_or(Ok(None), |group| group.shown(file))?;
+        Ok(shown.map(|text| text.trim().to_owned()))
+    }
+
+    /// What a file of the group above that one shows.
+    pub fn shown_above(&self, controller: &str, file: &str) -> Result<Option<String>, Failed> {
+        let Some(group) = self.managing(controller) else { return Ok(None) };
+        let above = group.place.path().rsplit_once('/').map_or("", |(above, _)| above);
+        group.place.read_at(above, file).map(|text| Some(text.trim().to_owned()))
+    }
+
     /// How many processes the kernel has killed because the memory limit was reached. None without a memory
     /// controller.
     pub fn oom_kills(&self) -> Result<u64, Failed> {
@@ -42,21 +56,6 @@ impl Cgroup {
             Err(failed) if is_gone(&failed) => Ok(0),
             Err(failed) => Err(failed),
         }
-    }
-}
-
-impl Cgroup {
-    /// What a file of the group shows that manages this controller; none without such a group, or such a file.
-    pub fn shown(&self, controller: &str, file: &str) -> Result<Option<String>, Failed> {
-        let Some(group) = self.managing(controller) else { return Ok(None) };
-        Ok(group.shown(file)?.map(|text| text.trim().to_owned()))
-    }
-
-    /// What a file of the group above that one shows.
-    pub fn shown_above(&self, controller: &str, file: &str) -> Result<Option<String>, Failed> {
-        let Some(group) = self.managing(controller) else { return Ok(None) };
-        let above = group.place.path().rsplit_once('/').map_or("", |(above, _)| above);
-        group.place.read_at(above, file).map(|text| Some(text.trim().to_owned()))
     }
 }
 

@@ -10,7 +10,7 @@ use rustix::process::getpid;
 use state::Entry;
 use sys::{Doing, Failed, Mask, Pidfd, block_signals, restore_mask};
 
-use crate::birth::{Born, Program, bear};
+use crate::birth::{Born, Program, bear, or_by_manager};
 use crate::destroy::dissolve;
 use crate::threads::{self, Found};
 use crate::{Error, Kind, Phase, Record, Sandboxes};
@@ -275,6 +275,7 @@ impl Making<'_> {
         let Some((_, process)) = &self.runs else { return Err(Error::not_found()) };
         let identity = written(pid, process)?;
         let moved = Cgroup::open(&record.vmm_in)?.adopt(pid);
+        let moved = or_by_manager(moved, &record.vmm_in, self.unit.as_ref(), pid);
         self.check_alive()?;
         moved.doing(|| format!("move process {pid} into its groups"))?;
         Ok((pid, identity))
@@ -294,7 +295,7 @@ impl Making<'_> {
             Found::Ended => Ok(()),
             Found::TooFew(count) => {
                 let wanted = self.order.vcpus.unwrap_or(1);
-                let names: Vec<String> = record.patterns.iter().map(|one| format!("{one:?}")).collect();
+                let names: Vec<String> = record.patterns.iter().map(|one| format!("\"{one}\"")).collect();
                 let why = format!(
                     "process {pid} has {count} threads that are named like a guest's processors, not {wanted}: {}",
                     names.join(", ")

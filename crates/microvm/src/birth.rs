@@ -63,7 +63,8 @@ pub(crate) fn bear(
     };
     drop((waits, says, doors));
     let born = Born { pid, process, go, said };
-    match born.joined().and_then(|()| if is_moved { born.place(&groups, places, unit) } else { Ok(()) }) {
+    let place = || or_by_manager(groups.join_unified(pid), places, unit, pid);
+    match born.joined().and_then(|()| if is_moved { place() } else { Ok(()) }) {
         Ok(()) => Ok(born),
         Err(failed) => Err(match born.end() {
             Ok(()) => failed,
@@ -76,6 +77,23 @@ pub(crate) fn bear(
 /// manager has its units.
 fn may_be_moved(failed: &Failed, unit: Option<&Held>) -> bool {
     Birth::cgroup_unknown(failed) || (unit.is_some() && failed.errno() == Some(Errno::ACCESS))
+}
+
+/// A process that a user could not move into his manager's unit himself is moved by the manager.
+pub(crate) fn or_by_manager(
+    moved: Result<(), Failed>,
+    places: &Paths,
+    unit: Option<&Held>,
+    pid: i32,
+) -> Result<(), Failed> {
+    match (moved, unit) {
+        (Err(failed), Some(held)) if failed.errno() == Some(Errno::ACCESS) => {
+            let below = places.groups.iter().find_map(|group| group.path.split_once(&held.unit));
+            let below = below.map(|(_, below)| below).unwrap_or_default();
+            Systemd::reach(&held.bus)?.attach(&held.unit, below, pid)
+        }
+        (moved, _) => moved,
+    }
 }
 
 /// The child's part: into the groups of v1, which nobody waits for; then it waits for us; then it is the program.
@@ -122,18 +140,6 @@ impl Born {
             None => Err(Failed::refused("it was killed before it was in its groups")),
             Some(Ok(())) => Ok(()),
             Some(Err(why)) => Err(Failed::refused(why)),
-        }
-    }
-
-    /// Moves it where it was not born.
-    fn place(&self, groups: &Cgroup, places: &Paths, unit: Option<&Held>) -> Result<(), Failed> {
-        match (groups.join_unified(self.pid), unit) {
-            (Err(failed), Some(held)) if failed.errno() == Some(Errno::ACCESS) => {
-                let below = places.groups.iter().find_map(|group| group.path.split_once(&held.unit));
-                let below = below.map(|(_, below)| below).unwrap_or_default();
-                Systemd::reach(&held.bus)?.attach(&held.unit, below, self.pid)
-            }
-            (moved, _) => moved,
         }
     }
 

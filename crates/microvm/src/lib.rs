@@ -2,7 +2,8 @@
 //! own. This is those limits; the machine itself is still to come.
 //!
 //! Touches: one VMM and its helpers, the control groups that were made for them, and their record below the state root.
-//! Never:   moves anybody but who was named, and itself; ends anybody outside of groups that it made.
+//! Never:   moves anybody but who was named, and itself; ends anybody outside of groups that it made, but the monitor
+//!          where there are none.
 //! Begin with [`Sandboxes::apply`].
 
 mod apply;
@@ -26,7 +27,7 @@ pub use destroy::Swept;
 pub use error::{Error, Kind};
 pub use figures::{Figures, GuestFigures, HostFigures, Killer, figures, killer};
 pub use host::{Asked, plan};
-pub use overhead::{Overhead, of_process as measure};
+pub use overhead::{Overhead, Split, of_process as measure};
 pub use record::{Phase, Record};
 pub use show::{Shown, Vcpu};
 pub use update::Change;

@@ -148,8 +148,6 @@ pub struct SandboxPlan {
     pub pin: bool,
     /// Limits that are not the containers'.
     pub resources: Resources,
-    /// Whether anything was asked for that takes groups: without them there is no sandbox then.
-    pub is_limited: bool,
     /// What somebody should know who reads the wish and not the manual.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -179,7 +177,16 @@ pub fn compile(wish: &Wish, host: &Host) -> Result<SandboxPlan, Refused> {
     if let Some(limit) = memory.limit {
         resources.memory.get_or_insert_default().limit = Some(memory::signed(limit)?);
     }
-    layout::plan(wish, host, &path, devices, memory, shares, resources, notes)
+    layout::plan(wish, host, &path, Parts { devices, memory, shares, resources, notes })
+}
+
+/// What was made of a wish before its groups are.
+struct Parts {
+    devices: DeviceTable,
+    memory: Sized,
+    shares: BTreeMap<String, Share>,
+    resources: Resources,
+    notes: Vec<String>,
 }
 
 /// What the caller's document has of a limit of memory; -1 is none.

@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 mod answer;
+mod block;
 mod bpf;
 mod clone;
 mod error;
@@ -26,6 +27,7 @@ mod spent;
 mod usage;
 
 pub use answer::{Answer, Call};
+pub use block::{LoopDevice, Mapped};
 pub use bpf::DeviceFilter;
 pub use clone::{Birth, Newborn, Side, fork, fork_into, kind_of_namespace, namespace};
 pub use error::{Called, Doing, Failed};

@@ -9,6 +9,7 @@
 //! | `churn N` | N threads, one after the other, that are named like processors and end at once | `churned N` |
 //! | `guest BYTES` | maps memory and touches it | `guest BYTES` |
 //! | `open PATH` | opens a file to read | `open PATH ok`, or the number of the error |
+//! | `tries MILLISECONDS PATH` | opens a file to read, again and again | `tries OPENED REFUSED` |
 //! | `fork` | has a child that waits for ever | `fork PID` |
 //! | `burn N` | has processor 0 count for N milliseconds of its own time | `burnt` |
 //! | `die CODE` | ends | |
@@ -25,6 +26,7 @@ use std::io::{BufRead, Write};
 use std::process::{Child, Command, ExitCode};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
     let mut monitor = Monitor::default();
@@ -91,6 +93,15 @@ impl Monitor {
                 Ok(_) => format!("open {rest} ok"),
                 Err(error) => format!("open {rest} {}", error.raw_os_error().unwrap_or(-1)),
             }),
+            "tries" => {
+                let (limit, path) = rest.split_once(' ').ok_or("how long, and what?")?;
+                let limit = Duration::from_millis(limit.parse().map_err(|_| "no time")?);
+                let (mut opened, mut refused, begun) = (0, 0, Instant::now());
+                while begun.elapsed() < limit {
+                    *(if File::open(path).is_ok() { &mut opened } else { &mut refused }) += 1;
+                }
+                Ok(format!("tries {opened} {refused}"))
+            }
             "fork" => {
                 let child = Command::new("sleep").arg("1000").spawn().map_err(|error| error.to_string())?;
                 let told = format!("fork {}", child.id());

@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use container::read_resources;
-use microvm::{Asked, GuestFigures, Happened, Program, Sandboxes, Shown};
+use microvm::{Asked, GuestFigures, Happened, Overhead, Program, Sandboxes, Shown, Split};
 use plan::sandbox::{Driver, SandboxPlan, bytes_told};
 use sys::Strings;
 
@@ -114,7 +114,12 @@ fn measured(global: &Global, mut wished: Wished, subject: &Subject) -> Result<Sa
     if let (Subject::Running(pid), Some(guest), None) = (subject, memory.guest, memory.overhead) {
         let found = microvm::measure(*pid, guest)?;
         let found = found.ok_or_else(|| Complaint::new(format!("--pid {pid}: there is no such process")))?;
-        memory.overhead = Some(found.overhead);
+        let split = found.split.ok_or_else(|| {
+            let why =
+                "has no memory yet that is as large as its guest's: wait until it has, or give --overhead";
+            Complaint::new(format!("--pid {pid}: {why}"))
+        })?;
+        memory.overhead = Some(split.overhead);
     }
     plan(global, wished)
 }
@@ -268,14 +273,12 @@ fn write_figures(text: &mut String, shown: &Shown) -> std::fmt::Result {
     if let (Some(memory), Some(cpu)) = (figures.memory_overhead, figures.cpu_overhead) {
         writeln!(text, "what the guest does not see: {memory} bytes; {cpu} ns")?;
     }
-    if let Some(measured) = shown.measured {
-        writeln!(
-            text,
-            "monitor: {} resident, {} of it the guest's; overhead {}",
-            bytes_told(measured.resident),
-            bytes_told(measured.guest),
-            bytes_told(measured.overhead)
-        )?;
+    if let Some(Overhead { resident, split }) = shown.measured {
+        write!(text, "monitor: {} resident", bytes_told(resident))?;
+        if let Some(Split { guest, overhead }) = split {
+            write!(text, ", {} of it the guest's; overhead {}", bytes_told(guest), bytes_told(overhead))?;
+        }
+        writeln!(text)?;
     }
     let guests = figures.guest.map_or(0, |guest| guest.oom_kills);
     match figures.killer {

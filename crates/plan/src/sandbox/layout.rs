@@ -7,14 +7,12 @@
 //! | its threads that are processors | there too; by themselves where the overhead is elsewhere | with it, or in the threaded group `vmm/vcpus` |
 //! | helpers | `overhead` below it, or elsewhere | `overhead` below it, or elsewhere |
 
-use std::collections::BTreeMap;
-
 use filter::device::List;
 use serde::Serialize;
 use spec::{Memory, Resources};
 
 use super::cpus::PERIOD;
-use super::{Cpus, DeviceTable, Driver, Host, Layout, Path, SandboxPlan, Share, Sized, Vcpus, Wish, memory};
+use super::{Cpus, Driver, Host, Layout, Parts, Path, SandboxPlan, Vcpus, Wish, memory};
 use crate::cgroup::{CgroupPlan, Group, Mode, Place, Rule, Setting, Version};
 use crate::resources::device_program;
 use crate::systemd::Property;
@@ -55,17 +53,8 @@ fn is_of_threads(group: &Group) -> bool {
     group.version == Version::V1 && group.controllers.iter().any(|one| OF_THREADS.contains(&one.as_str()))
 }
 
-#[allow(clippy::too_many_arguments, reason = "each is a part of the plan")]
-pub(super) fn plan(
-    wish: &Wish,
-    host: &Host,
-    path: &Path,
-    devices: DeviceTable,
-    memory: Sized,
-    shares: BTreeMap<String, Share>,
-    resources: Resources,
-    mut notes: Vec<String>,
-) -> Result<SandboxPlan, Refused> {
+pub(super) fn plan(wish: &Wish, host: &Host, path: &Path, parts: Parts) -> Result<SandboxPlan, Refused> {
+    let Parts { devices, memory, shares, resources, mut notes } = parts;
     let is_v2 = host.cgroups.unified_only();
     let is_elsewhere = wish.layout == Layout::OverheadElsewhere;
     let is_threaded = wish.vcpus == Vcpus::Threaded;
@@ -82,14 +71,15 @@ pub(super) fn plan(
     }
     let mut sandbox = groups(host, path, &limits, &list, &wish.id)?;
     notes.append(&mut sandbox.warnings);
-    let is_limited = limits != Resources::default()
-        || theirs != Resources::default()
-        || wish.path.is_some()
-        || is_elsewhere
-        || is_threaded
-        || wish.memory.helpers.is_some();
-    let asks_devices = !wish.handed.is_empty() || !wish.resources.devices.is_empty();
-    insist(&mut sandbox, host.cgroups.rootless, is_limited, asks_devices);
+    if host.cgroups.rootless {
+        let none = Resources::default();
+        let asks_devices = !wish.handed.is_empty() || !wish.resources.devices.is_empty();
+        let asks_groups = wish.path.is_some() || is_elsewhere || is_threaded || wish.memory.helpers.is_some();
+        insist(&mut sandbox, asks_devices || asks_groups || limits != none || theirs != none);
+        if asks_devices {
+            insist_on_devices(&mut sandbox);
+        }
+    }
 
     let vmm = is_v2.then(|| below(&sandbox, "vmm", |_| true));
     let vcpus = match &vmm {
@@ -99,20 +89,7 @@ pub(super) fn plan(
     let overhead = overhead(wish, host, path, &sandbox, &list, is_v2)?;
     let (vmm_in, threads_in) = spots(&sandbox, vmm.as_ref(), vcpus.as_ref(), overhead.as_ref(), is_elsewhere);
     let helpers_in = if wish.helpers { helped(&sandbox, overhead.as_ref()) } else { Vec::new() };
-    if is_elsewhere && is_v2 && !is_threaded {
-        notes.push(
-            "the guest's processors are not apart from their monitor: on cgroup v2 that takes a threaded group \
-             (--vcpus threaded); limits of processors hold for all of its threads"
-                .into(),
-        );
-    }
-    if is_elsewhere && !is_v2 {
-        notes.push(
-            "memory, devices and all else but processors are a process's, not a thread's: there the monitor is in \
-             the sandbox, whole"
-                .into(),
-        );
-    }
+    notes.extend(whole(wish, is_v2).map(str::to_owned));
     Ok(SandboxPlan {
         id: wish.id.clone(),
         driver: path.driver(),
@@ -129,9 +106,23 @@ pub(super) fn plan(
         shares,
         pin: wish.pin,
         resources,
-        is_limited: is_limited || asks_devices,
         notes,
     })
+}
+
+/// In how far the monitor is not apart from its guest's processors, although that was asked for.
+fn whole(wish: &Wish, is_v2: bool) -> Option<&'static str> {
+    match (wish.layout, is_v2, wish.vcpus) {
+        (Layout::AllInOne, ..) | (_, true, Vcpus::Threaded) => None,
+        (_, true, Vcpus::Together) => Some(
+            "the guest's processors are not apart from their monitor: on cgroup v2 that takes a threaded group \
+             (--vcpus threaded); limits of processors hold for all of its threads",
+        ),
+        (_, false, _) => Some(
+            "memory, devices and all else but processors are a process's, not a thread's: there the monitor is in \
+             the sandbox, whole",
+        ),
+    }
 }
 
 fn refuse(wish: &Wish, path: &Path, is_v2: bool) -> Result<(), Refused> {
@@ -179,22 +170,17 @@ fn groups(
 }
 
 /// Whoever may not make groups goes without, if nothing was asked of them; whoever asked for something must have it.
-fn insist(plan: &mut CgroupPlan, is_rootless: bool, is_limited: bool, asks_devices: bool) {
-    if !is_rootless {
-        return;
-    }
-    let needs = is_limited || asks_devices;
-    plan.asked = needs.then_some("the limits of this sandbox");
+fn insist(plan: &mut CgroupPlan, is_asked: bool) {
+    plan.asked = is_asked.then_some("the limits of this sandbox");
+    plan.groups.iter_mut().for_each(|group| group.required = is_asked);
+}
+
+/// Devices that were asked for by name are not passed over where their rules cannot be had.
+fn insist_on_devices(plan: &mut CgroupPlan) {
     for group in &mut plan.groups {
-        group.required = needs;
-        if asks_devices {
-            group
-                .settings
-                .iter_mut()
-                .filter(|one| one.rule == Rule::MayForbid)
-                .for_each(|one| one.rule = Rule::Must);
-            group.devices.iter_mut().for_each(|program| program.optional = false);
-        }
+        let forgiven = group.settings.iter_mut().filter(|one| one.rule == Rule::MayForbid);
+        forgiven.for_each(|one| one.rule = Rule::Must);
+        group.devices.iter_mut().for_each(|program| program.optional = false);
     }
 }
 
@@ -263,8 +249,9 @@ fn overhead(
         if !wish.helpers {
             plan.groups.retain(is_of_threads);
         }
-        let is_limited = true;
-        insist(&mut plan, host.cgroups.rootless, is_limited, false);
+        if host.cgroups.rootless {
+            insist(&mut plan, true);
+        }
         return Ok((!plan.groups.is_empty()).then_some(plan));
     }
     if !wish.helpers {

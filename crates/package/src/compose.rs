@@ -1,0 +1,174 @@
+//! From a manifest and a tree to a package.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Doing as _, Error, shown};
+use crate::key::{SecretKey, fill_random};
+use crate::manifest::{Manifest, Mount};
+use crate::npk::{Draft, Package, Seal};
+use crate::signature::sha256;
+use crate::source::{Source as _, hex};
+use crate::squashfs::{self, Compression};
+use crate::tree::{Kind, Node, Tree};
+
+/// What a package is made of.
+#[derive(Debug)]
+pub struct Recipe<'a> {
+    /// The manifest, read.
+    pub manifest: &'a Manifest,
+    /// The manifest, as it stands in its file; it goes into the package byte for byte.
+    pub text: &'a [u8],
+    /// The files. Places for the manifest's mounts are added.
+    pub tree: Tree,
+    /// How the image is made smaller.
+    pub compression: Compression,
+    /// Who signs; without a key there is neither signature nor hash tree.
+    pub key: Option<&'a SecretKey>,
+}
+
+/// How far a long work is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// So many bytes more of the contents are in the image.
+    Stored(u64),
+    /// So many bytes more of the image are hashed.
+    Hashed(u64),
+}
+
+/// Packs; the path of the package: `out` itself, or `NAME-VERSION.npk` in it where it is a directory. The same recipe
+/// makes the same bytes. What bears the name already is replaced, in one step, when the package is whole and on disk.
+pub fn pack(recipe: &Recipe<'_>, out: &Path, each: &mut dyn FnMut(Progress)) -> Result<PathBuf, Error> {
+    let Recipe { manifest, text, compression, key, .. } = recipe;
+    let mut tree = recipe.tree.clone();
+    prepare(&mut tree, manifest)?;
+    write(out, manifest, |file| {
+        let draft = Draft::begin(file, text.to_vec(), key.is_some())?;
+        let mut stored = |bytes| each(Progress::Stored(bytes));
+        let size = squashfs::write(&tree, draft.file(), draft.start(), *compression, &mut stored)
+            .doing(|| "fs.img")?;
+        seal(draft, size, text, *key, each)
+    })
+}
+
+/// Signs a package anew, or for the first time: the same manifest and image, a hash tree and a signature.
+pub fn sign(
+    package: &Package<File>,
+    manifest: &Manifest,
+    key: &SecretKey,
+    out: &Path,
+    each: &mut dyn FnMut(Progress),
+) -> Result<PathBuf, Error> {
+    let image = package.image()?;
+    let text = package.manifest();
+    write(out, manifest, |file| {
+        let draft = Draft::begin(file, text.to_vec(), true)?;
+        let mut at = draft.start();
+        crate::verity::pieces(package.file(), image.clone(), |piece| {
+            use std::os::unix::fs::FileExt as _;
+            draft.file().write_all_at(piece, at).map_err(|error| Error::io("write(image)", &error))?;
+            at += piece.len() as u64;
+            each(Progress::Stored(piece.len() as u64));
+            Ok(())
+        })?;
+        // An image of another's may end anywhere; blocks are whole.
+        let size = (image.end - image.start).next_multiple_of(crate::verity::BLOCK);
+        let end = draft.start() + size;
+        if draft.file().length()? < end {
+            draft.file().set_len(end).map_err(|error| Error::io("ftruncate(image)", &error))?;
+        }
+        seal(draft, size, text, Some(key), each)
+    })
+}
+
+fn seal(
+    draft: Draft,
+    size: u64,
+    text: &[u8],
+    key: Option<&SecretKey>,
+    each: &mut dyn FnMut(Progress),
+) -> Result<File, Error> {
+    // A salt is to keep others from preparing blocks that collide. It need not be secret, and nothing keeps it from being
+    // the same for the same manifest: so the same package is the same bytes.
+    let salt = sha256(&[b"salt of ".as_slice(), text].concat());
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&sha256(&[b"uuid of ".as_slice(), text].concat())[..16]);
+    (uuid[6], uuid[8]) = (uuid[6] & 0x0f | 0x40, uuid[8] & 0x3f | 0x80);
+    let seal = key.map(|key| Seal { key, uuid, salt });
+    draft.finish(size, seal.as_ref(), |bytes| each(Progress::Hashed(bytes)))
+}
+
+/// Writes a package beside its place, and renames it there once it is on disk. Nothing stays of one that could not be
+/// made.
+fn write(
+    out: &Path,
+    manifest: &Manifest,
+    contents: impl FnOnce(File) -> Result<File, Error>,
+) -> Result<PathBuf, Error> {
+    let path = if out.is_dir() {
+        out.join(format!("{}-{}.npk", manifest.name, manifest.version))
+    } else {
+        out.to_owned()
+    };
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut random = [0; 8];
+    fill_random(&mut random)?;
+    let draft = directory.join(format!(".cofferctl-{}.tmp", hex(&random)));
+    let open = File::options().read(true).write(true).create_new(true).mode(0o644).open(&draft);
+    let file = open.map_err(|error| Error::on_path("open", &draft, &error))?;
+    let made = contents(file).and_then(|file| {
+        file.sync_all().map_err(|error| Error::on_path("fsync", &draft, &error))?;
+        std::fs::rename(&draft, &path).map_err(|error| Error::on_path("rename", &path, &error))
+    });
+    if let Err(error) = made {
+        return Err(match std::fs::remove_file(&draft) {
+            Ok(()) => error,
+            Err(left) => Error::new(error.kind(), format!("{error}; then unlink({}): {left}", shown(&draft))),
+        });
+    }
+    let directory_file = File::open(directory).map_err(|error| Error::on_path("open", directory, &error))?;
+    directory_file.sync_all().map_err(|error| Error::on_path("fsync", directory, &error))?;
+    Ok(path)
+}
+
+/// Adds the places that the manifest mounts on. What is in the tree already stays.
+pub fn prepare(tree: &mut Tree, manifest: &Manifest) -> Result<(), Error> {
+    let owner = (u32::from(manifest.uid), u32::from(manifest.gid));
+    let given = |mut node: Node| {
+        (node.uid, node.gid) = owner;
+        node
+    };
+    // Where the engine puts the devices that every container has.
+    tree.directories(b"dev", &given(Node::directory(0o755)))?;
+    for (target, mount) in &manifest.mounts {
+        let mode = match mount {
+            Mount::Bind { options, .. } if options.rw => 0o755,
+            Mount::Bind { .. } | Mount::Resource { .. } => 0o555,
+            Mount::Persist | Mount::Sockets | Mount::Tmpfs { .. } | Mount::Dev => 0o755,
+            Mount::Proc | Mount::Sysfs => 0o444,
+        };
+        let directory = tree.directories(target.as_bytes(), &given(Node::directory(mode)))?;
+        if let Mount::Dev = mount {
+            for (name, major, minor) in DEVICES {
+                tree.add(directory, name.as_bytes(), given(Node::new(Kind::Char(major, minor), 0o666)))?;
+            }
+            if manifest.mounts.get("/proc") == Some(&Mount::Proc) {
+                for (name, target) in STREAMS {
+                    let link = Node::new(Kind::Link(target.as_bytes().to_vec()), 0o777);
+                    tree.add(directory, name.as_bytes(), given(link))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+const DEVICES: [(&str, u32, u32); 6] =
+    [("full", 1, 7), ("null", 1, 3), ("random", 1, 8), ("tty", 5, 0), ("urandom", 1, 9), ("zero", 1, 5)];
+const STREAMS: [(&str, &str); 4] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];

@@ -1,0 +1,33 @@
+//! Packages: a program's files, what it may do, and the signature over both, in one file of Northstar's format.
+//!
+//! Touches: the files and directories it is given; loop devices and the device mapper.
+//! Never:   believes a length, an offset or a hash out of a package before it is checked; starts a thread.
+//! Begin with [`Package::read`], or [`Draft::begin`] to write one.
+
+pub mod compose;
+mod error;
+mod field;
+mod key;
+mod manifest;
+pub mod mount;
+mod npk;
+pub mod oci;
+mod signature;
+mod source;
+pub mod squashfs;
+pub mod tree;
+pub mod verity;
+mod version;
+mod yaml;
+mod zip;
+
+pub use error::{Error, Kind};
+pub use key::{PublicKey, SecretKey, generate_pair};
+pub use manifest::{
+    Allowed, Autostart, Cgroups, Io, Manifest, Mount, Network, Options, Output, Places, Seccomp, Selinux,
+    Socket,
+};
+pub use npk::{Draft, Package, Seal, Verity};
+pub use signature::Hashes;
+pub use source::Source;
+pub use version::Version;

@@ -1,0 +1,72 @@
+//! A package's image as a mount: by a loop device, and by dm-verity where it was verified.
+//!
+//! What was verified is what is mounted: the same descriptor is read, and given to the loop device. Later changes of the
+//! file are seen by dm-verity as each block is read. Without a device mapper nobody sees them; whoever wants that asks
+//! for it, and has the image read whole before.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen,
+};
+use sys::{Called as _, Doing as _, Failed, LoopDevice, Mapped};
+
+use crate::error::Error;
+use crate::npk::{Package, Verity};
+use crate::source::hex;
+use crate::verity::BLOCK;
+
+/// An image that is mounted, and attached nowhere yet. Its devices go with the last mount of it.
+#[derive(Debug)]
+pub struct Mounted {
+    /// The mount, detached.
+    pub mount: OwnedFd,
+}
+
+/// Mounts a package's image, read-only and without set-user-id. With `verity`, as [`Package::verify`] found it, every
+/// block is checked by the kernel as it is read.
+pub fn mount(package: &Package<File>, verity: Option<&Verity>) -> Result<Mounted, Error> {
+    let image = package.whole_image();
+    let data = package.image()?;
+    let device = LoopDevice::attach(package.file().as_fd(), image.start, image.end - image.start)?;
+    let Some(verity) = verity else {
+        return Ok(Mounted { mount: squashfs(device.path())? });
+    };
+    let blocks = (data.end - data.start) / BLOCK;
+    let mapped =
+        Mapped::create(&name()?, "verity", blocks * (BLOCK / 512), &table(device.path(), blocks, verity))
+            .doing(|| "set up dm-verity")?;
+    let mount = squashfs(&mapped.path())?;
+    // The mount has it open: it goes with that.
+    mapped.remove()?;
+    Ok(Mounted { mount })
+}
+
+/// The line that dm-verity is told: version, both devices, both sizes of blocks, where the tree begins, and what it is
+/// made with.
+fn table(device: &str, blocks: u64, verity: &Verity) -> String {
+    let salt = if verity.superblock.salt.is_empty() { "-".to_owned() } else { hex(&verity.superblock.salt) };
+    let root = hex(&verity.root);
+    format!("1 {device} {device} {BLOCK} {BLOCK} {blocks} {} sha256 {root} {salt}", blocks + 1)
+}
+
+fn name() -> Result<String, Error> {
+    let mut random = [0; 8];
+    crate::key::fill_random(&mut random)?;
+    Ok(format!("cofferdam-{}", hex(&random)))
+}
+
+fn squashfs(device: &str) -> Result<OwnedFd, Failed> {
+    let mount = || {
+        let context = fsopen("squashfs", FsOpenFlags::FSOPEN_CLOEXEC).called(|| "fsopen(\"squashfs\")")?;
+        let context = context.as_fd();
+        fsconfig_set_string(context, "source", device).called(|| format!("fsconfig(source, {device:?})"))?;
+        fsconfig_set_flag(context, "ro").called(|| "fsconfig(ro)")?;
+        fsconfig_create(context).called(|| "fsconfig(FSCONFIG_CMD_CREATE)")?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID;
+        fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).called(|| "fsmount()")
+    };
+    mount().doing(|| format!("mount squashfs from {device}"))
+}

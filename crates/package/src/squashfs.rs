@@ -1,0 +1,18 @@
+//! squashfs 4.0, the image of a package: written here, read by the kernel.
+//!
+//! Our own, because the library that there is (backhand 0.25) stores neither extended attributes nor hard links, and an
+//! image of Docker's has both: file capabilities are attributes. What is written depends on the tree alone, so the same
+//! tree is the same bytes; and on one thread, which compresses with the zlib that the house has already.
+//!
+//! The layout is that of the kernel's Documentation/filesystems/squashfs.rst: superblock, data with fragments, inodes,
+//! directories, and the tables of fragments, owners and attributes, all but the data in blocks of 8 KiB.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "the format's fields are narrow; what may not fit is checked first"
+)]
+
+mod directory;
+mod meta;
+mod write;
+
+pub use write::{Compression, write};

@@ -1,0 +1,283 @@
+//! Images as they come, and as they are made to deceive.
+#![allow(clippy::expect_used, reason = "a test states what it expects")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use package::Manifest;
+use package::oci::{Image, Wishes, read};
+use package::tree::{Id, Kind, Tree};
+use sha2::{Digest as _, Sha256};
+use tar::{Builder, EntryType, Header};
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// A layer that is being written.
+struct Layer(Builder<Vec<u8>>);
+
+impl Layer {
+    fn new() -> Self {
+        Self(Builder::new(Vec::new()))
+    }
+
+    fn header(kind: EntryType, mode: u32) -> Header {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(0);
+        header.set_mtime(77);
+        header.set_uid(0);
+        header.set_gid(0);
+        header
+    }
+
+    fn file(mut self, path: &str, content: &str) -> Self {
+        let mut header = Self::header(EntryType::Regular, 0o644);
+        header.set_size(content.len() as u64);
+        self.0.append_data(&mut header, path, content.as_bytes()).expect("a file");
+        self
+    }
+
+    /// A name that the library would not write.
+    fn raw(mut self, path: &str) -> Self {
+        let mut header = Self::header(EntryType::Regular, 0o644);
+        header.as_gnu_mut().expect("it is GNU's").name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_cksum();
+        self.0.append(&header, std::io::empty()).expect("a file");
+        self
+    }
+
+    fn directory(mut self, path: &str, mode: u32) -> Self {
+        let mut header = Self::header(EntryType::Directory, mode);
+        self.0.append_data(&mut header, path, std::io::empty()).expect("a directory");
+        self
+    }
+
+    fn link(mut self, kind: EntryType, path: &str, target: &str) -> Self {
+        self.0.append_link(&mut Self::header(kind, 0o777), path, target).expect("a link");
+        self
+    }
+
+    fn device(mut self, path: &str) -> Self {
+        let mut header = Self::header(EntryType::Char, 0o600);
+        header.set_device_major(4).expect("GNU's headers have it");
+        header.set_device_minor(300).expect("GNU's headers have it");
+        self.0.append_data(&mut header, path, std::io::empty()).expect("a device");
+        self
+    }
+
+    fn attribute(mut self, name: &str, value: &[u8]) -> Self {
+        self.0.append_pax_extensions([(name, value)]).expect("an attribute");
+        self
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        self.0.into_inner().expect("a layer")
+    }
+}
+
+/// An image layout in a directory.
+fn layout(directory: &Path, config: &str, layers: Vec<Layer>) {
+    fs::create_dir_all(directory.join("blobs/sha256")).expect("directories");
+    let blob = |bytes: &[u8]| {
+        fs::write(directory.join("blobs/sha256").join(digest(bytes)), bytes).expect("a blob");
+        format!("{{\"digest\": \"sha256:{}\", \"size\": {}}}", digest(bytes), bytes.len())
+    };
+    let mut described = Vec::new();
+    let mut digests = Vec::new();
+    for (index, layer) in layers.into_iter().enumerate() {
+        let plain = layer.bytes();
+        digests.push(format!("\"sha256:{}\"", digest(&plain)));
+        // Every other layer is packed.
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&plain).expect("memory");
+        described.push(blob(&if index % 2 == 0 { packed.finish().expect("memory") } else { plain }));
+    }
+    let config = format!("{{\"config\": {config}, \"rootfs\": {{\"diff_ids\": [{}]}}}}", digests.join(","));
+    let manifest =
+        format!("{{\"config\": {}, \"layers\": [{}]}}", blob(config.as_bytes()), described.join(","));
+    let described = blob(manifest.as_bytes());
+    let named =
+        described.replace('}', ", \"annotations\": {\"org.opencontainers.image.ref.name\": \"web:1.2.3\"}}");
+    fs::write(directory.join("index.json"), format!("{{\"manifests\": [{named}]}}")).expect("an index");
+}
+
+fn image(config: &str, layers: Vec<Layer>) -> Result<Image, String> {
+    let directory = tempfile::tempdir().expect("a directory");
+    layout(directory.path(), config, layers);
+    read(directory.path(), directory.path(), &mut |_| ()).map_err(|error| error.to_string())
+}
+
+/// Every path of a tree, with what is there.
+fn paths(tree: &Tree) -> BTreeMap<String, Id> {
+    let mut all = BTreeMap::new();
+    let mut open = vec![(String::new(), Tree::ROOT)];
+    while let Some((path, id)) = open.pop() {
+        if let Kind::Directory(names) = &tree.node(id).kind {
+            for (name, below) in names {
+                open.push((format!("{path}/{}", String::from_utf8_lossy(name)), *below));
+            }
+        }
+        all.insert(path, id);
+    }
+    all
+}
+
+#[test]
+fn layers_lie_over_each_other() {
+    let image = image(
+        "{}",
+        vec![
+            Layer::new()
+                .directory("etc", 0o755)
+                .file("etc/gone", "a")
+                .file("etc/kept", "b")
+                .file("opaque/old", "c")
+                .file("dir-then-file/x", "d")
+                .directory("usr/lib", 0o755)
+                .link(EntryType::Symlink, "lib", "/usr/lib"),
+            Layer::new()
+                .file("opaque/new", "e")
+                .file("opaque/.wh..wh..opq", "")
+                .file("etc/.wh.gone", "")
+                .file("etc/.wh.never-was", "")
+                .file("dir-then-file", "f")
+                .directory("etc", 0o700)
+                // Through a link, as some builders write it; and back under the same name.
+                .file("lib/libc.so", "g")
+                .link(EntryType::Link, "hard", "etc/kept")
+                .attribute("SCHILY.xattr.security.capability", b"\x01\x00")
+                .file("capable", "h")
+                .device("console")
+                .file(&format!("long/{}", "n".repeat(200)), "i"),
+        ],
+    )
+    .expect("it is good");
+    let found = paths(&image.tree);
+    let names: Vec<&str> = found.keys().map(String::as_str).collect();
+    let long = format!("/long/{}", "n".repeat(200));
+    assert_eq!(
+        names,
+        [
+            "",
+            "/capable",
+            "/console",
+            "/dir-then-file",
+            "/etc",
+            "/etc/kept",
+            "/hard",
+            "/lib",
+            "/long",
+            &long,
+            "/opaque",
+            "/opaque/new",
+            "/usr",
+            "/usr/lib",
+            "/usr/lib/libc.so"
+        ]
+    );
+    assert_eq!(found["/hard"], found["/etc/kept"]);
+    assert_eq!(image.tree.node(found["/etc"]).mode, 0o700);
+    assert!(matches!(image.tree.node(found["/console"]).kind, Kind::Char(4, 300)));
+    let capable = image.tree.node(found["/capable"]);
+    assert_eq!(capable.xattrs, [(b"security.capability".to_vec(), vec![1, 0])].into());
+    assert_eq!(capable.mtime, 77);
+}
+
+#[test]
+fn what_would_leave_the_image_is_refused() {
+    for (layer, told) in [
+        (Layer::new().raw("../../etc/passwd"), "\"../../etc/passwd\": leads upwards"),
+        (Layer::new().link(EntryType::Link, "a", "../../etc/passwd"), "\"a\": leads upwards"),
+        (
+            Layer::new().link(EntryType::Link, "a", "etc/shadow"),
+            "\"a\": is a hard link to \"etc/shadow\", which is not there",
+        ),
+        (
+            Layer::new()
+                .link(EntryType::Symlink, "a", "b")
+                .link(EntryType::Symlink, "b", "a")
+                .file("a/c", ""),
+            "\"a/c\": links lead in a ring",
+        ),
+        (
+            Layer::new().directory("a", 0o755).link(EntryType::Link, "a/b", "a"),
+            "\"a/b\": is a directory, which has no second name",
+        ),
+    ] {
+        let error = image("{}", vec![layer]).expect_err(told);
+        assert!(error.starts_with("layer blobs/sha256/") && error.ends_with(told), "{error}");
+    }
+    // A link that leads out leads to the image's own root.
+    let inside =
+        image("{}", vec![Layer::new().link(EntryType::Symlink, "a", "../../..").file("a/etc/x", "y")]);
+    assert!(paths(&inside.expect("it is good").tree).contains_key("/etc/x"));
+}
+
+#[test]
+fn a_blob_that_is_not_what_its_digest_tells_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let of = |which: &str| {
+        layout(directory.path(), "{\"Cmd\": [\"/a\"]}", vec![Layer::new().file("a", "b")]);
+        let blobs = fs::read_dir(directory.path().join("blobs/sha256")).expect("blobs");
+        for blob in blobs.map(|blob| blob.expect("a blob").path()) {
+            let mut bytes = fs::read(&blob).expect("a blob");
+            let is_layer = bytes.starts_with(b"\x1f\x8b");
+            if is_layer == (which == "layer") {
+                // Behind the head of a gzip, or within a text.
+                let at = bytes.len() / 2;
+                bytes[at] ^= 4;
+                fs::write(&blob, bytes).expect("a blob");
+            }
+        }
+        read(directory.path(), directory.path(), &mut |_| ()).expect_err(which).to_string()
+    };
+    assert!(of("document").ends_with("is not what its digest tells"));
+    let layer = of("layer");
+    assert!(
+        layer.contains("unpacking: ") || layer.ends_with("is not what the image's configuration tells"),
+        "{layer}"
+    );
+}
+
+#[test]
+fn a_configuration_becomes_a_manifest() {
+    let config = r#"{"Env": ["PATH=/opt/bin:/bin", "A=\"b\" c"], "User": "www:adm", "WorkingDir": "/srv",
+        "Entrypoint": ["server"], "Cmd": ["--port", "80"], "Volumes": {"/data": {}}}"#;
+    let mut image = image(
+        config,
+        vec![
+            Layer::new()
+                .file("bin/server", "")
+                .file("etc/passwd", "root:x:0:0::/:\nwww:x:33:34::/:\n")
+                .file("etc/group", "adm:x:4:\n"),
+        ],
+    )
+    .expect("it is good");
+    let text = image.manifest(&Wishes::default()).expect("it can be told");
+    let manifest = Manifest::read("image", text.as_bytes()).expect("it is good");
+    assert_eq!(manifest.container(), "web:1.2.3");
+    assert_eq!(
+        (manifest.init.as_deref(), manifest.args.join(" ").as_str()),
+        (Some("/bin/server"), "--port 80")
+    );
+    assert_eq!((manifest.uid, manifest.gid, manifest.cwd.as_str()), (33, 4, "/srv"));
+    assert_eq!(manifest.env["A"], "\"b\" c");
+    assert_eq!(manifest.mounts["/data"], package::Mount::Persist);
+}
+
+#[test]
+fn what_an_image_wants_of_root_is_given_to_somebody_else() {
+    let mut image = image("{\"Cmd\": [\"a\"]}", vec![Layer::new().file("bin/a", "")]).expect("it is good");
+    let wishes = Wishes { uid: Some(7), ..Wishes::default() };
+    let text = image.manifest(&wishes).expect("it can be told");
+    let manifest = Manifest::read("image", text.as_bytes()).expect("it is good");
+    assert_eq!((manifest.uid, manifest.gid), (7, 1000));
+    let found = paths(&image.tree);
+    let node = image.tree.node(found["/bin/a"]);
+    assert_eq!((node.uid, node.gid), (7, 1000));
+}
