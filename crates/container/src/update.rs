@@ -76,7 +76,7 @@ fn recall(limits: &mut Resources, asked: &Resources, groups: &Cgroup) -> Result<
         && let Some(shown) = groups.shown("memory", "memory.max")?
     {
         let memory = limits.memory.get_or_insert_default();
-        memory.limit = memory.limit.or(number(Some(shown.trim())));
+        memory.limit = memory.limit.or(number(Some(&shown)));
     }
     Ok(())
 }
