@@ -195,6 +195,8 @@ fn weigh(shim: &mut Shim, bench: &Bench, idle: u64) -> Result<(), Error> {
         service.start(id, "")?;
         memory.push(Memory::of(pid)?);
         if memory.len() == 1 && idle > 0 {
+            // The start has its events yet to be told and answered.
+            thread::sleep(Duration::from_secs(1));
             let before = wake_ups(pid)?;
             // Nothing happens, and that is what is measured.
             thread::sleep(Duration::from_secs(idle));

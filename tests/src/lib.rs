@@ -10,7 +10,8 @@
 //!
 //! Environment: `COFFERDAM` names the runtime under test, `COFFERDAM_SHIM` the containerd shim, `COFFERDAM_SKIPS` a file that takes one line for each skipped
 //! test, `COFFERDAM_NO_SKIPS=1` makes every skip a failure, `COFFERDAM_CACHE` is where the Debian root file system lies,
-//! `COFFERDAM_VM` says that this is the virtual machine of `make test-vm`, `COFFERDAM_PATIENCE` how many times as long to wait as on a machine of its own.
+//! `COFFERDAM_VM` says that this is the virtual machine of `make test-vm`, `COFFERDAM_PATIENCE` how many times as long to wait as on a machine of its own,
+//! `COFFERDAM_ROUNDS` how many lives a shim is tested with, one after the other.
 #![allow(
     clippy::expect_used,
     clippy::panic,

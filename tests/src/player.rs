@@ -22,6 +22,7 @@ use containerd_shim_protos::api::{
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
+use containerd_shim_protos::shim::oci::Options;
 use rustix::fs::{FileType, Mode, OFlags};
 use serde_json::{Value, json};
 
@@ -53,6 +54,7 @@ pub struct Player {
     apart: Apart,
     bundle: Bundle,
     shim: Shim,
+    environment: Vec<(String, String)>,
     call: Call,
     count: AtomicU32,
     /// Keeps each bundle's log open, as containerd does.
@@ -82,8 +84,13 @@ impl Player {
     fn within(bundle: Bundle, apart: Apart, shim: &Shim, call: Call) -> Self {
         let publisher = Publisher::at(&bundle.dir().join("c.sock.ttrpc"));
         fs::create_dir(bundle.dir().join("tasks")).expect("make a directory for bundles");
-        let logs = Mutex::default();
-        Self { publisher, apart, bundle, shim: shim.clone(), call, count: AtomicU32::new(0), logs }
+        let (count, logs, environment) = (AtomicU32::new(0), Mutex::default(), Vec::new());
+        Self { publisher, apart, bundle, shim: shim.clone(), call, count, logs, environment }
+    }
+
+    /// Whatever it calls from now on has this variable too.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Its directory, which the host and shims see by the same name.
@@ -199,6 +206,7 @@ impl Player {
             .env(MARKER, self.bundle.id())
             .env("TTRPC_ADDRESS", self.publisher.path())
             .env("GOMAXPROCS", "2")
+            .envs(self.environment.iter().cloned())
             .stdin(File::open(&input).expect("it was written"))
             .stdout(Stdio::from(writer))
             .stderr(errors.try_clone().expect("dup"));
@@ -710,4 +718,27 @@ pub fn say(to: &mut File, words: &str) {
 /// Waits until nobody has it open to write any more.
 pub fn hung_up(fd: impl AsFd) -> bool {
     ready_within(fd, LIMIT * patience())
+}
+
+/// Options as containerd has them for its own shim.
+pub fn options(change: impl FnOnce(&mut Options)) -> Any {
+    let mut options = Options::new();
+    change(&mut options);
+    let mut any = Any::new();
+    any.type_url = "containerd.runc.v1.Options".into();
+    any.value = options.write_to_bytes().expect("a message has bytes");
+    any
+}
+
+/// Fails the test unless it was refused by this code; what was said. containerd's own shim has no code of its own for most
+/// refusals.
+#[track_caller]
+pub fn refused<T: std::fmt::Debug>(answer: Result<T, Refused>, code: i32, what: &str) -> String {
+    let refused = answer.expect_err(what);
+    if Shim::under_test().is_stock() {
+        assert_ne!(refused.code, 0, "{what}: {refused:?}");
+    } else {
+        assert_eq!(refused.code, code, "{what}: {refused:?}");
+    }
+    refused.message
 }

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use containerd_shim_protos::api::{CreateTaskResponse, Empty, StateRequest, StateResponse};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
-use containerd_shim_protos::shim::oci::{Options, ProcessDetails};
+use containerd_shim_protos::shim::oci::ProcessDetails;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::containerd::signal;
-use tests::player::mount;
+use tests::player::{mount, options, refused};
 use tests::{
-    Call, Fifo, Groups, LIMIT, Player, Refused, Service, Shim, Streams, figure, gone_within, needs, patience,
+    Call, Fifo, Groups, LIMIT, Player, Refused, Runtime, Service, Shim, Streams, figure, gone_within, needs,
+    patience,
 };
 
 /// Runs until it is killed.
@@ -36,18 +37,6 @@ const UNIMPLEMENTED: i32 = 12;
 
 fn player(name: &str) -> Player {
     Player::new(&Shim::under_test(), name)
-}
-
-/// Fails the test unless it was refused by this code. containerd's own shim has no code of its own for most refusals.
-#[track_caller]
-fn refused<T: std::fmt::Debug>(answer: Result<T, Refused>, code: i32, what: &str) -> String {
-    let refused = answer.expect_err(what);
-    if Shim::under_test().is_stock() {
-        assert_ne!(refused.code, 0, "{what}: {refused:?}");
-    } else {
-        assert_eq!(refused.code, code, "{what}: {refused:?}");
-    }
-    refused.message
 }
 
 fn number(pid: u32) -> i32 {
@@ -474,15 +463,6 @@ fn root_shim_create_fails_and_leaves_nothing() {
         refused(answer, INVALID, "options of a kind that nobody knows");
     }
     player.close(service, &[&missing, &mounts, &named]);
-}
-
-fn options(change: impl FnOnce(&mut Options)) -> Any {
-    let mut options = Options::new();
-    change(&mut options);
-    let mut any = Any::new();
-    any.type_url = "containerd.runc.v1.Options".into();
-    any.value = options.write_to_bytes().expect("a message has bytes");
-    any
 }
 
 /// The root file system as containerd hands it over: mounts, which the shim makes and takes away.
@@ -1232,6 +1212,33 @@ fn root_shim_delete_cleans_up_after_it() {
     }
 }
 
+/// What the shim keeps of its tasks is what `cofferdam` reads.
+#[test]
+fn root_shim_keeps_what_cofferdam_reads() {
+    needs!(Root, Busybox, Shim);
+    if Shim::under_test().is_stock() {
+        return;
+    }
+    let player = player("shim-kept");
+    let place = player.place(STAYS);
+    let service = player.start(&place);
+    let pid = service.run(&place, &Streams::none());
+    let root = player.apart().path(Path::new("/run/containerd/cofferdam").join(player.namespace()));
+    let asked = |words: &[&str]| {
+        let mut command = Command::new(Runtime::under_test().program());
+        let output = command.arg("--root").arg(&root).args(words).output().expect("run it");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("it says text")
+    };
+    assert_eq!(asked(&["list", "-q"]).trim(), place.id);
+    let state: Value = serde_json::from_str(&asked(&["state", &place.id])).expect("a state is JSON");
+    assert_eq!((&state["status"], &state["pid"]), (&json!("running"), &json!(pid)));
+    assert!(asked(&["events", "--stats", &place.id]).contains("\"type\":\"stats\""));
+    player.finish(&service, &place);
+    assert_eq!(asked(&["list", "-q"]), "");
+    player.close(service, &[&place]);
+}
+
 /// A shim ends on TERM and leaves its containers alone; on USR1 it writes down what it knows.
 #[test]
 fn root_shim_hears_signals() {
@@ -1363,4 +1370,41 @@ fn root_shim_storm() {
     }
     player.finish(&service, &keeper);
     player.close(service, &[&keeper]);
+}
+
+/// Lives one after the other, each with a shim of its own: create, exec, kill, delete. `COFFERDAM_ROUNDS=1000` is the whole of it.
+#[test]
+fn root_shim_rounds() {
+    needs!(Root, Busybox, Shim);
+    let asked = std::env::var("COFFERDAM_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    let rounds: u32 = asked.unwrap_or(if patience() > 1 { 5 } else { 50 });
+    let player = player("shim-rounds");
+    let none = Streams::none();
+    let began = Instant::now();
+    for round in 0..rounds {
+        let place = player.place_with(STAYS, |config| config["root"] = json!({"path": "rootfs"}));
+        let id = &place.id;
+        let service = player.start(&place);
+        let mut request = service.creation(&place, &none);
+        request.rootfs.push(mount("bind", &player.rootfs(), &["rbind", "ro"]));
+        let _made: CreateTaskResponse = service.call("Create", &request).expect("create");
+        service.start(id, "").expect("start");
+        let out = Fifo::new(&place.dir, "out");
+        let mut outs = out.reader();
+        service.exec(id, "e", "echo here; exit 4", &Streams::out(out.path())).expect("exec");
+        service.start(id, "e").expect("start");
+        assert_eq!(service.wait(id, "e").get().expect("wait").exit_status, 4);
+        assert_eq!(outs.rest_within(LIMIT), "here\n", "round {round}");
+        service.delete(id, "e").expect("delete");
+        player.finish(&service, &place);
+        player.close(service, &[&place]);
+        fs::remove_dir_all(&place.dir).expect("the bundle is containerd's");
+    }
+    let each = began.elapsed().as_millis() / u128::from(rounds);
+    figure(&format!("{rounds} lives, each with a shim of its own: {each} ms each"));
+    player.publisher.await_many(rounds as usize, LIMIT, |event| event.topic == "/tasks/delete");
+    assert_eq!(player.publisher.disorder(), [""; 0]);
+    let running = tests::containerd::processes_of(player.namespace(), Shim::under_test().file_name());
+    assert_eq!(running, [0; 0], "no shim is left");
+    player.assert_nothing_left();
 }

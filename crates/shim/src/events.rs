@@ -46,8 +46,12 @@ struct Event {
 /// So many wait at most. More happen only while containerd is away, and it asks for the state of everything when it is back.
 const MOST: usize = 2048;
 
-/// How long containerd may take for one.
+/// How long containerd may take to handle one, and to take a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long its answer may take on a line that is open. Whoever stands still has the event in his socket already, and would
+/// hear it twice from one who does not wait.
+const STILLNESS: Duration = Duration::from_mins(1);
 
 /// No event tells that containerd listens again. It is tried after this long, and twice as long each time, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -207,7 +211,7 @@ async fn send(line: &mut Line, request: &Request) -> Told {
         let (_, payload) = read_frame(&mut line.reader).await?;
         Response::parse_from_bytes(&payload?).ok()
     };
-    match timeout(PATIENCE, talk).await {
+    match timeout(STILLNESS, talk).await {
         Ok(Some(response)) => match response.status.as_ref() {
             Some(status) if status.code.enum_value() != Ok(Code::OK) => Told::Refused(status.message.clone()),
             _ => Told::Yes,

@@ -128,7 +128,7 @@ impl Plumbing {
             Some(("ttrpc+unix", _)) => {
                 return Err(Refusal::new(
                     Code::UNIMPLEMENTED,
-                    "streaming of standard streams is not done yet",
+                    "streaming of standard streams is not implemented yet",
                 ));
             }
             Some((scheme, _)) => {

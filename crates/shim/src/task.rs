@@ -207,7 +207,7 @@ impl crate::wire::Service for Service {
             "Stats" => bytes(&this.stats(&read(payload)?)?),
             "Connect" => bytes(&this.connect(&read(payload)?)),
             "Shutdown" => bytes(&this.shutdown()),
-            "Checkpoint" => Err(Refusal::new(Code::UNIMPLEMENTED, "checkpoints are not done yet")),
+            "Checkpoint" => Err(Refusal::new(Code::UNIMPLEMENTED, "checkpoints are not implemented yet")),
             _ => Err(Refusal::new(Code::UNIMPLEMENTED, format!("method {method}"))),
         };
         answer.inspect_err(|refusal| self.log.debug(|| format!("{method}: {}", refusal.text)))

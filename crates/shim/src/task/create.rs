@@ -36,7 +36,7 @@ impl Service {
         let options = Options::of(asked.options.as_ref()).map_err(invalid)?;
         options.check_name().map_err(invalid)?;
         if !asked.checkpoint.is_empty() {
-            return Err(Refusal::new(Code::UNIMPLEMENTED, "a task from a checkpoint is not done yet"));
+            return Err(Refusal::new(Code::UNIMPLEMENTED, "a task from a checkpoint is not implemented yet"));
         }
         let container = self.reserve(&asked, options)?;
         let made = match first(self.make(&container, &asked), container.unwanted.notified()).await {
