@@ -17,10 +17,13 @@ STATIC  := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=pie" \
 help: ## print these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
-build: ## build the release binary, static, and print its size
-	@echo "build: cofferdam, static, with link-time optimisation (a minute or two the first time)"
+build: ## build the release binaries, static, and print their sizes
+	@echo "build: cofferdam and cofferctl, static, with link-time optimisation (a few minutes the first time)"
+	@# One at a time: cofferdam must not get what only cofferctl asks of a library.
 	@$(STATIC) -p cofferdam
+	@$(STATIC) -p cofferctl
 	@script/static $(BIN)
+	@script/static $(dir $(BIN))cofferctl
 
 run: build ## run a throw-away container on a default that needs no image (ARGS="... -- CMD")
 	@$(BIN) try $(ARGS)
