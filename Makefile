@@ -3,6 +3,7 @@
 TARGET  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 OUT     := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BIN     := $(OUT)/$(TARGET)/release/cofferdam
+SHIM    := $(OUT)/$(TARGET)/release/containerd-shim-cofferdam-v2
 PREFIX  ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
@@ -12,17 +13,18 @@ STATIC  := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=pie" \
            cargo build --quiet --release --target $(TARGET)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run check test test-vm bench attacks fuzz install uninstall
+.PHONY: help build run check test test-vm bench bench-shim attacks fuzz install uninstall
 
 help: ## print these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 build: ## build the release binaries, static, and print their sizes
-	@echo "build: cofferdam and cofferctl, static, with link-time optimisation (a few minutes the first time)"
-	@# One at a time: cofferdam must not get what only cofferctl asks of a library.
-	@$(STATIC) -p cofferdam
+	@echo "build: cofferdam, its shim and cofferctl, static, with link-time optimisation (some minutes the first time)"
+	@$(STATIC) -p cofferdam -p containerd-shim-cofferdam-v2
+	@# Apart: cofferdam must not get what only cofferctl asks of a library.
 	@$(STATIC) -p cofferctl
 	@script/static $(BIN)
+	@script/static $(SHIM)
 	@script/static $(dir $(BIN))cofferctl
 
 run: build ## run a throw-away container on a default that needs no image (ARGS="... -- CMD")
@@ -40,10 +42,10 @@ check: ## fmt, clippy, pure tests, documentation; needs no root
 	@echo "check: good"
 
 test: build ## run every test that this machine can run, and count the skips
-	@COFFERDAM=$(BIN) script/test $(OUT)/skips
+	@COFFERDAM=$(BIN) COFFERDAM_SHIM=$(SHIM) script/test $(OUT)/skips
 
 test-vm: build ## run tests in a virtual machine with systemd, cgroup v2, AppArmor: docs/vm.md (TEST="fields" for one file)
-	@COFFERDAM=$(BIN) script/test-vm $(TEST)
+	@COFFERDAM=$(BIN) COFFERDAM_SHIM=$(SHIM) script/test-vm $(TEST)
 
 bench: build ## measure beside runc, crun and the floor, in turns (ARGS="--rounds 500")
 	@echo "bench: the driver and the floor, static"
@@ -52,14 +54,18 @@ bench: build ## measure beside runc, crun and the floor, in turns (ARGS="--round
 	@$(OUT)/$(TARGET)/release/bench --runtime cofferdam=$(BIN) $(ARGS)
 	@$(OUT)/$(TARGET)/release/bench --joins
 
+bench-shim: build ## measure the containerd shim beside containerd's own, in turns (ARGS="--rounds 100")
+	@$(STATIC) -p bench
+	@$(OUT)/$(TARGET)/release/bench --shim cofferdam=$(SHIM) $(ARGS)
+
 attacks: ## take each defence out by its patch and show that its attack then succeeds
 	@script/attacks
 
 fuzz: ## fuzz every parser of foreign bytes for FUZZ_SECONDS=60 each
 	@script/fuzz $(FUZZ_SECONDS)
 
-install: build ## install binary, manual, completions below PREFIX=/usr/local (DESTDIR goes before it)
-	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' script/install $(BIN)
+install: build ## install binaries, manual, completions below PREFIX=/usr/local (DESTDIR goes before it)
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' script/install $(BIN) $(SHIM)
 
 uninstall: ## remove what install has put there
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' script/install --remove

@@ -16,6 +16,8 @@ bench [--runtime NAME=PATH]... [--rounds N] [--spaced N] [--gap MS] [--hybrid] [
   --gap MS             that pause (50)
   --hybrid             leave the unified tree beside v1 hierarchies mounted; today's crun does not run then
   --floor PATH         the floor (beside this program)
+  --shim NAME=PATH     a containerd shim beside containerd's own, and no runtimes; again for more
+  --idle SECONDS       how long a shim is watched that has nothing to do (20)
   --json               print one JSON document
   --joins              no runtime at all: what each way into a control group takes, --spaced times, --gap apart
 ";
@@ -23,6 +25,8 @@ bench [--runtime NAME=PATH]... [--rounds N] [--spaced N] [--gap MS] [--hybrid] [
 /// What the caller wants.
 pub(crate) enum Wish {
     Measure(Arguments),
+    /// Measure containerd shims.
+    Shims(Arguments),
     /// Measure the ways into a control group.
     Joins {
         rounds: u32,
@@ -35,10 +39,12 @@ pub(crate) enum Wish {
 
 pub(crate) struct Arguments {
     pub(crate) runtimes: Vec<(String, PathBuf)>,
+    pub(crate) shims: Vec<(String, PathBuf)>,
     pub(crate) floor: PathBuf,
     pub(crate) rounds: u32,
     pub(crate) spaced: u32,
     pub(crate) gap: u64,
+    pub(crate) idle: u64,
     pub(crate) hybrid: bool,
     pub(crate) json: bool,
 }
@@ -48,10 +54,12 @@ impl Wish {
         let floor = env::current_exe()?.with_file_name("floor");
         let mut asked = Arguments {
             runtimes: Vec::new(),
+            shims: Vec::new(),
             floor,
             rounds: 200,
             spaced: 60,
             gap: 50,
+            idle: 20,
             hybrid: false,
             json: false,
         };
@@ -68,6 +76,12 @@ impl Wish {
                     let (name, path) = value.split_once('=').ok_or("--runtime wants NAME=PATH")?;
                     asked.runtimes.push((name.into(), path.into()));
                 }
+                "--shim" => {
+                    let value = value()?;
+                    let (name, path) = value.split_once('=').ok_or("--shim wants NAME=PATH")?;
+                    asked.shims.push((name.into(), path.into()));
+                }
+                "--idle" => asked.idle = number(&word, &value()?)?.into(),
                 "--floor" => asked.floor = value()?.into(),
                 "--rounds" => asked.rounds = number(&word, &value()?)?,
                 "--spaced" => asked.spaced = number(&word, &value()?)?,
@@ -83,6 +97,11 @@ impl Wish {
         }
         if joins {
             return Ok(Self::Joins { rounds: asked.spaced, gap: asked.gap });
+        }
+        if !asked.shims.is_empty() {
+            const STOCK: &str = "containerd-shim-runc-v2";
+            asked.shims.extend(find(STOCK).map(|path| ("containerd's".into(), path)));
+            return Ok(Self::Shims(asked));
         }
         for name in ["crun", "runc"] {
             if !only && asked.runtimes.iter().all(|(named, _)| named != name) {

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use cgroup::Systemd;
+use plan::systemd::{Bus, Held, Property, Unit};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -31,6 +33,8 @@ enum Way {
     Walk,
     /// Somebody writes its number to `cgroup.procs`.
     Moved,
+    /// systemd makes a scope around it; the path is the unit's name. It is stopped again, which is not timed.
+    Managed,
 }
 
 /// A way into a group of one of the host's hierarchies.
@@ -83,7 +87,7 @@ fn cases() -> Result<Vec<Case>, Error> {
             let told = match way {
                 Way::Born => "fork, born there by CLONE_INTO_CGROUP",
                 Way::Walk => "the child's own 0 into tasks",
-                Way::Moved | Way::Stay => "its number into cgroup.procs",
+                Way::Moved | Way::Stay | Way::Managed => "its number into cgroup.procs",
             };
             cases.push(Case {
                 name: format!("{generation}: {told}"),
@@ -93,6 +97,11 @@ fn cases() -> Result<Vec<Case>, Error> {
             });
         }
     }
+    if Path::new(MANAGER).exists() {
+        let (way, group) = (Way::Managed, PathBuf::from(format!("{name}.scope")));
+        let name = "systemd: a scope around it, asked for and there".into();
+        cases.push(Case { name, way, group, took: Vec::new() });
+    }
     let stays = Case { name: "fork alone".into(), way: Way::Stay, group: PathBuf::new(), took: Vec::new() };
     cases.insert(0, stays);
     Ok(cases)
@@ -100,7 +109,7 @@ fn cases() -> Result<Vec<Case>, Error> {
 
 fn groups(cases: &[Case]) -> Vec<PathBuf> {
     let mut groups: Vec<PathBuf> =
-        cases.iter().filter(|case| case.way != Way::Stay).map(|case| case.group.clone()).collect();
+        cases.iter().map(|case| case.group.clone()).filter(|group| group.is_absolute()).collect();
     groups.dedup();
     groups
 }
@@ -123,6 +132,8 @@ impl Way {
         let tasks = (self == Self::Walk).then(|| open(&group.join("tasks"), OFlags::WRONLY)).transpose()?;
         let procs =
             (self == Self::Moved).then(|| open(&group.join("cgroup.procs"), OFlags::WRONLY)).transpose()?;
+        // The line is there before, as ours is for a container.
+        let mut scope = (self == Self::Managed).then(|| Scope::reach(group)).transpose()?;
         let (word, says) = pipe_with(PipeFlags::CLOEXEC)?;
         let (waits, hold) = pipe_with(PipeFlags::CLOEXEC)?;
         let begin = Instant::now();
@@ -148,9 +159,48 @@ impl Way {
             }
             took = Duration::from_nanos(u64::from_ne_bytes(nanoseconds));
         }
+        if let Some(scope) = &mut scope {
+            took = scope.start(pid)?;
+        }
         drop(hold);
         end(&child)?;
+        if let Some(mut scope) = scope {
+            scope.systemd.stop(&scope.unit.held)?;
+        }
         Ok(took)
+    }
+}
+
+/// Where systemd itself listens.
+const MANAGER: &str = "/run/systemd/private";
+
+/// A scope, and the line to who makes it.
+struct Scope {
+    systemd: Systemd,
+    unit: Unit,
+}
+
+impl Scope {
+    fn reach(name: &Path) -> Result<Self, Error> {
+        let bus = Bus { address: format!("unix:path={MANAGER}"), is_direct: true, is_user: false };
+        let systemd = Systemd::reach(&bus)?;
+        let unit = name.to_string_lossy().into_owned();
+        let description = format!("{unit} of a bench");
+        let property = |name: &str, value| Property { name: name.into(), value };
+        let properties = vec![
+            property("Description", dbus::Value::Text(description.clone())),
+            property("Delegate", dbus::Value::Bool(true)),
+            property("DefaultDependencies", dbus::Value::Bool(false)),
+        ];
+        let group = format!("/system.slice/{unit}");
+        let held = Held { unit, bus, version: 0, description };
+        Ok(Self { systemd, unit: Unit { held, group, properties } })
+    }
+
+    fn start(&mut self, pid: i32) -> Result<Duration, Error> {
+        let begin = Instant::now();
+        self.systemd.start(&self.unit, Some(pid))?;
+        Ok(begin.elapsed())
     }
 }
 

@@ -10,6 +10,7 @@ mod place;
 mod report;
 mod runtime;
 mod sample;
+mod shims;
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -28,7 +29,8 @@ type Error = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let done = match Wish::parse(std::env::args_os().skip(1)) {
-        Ok(Wish::Measure(arguments)) => apart(&arguments),
+        Ok(Wish::Measure(arguments)) => apart(&arguments, measure),
+        Ok(Wish::Shims(arguments)) => apart(&arguments, shims::measure),
         Ok(Wish::Joins { rounds, gap }) => joins::measure(rounds, Duration::from_millis(gap))
             .and_then(|table| Ok(io::stdout().write_all(table.as_bytes()).map(|()| ExitCode::SUCCESS)?)),
         Ok(Wish::Peak(command)) => sample::tell_peak(&command),
@@ -50,7 +52,10 @@ fn say(line: &str) {
 }
 
 /// Measures in a mount namespace of its own, so that this machine's mounts stay as they are.
-fn apart(arguments: &Arguments) -> Result<ExitCode, Error> {
+fn apart(
+    arguments: &Arguments,
+    measure: fn(&Arguments, &Path) -> Result<ExitCode, Error>,
+) -> Result<ExitCode, Error> {
     let work = std::env::temp_dir().join(format!("cofferdam-bench-{}", std::process::id()));
     std::fs::create_dir(&work).map_err(|error| format!("{}: {error}", work.display()))?;
     let birth = sys::Birth { namespaces: sys::namespace::MOUNT, ..sys::Birth::default() };

@@ -193,3 +193,12 @@ impl Limit {
         if has_scale_of_its_own { (1 + (weight - 10) * 9999 / 990).to_string() } else { weight.to_string() }
     }
 }
+
+/// Removes the groups of this name at the top of each hierarchy, which a daemon made for its containers' and leaves. What a
+/// container left in them keeps them, and is found.
+pub(crate) fn forget(name: &str) {
+    let hierarchies = fs::read_dir(MOUNTS).into_iter().flatten().flatten().map(|entry| entry.path());
+    for group in hierarchies.chain([MOUNTS.into()]).map(|mount| mount.join(name)) {
+        fs::remove_dir(group).unwrap_or_default();
+    }
+}

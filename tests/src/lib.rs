@@ -8,7 +8,7 @@
 //! the paths of its mounts, a variable in the environment of each of its processes. So tests run side by side and still
 //! see what they left behind; a bundle that goes out of scope looks, and fails its test when there is something.
 //!
-//! Environment: `COFFERDAM` names the runtime under test, `COFFERDAM_SKIPS` a file that takes one line for each skipped
+//! Environment: `COFFERDAM` names the runtime under test, `COFFERDAM_SHIM` the containerd shim, `COFFERDAM_SKIPS` a file that takes one line for each skipped
 //! test, `COFFERDAM_NO_SKIPS=1` makes every skip a failure, `COFFERDAM_CACHE` is where the Debian root file system lies,
 //! `COFFERDAM_VM` says that this is the virtual machine of `make test-vm`, `COFFERDAM_PATIENCE` how many times as long to wait as on a machine of its own.
 #![allow(
@@ -20,8 +20,10 @@
 )]
 
 mod agent;
+mod apart;
 mod bundle;
 pub mod callers;
+pub mod containerd;
 pub mod debian;
 pub mod differences;
 mod docker;
@@ -29,26 +31,36 @@ mod groups;
 mod home;
 mod needs;
 mod packages;
+pub mod player;
 mod podman;
 pub mod pty;
+mod publisher;
 mod receiver;
+mod rpc;
 mod runtime;
+mod shim;
 mod snapshot;
 pub mod trace;
 mod wait;
 
 pub use agent::{Agent, Answer, Conduct, Heard};
+pub use apart::Apart;
 pub use bundle::Bundle;
+pub use containerd::{Age, Containerd};
 pub use docker::Docker;
 pub use groups::{Groups, Limit};
 pub use home::{Delegated, Home, USER};
 pub use needs::{Need, figure, skipped};
 pub use packages::Packages;
+pub use player::{Call, Fifo, Place, Player, Service, Streams};
 pub use podman::Podman;
+pub use publisher::{Event, Publisher};
 pub use receiver::{Received, Receiver};
+pub use rpc::{Line, Pending, Refused};
 pub use runtime::{Container, Invocation, Output, Process, Runtime};
+pub use shim::Shim;
 pub use snapshot::Snapshot;
-pub use wait::{Lines, adopt, channel, gone_within, patience, ready_within};
+pub use wait::{Lines, adopt, channel, gone_within, patience, ready_within, until};
 
 use std::path::Path;
 use std::process::Command;

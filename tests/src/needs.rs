@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-use crate::debian;
+use crate::{Age, debian};
 
 /// Returns from the test, on the record, unless the host has everything that is named.
 ///
@@ -36,6 +36,14 @@ pub enum Need {
     Debian,
     /// Debian's dockerd and client.
     Docker,
+    /// Debian's containerd, its client and its shim.
+    Containerd,
+    /// The containerd of the next Debian, 1.7.
+    Containerd17,
+    /// The newest containerd that Debian has.
+    ContainerdNewest,
+    /// A containerd shim to test: ours, or the one that `COFFERDAM_SHIM` names.
+    Shim,
     /// Debian's podman.
     Podman,
     /// slirp4netns(1), an ordinary user's network.
@@ -87,6 +95,10 @@ impl Need {
             Self::Runc => crate::Runtime::find("runc").is_none().then(|| "no runc in PATH".into()),
             Self::Debian => debian::lacking(),
             Self::Docker => missing("/usr/sbin/dockerd", "docker.io"),
+            Self::Containerd => missing("/usr/bin/containerd", "containerd"),
+            Self::Containerd17 => beside(Age::Trixie),
+            Self::ContainerdNewest => beside(Age::Sid),
+            Self::Shim => crate::Shim::lacking(),
             Self::Podman => missing("/usr/bin/podman", "podman"),
             Self::Slirp => in_path("slirp4netns"),
             Self::Netavark => missing("/usr/lib/podman/netavark", "netavark"),
@@ -136,6 +148,11 @@ impl Need {
             }
         }
     }
+}
+
+fn beside(age: Age) -> Option<String> {
+    let path = age.bin().join("containerd");
+    (!path.exists()).then(|| format!("no {} (script/containerd-peers)", path.display()))
 }
 
 fn in_path(name: &str) -> Option<String> {

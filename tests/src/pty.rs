@@ -87,6 +87,20 @@ impl Screen {
         }
     }
 
+    /// Whether this is shown within this limit. It stays there to be looked at again.
+    pub fn shows_within(&mut self, text: &str, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        loop {
+            if self.seen.windows(text.len()).any(|window| window == text.as_bytes()) {
+                return true;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if !ready_within(&self.master, left) || !self.more(LIMIT) {
+                return false;
+            }
+        }
+    }
+
     /// All that is shown until the other end is closed by everybody.
     pub fn rest(&mut self) -> Vec<u8> {
         while self.more(LIMIT) {}

@@ -33,9 +33,8 @@ impl Runtime {
             );
             return Self { program };
         }
-        let newest = builds().into_iter().max_by_key(|(_, built)| *built);
-        let (program, _) = newest.expect("there is no release build of cofferdam to test: run `make build`");
-        Self { program }
+        let newest = newest_build("cofferdam");
+        Self { program: newest.expect("there is no release build of cofferdam to test: run `make build`") }
     }
 
     /// The program at this path: a copy that a hostile container may try to write to, for one.
@@ -77,15 +76,20 @@ impl Runtime {
     }
 }
 
-/// The release builds of this workspace, with the time of each.
-fn builds() -> Vec<(PathBuf, SystemTime)> {
+/// The newest release build of a program of this workspace.
+pub(crate) fn newest_build(name: &str) -> Option<PathBuf> {
+    builds(name).into_iter().max_by_key(|(_, built)| *built).map(|(program, _)| program)
+}
+
+/// The release builds of a program of this workspace, with the time of each.
+fn builds(name: &str) -> Vec<(PathBuf, SystemTime)> {
     let workspace =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
     let inner = fs::read_dir(&target).into_iter().flatten().flatten().map(|entry| entry.path());
     std::iter::once(target.clone())
         .chain(inner)
-        .map(|dir| dir.join("release/cofferdam"))
+        .map(|dir| dir.join("release").join(name))
         .filter_map(|program| Some((program.clone(), program.metadata().ok()?.modified().ok()?)))
         .collect()
 }
@@ -474,8 +478,11 @@ impl<'a> Container<'a> {
 impl Drop for Container<'_> {
     fn drop(&mut self) {
         if !self.is_left && self.bundle.state_root().join(&self.id).exists() {
-            // What this fails to remove, the bundle will find and report.
-            let _: Output = self.delete_force();
+            // What this fails to remove, the bundle will find and report; why, only we know.
+            let gone = self.delete_force();
+            if gone.code != 0 {
+                eprintln!("{gone}");
+            }
         }
     }
 }

@@ -187,10 +187,11 @@ fn states(scope: &Scope) -> Vec<String> {
             ["/run/cofferdam", "/run/cofferdamd", "/run/containerd/cofferdam"].map(PathBuf::from).to_vec()
         }
     };
-    let entries = roots.iter().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten();
+    let roots = roots.iter().flat_map(|root| [root.clone(), root.join(".sandboxes")]);
+    let entries = roots.filter_map(|root| fs::read_dir(root).ok()).flatten().flatten();
     entries
-        // What is kept there is no container's: see docs/state.md.
-        .filter(|entry| entry.file_name() != ".filters")
+        // What is kept there is no container's, and no sandbox's: see docs/state.md.
+        .filter(|entry| entry.file_name() != ".filters" && entry.file_name() != ".sandboxes")
         .map(|entry| format!("state {}", entry.path().display()))
         .filter(|told| scope.covers(told))
         .collect()

@@ -12,6 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, set_child_subreaper};
 
+use crate::LIMIT;
+
 /// True once `fd` is readable or hung up; false when `limit`, times the patience, went by first.
 pub fn ready_within(fd: impl AsFd, limit: Duration) -> bool {
     let end = Instant::now() + limit * patience();
@@ -25,6 +27,17 @@ pub fn ready_within(fd: impl AsFd, limit: Duration) -> bool {
             Err(Errno::INTR) => {}
             Err(errno) => panic!("poll: {errno}"),
         }
+    }
+}
+
+/// Asks again and again whether something holds that no descriptor tells of, at most as long as a command may take. What is
+/// awaited is told where it does not come.
+#[track_caller]
+pub fn until<T: std::fmt::Display>(holds: impl Fn() -> bool, awaited: impl FnOnce() -> T) {
+    let end = Instant::now() + LIMIT * patience();
+    while !holds() {
+        assert!(Instant::now() < end, "does not come: {}", awaited());
+        std::thread::yield_now();
     }
 }
 
@@ -63,7 +76,35 @@ pub struct Lines {
     seen: Vec<u8>,
 }
 
+impl From<OwnedFd> for Lines {
+    fn from(reader: OwnedFd) -> Self {
+        Self { reader, seen: Vec::new() }
+    }
+}
+
 impl Lines {
+    /// Whether there is something to tell, or nobody left who could write, within this limit.
+    pub fn has_within(&self, limit: Duration) -> bool {
+        !self.seen.is_empty() || ready_within(&self.reader, limit)
+    }
+
+    /// Everything until everybody who could write has gone, what was seen and not told included.
+    pub fn rest_within(&mut self, limit: Duration) -> String {
+        let end = Instant::now() + limit;
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let so_far = self.seen.len();
+            assert!(ready_within(&self.reader, left), "no end within {limit:?}, after {so_far} bytes");
+            match read(&self.reader, &mut buffer) {
+                Ok(0) => return String::from_utf8_lossy(&std::mem::take(&mut self.seen)).into_owned(),
+                Ok(count) => self.seen.extend_from_slice(&buffer[..count]),
+                Err(errno) if errno.kind() == ErrorKind::Interrupted => {}
+                Err(errno) => panic!("read: {errno}"),
+            }
+        }
+    }
+
     /// The next whole line, without its end; none when everybody who could write has gone.
     pub fn next_within(&mut self, limit: Duration) -> Option<String> {
         loop {

@@ -4,12 +4,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use serde_json::{Value, json};
-use tests::{Bundle, Container, Groups, LIMIT, Lines, Process, Runtime, Snapshot, channel, figure, needs};
+use tests::{
+    Bundle, Container, Groups, LIMIT, Lines, Process, Runtime, Snapshot, channel, figure, needs, until,
+};
 
 /// A bundle whose program waits for a line from [`go`], and then does `work`.
 fn waiting(name: &str, work: &str) -> Bundle {
@@ -277,16 +281,12 @@ fn root_events_end_with_the_container() {
 /// Waits until a process waits for something itself: it has come to its poll(2).
 fn settled(events: &Process) {
     let stat = format!("/proc/{}/syscall", events.pid());
-    let begin = Instant::now();
-    while begin.elapsed() < LIMIT {
-        // 7 is poll, 271 ppoll.
+    // 7 is poll, 271 ppoll.
+    let waits = || {
         let call = fs::read_to_string(&stat).unwrap_or_default();
-        if call.starts_with("7 ") || call.starts_with("271 ") {
-            return;
-        }
-        std::thread::yield_now();
-    }
-    panic!("events does not wait: {}", events.complaint());
+        call.starts_with("7 ") || call.starts_with("271 ")
+    };
+    until(waits, || format!("events that wait: {}", events.complaint()));
 }
 
 #[test]
@@ -308,6 +308,73 @@ fn root_a_lack_of_memory_is_told_before_the_end() {
         assert_eq!(line, oom, "several of them, if any");
     }
     figure(&format!("events: memory ran out, and was told, within {} ms", told.as_millis()));
+    container.delete_force().success();
+    before.assert_same();
+}
+
+/// Init itself is what is killed: who waits for the end of the container, and who listens to its events, are told by one kernel in one
+/// moment. The line names container, limit and use, and stands before the end of them all.
+#[test]
+fn root_a_lack_of_memory_is_told_beside_the_exit_that_it_causes() {
+    needs!(Root, Busybox, Groups);
+    for round in 0..3 {
+        let bundle = waiting("events-exit", "exec tail /dev/zero");
+        let container = running(&bundle, &Runtime::under_test());
+        let init = container.pid().and_then(Pid::from_raw).expect("init runs");
+        let init = pidfd_open(init, PidfdFlags::empty()).expect("init runs");
+        let (mut lines, stdout) = channel();
+        let words = ["events", "--details", "--interval", "1h", "ID"];
+        let events = container.command(&words).stdout(stdout).spawn();
+        settled(&events);
+        go(&bundle);
+        let exit = thread::spawn(move || {
+            poll(&mut [PollFd::new(&init, PollFlags::IN)], None).expect("wait for init");
+            Instant::now()
+        });
+        let is_oom = |line: &Value| line["type"] == "oom";
+        let line = std::iter::from_fn(|| lines.next_within(LIMIT)).map(|line| parsed(&line)).find(is_oom);
+        let told = Instant::now();
+        let line = line.expect("it is told before the events end");
+        let exit = exit.join().expect("a thread of ours");
+        assert_eq!(line["id"], container.id());
+        assert_eq!(number(&line["data"]["limit"]), 48 << 20, "{line}");
+        assert!(number(&line["data"]["usage"]) <= 48 << 20, "{line}");
+        events.wait().success();
+        while let Some(more) = lines.next_within(LIMIT) {
+            assert!(matches!(parsed(&more)["type"].as_str(), Some("oom" | "pressure")), "{more}");
+        }
+        let (moment, word) = match exit.checked_duration_since(told) {
+            Some(before) => (before, "before"),
+            None => (told - exit, "after"),
+        };
+        figure(&format!("events: round {round}: told {} µs {word} the exit of init", moment.as_micros()));
+        container.delete_force().success();
+    }
+}
+
+/// Who does not listen for a while loses nothing: the kernel counts.
+#[test]
+fn root_what_happened_while_nobody_listened_is_told_later() {
+    needs!(Root, Busybox, Groups);
+    let work = "for one in 1 2 3; do tail /dev/zero; done; echo done; exec sleep 1000";
+    let bundle = waiting("events-slow", work);
+    let before = Snapshot::take(&bundle);
+    let (mut words, stdout) = channel();
+    let container = bundle.container(&Runtime::under_test());
+    container.command(&["create", "--bundle", "BUNDLE", "ID"]).stdout(stdout).run().success();
+    container.start().success();
+    let (events, mut lines) = watch(&container, "1h");
+    settled(&events);
+    events.signal(Signal::STOP);
+    go(&bundle);
+    assert_eq!(words.next_within(LIMIT).as_deref(), Some("done"));
+    events.signal(Signal::CONT);
+    let oom = format!(r#"{{"type":"oom","id":"{}"}}"#, container.id());
+    for number in 1..=3 {
+        assert_eq!(lines.next_within(LIMIT).as_deref(), Some(oom.as_str()), "lack {number}");
+    }
+    container.kill("KILL").success();
+    events.wait().success();
     container.delete_force().success();
     before.assert_same();
 }
@@ -351,6 +418,36 @@ fn root_details_say_how_much_memory_ran_out_and_when_it_was_hard_to_find() {
         "{levels:?}"
     );
     figure(&format!("events: {levels:?} and {lack} within {} ms", told.as_millis()));
+    container.delete_force().success();
+    before.assert_same();
+}
+
+/// Held back at `memory.high`, a program loses time, and version 2's trigger says so: within its window of two seconds.
+#[test]
+fn root_a_trigger_tells_that_time_is_lost() {
+    needs!(Root, Busybox, GroupsV2);
+    let work = "dd if=/dev/zero of=/dev/shm/held bs=1M count=24 2>/dev/null; sleep 1000";
+    let bundle = waiting("events-pressure", work).edit(|config| {
+        config["linux"]["resources"]["unified"] = json!({"memory.high": "8388608"});
+    });
+    let before = Snapshot::take(&bundle);
+    let container = running(&bundle, &Runtime::under_test());
+    let (mut lines, stdout) = channel();
+    let words = ["events", "--details", "--interval", "1h", "ID"];
+    let events = container.command(&words).stdout(stdout).spawn();
+    settled(&events);
+    go(&bundle);
+    let begin = Instant::now();
+    let line = parsed(&lines.next_within(LIMIT).expect("pressure"));
+    let told = begin.elapsed();
+    assert_eq!((&line["type"], &line["id"]), (&json!("pressure"), &json!(container.id())), "{line}");
+    let level = line["data"]["level"].as_str().expect("a level");
+    // Microseconds; the triggers fire at 300 and at 100 milliseconds in two seconds.
+    let least = if level == "some" { 300_000 } else { 100_000 };
+    assert!(["some", "full"].contains(&level) && number(&line["data"]["total"]) >= least, "{line}");
+    figure(&format!("events: {line} within {} ms", told.as_millis()));
+    container.kill("KILL").success();
+    events.wait().success();
     container.delete_force().success();
     before.assert_same();
 }

@@ -660,11 +660,11 @@ fn scheduling() -> Vec<Entry> {
             &["process.scheduler.runtime", "process.scheduler.deadline", "process.scheduler.period"],
             |config, _| {
                 config["process"]["scheduler"] = json!({
-                    "policy": "SCHED_DEADLINE", "runtime": 100_000, "deadline": 20_000_000, "period": 30_000_000,
+                    "policy": "SCHED_DEADLINE", "runtime": 10_000_000, "deadline": 20_000_000, "period": 30_000_000,
                 });
             },
             Look::Asked(CHRT),
-            told("SCHED_DEADLINE", "0", "100000/20000000/30000000"),
+            told("SCHED_DEADLINE", "0", "10000000/20000000/30000000"),
         ),
         entry(
             &["process.ioPriority", "process.ioPriority.class", "process.ioPriority.priority"],

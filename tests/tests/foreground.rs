@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::AsRawFd;
 
 use rustix::process::Signal;
-use tests::{Bundle, LIMIT, Runtime, Snapshot, channel, needs};
+use tests::{Bundle, LIMIT, Runtime, Snapshot, channel, needs, until};
 
 #[test]
 fn root_the_status_is_the_programs() {
@@ -98,12 +98,8 @@ fn root_orphans_are_reaped_and_not_mistaken_for_init() {
     // The orphan has ended, or ends now; a zombie of ours would be listed as our child as long as we live.
     let children = format!("/proc/{0}/task/{0}/children", run.pid());
     let init = container.pid().expect("init lives").to_string();
-    let settled = (0..1000).any(|_| {
-        let children = fs::read_to_string(&children).unwrap_or_default();
-        std::thread::yield_now();
-        children.split_whitespace().all(|child| child == init)
-    });
-    assert!(settled, "only init is left: {}", fs::read_to_string(&children).unwrap_or_default());
+    let left = || fs::read_to_string(&children).unwrap_or_default();
+    until(|| left().split_whitespace().all(|child| child == init), || format!("init alone, but {}", left()));
     drop(write);
     run.wait().code(5);
     before.assert_same();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Bundle, LIMIT, Output, Runtime, Snapshot, gone_within, needs};
+use tests::{Bundle, LIMIT, Output, Runtime, Snapshot, gone_within, needs, until};
 
 const KINDS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -264,11 +264,7 @@ fn root_a_prestart_hook_like_libnetworks_sets_the_network_up() {
     container.start().success();
     let pid = container.pid().expect("it runs");
     assert_eq!(inode(&format!("/proc/{pid}/ns/net")), theirs);
-    let end = Instant::now() + LIMIT;
-    while created.printed() != "77\n" {
-        assert!(Instant::now() < end, "prints {:?}", created.printed());
-        std::thread::yield_now();
-    }
+    until(|| created.printed() == "77\n", || format!("77, but {:?}", created.printed()));
     container.delete_force().success();
 }
 

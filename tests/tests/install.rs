@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tests::{Runtime, needs};
+use tests::{Runtime, Shim, needs};
 
 /// A directory that goes with this value.
 struct Scratch(PathBuf);
@@ -17,12 +17,13 @@ impl Drop for Scratch {
     }
 }
 
-/// Runs `make` for a verb of installation, with the runtime under test in place of a new build.
+/// Runs `make` for a verb of installation, with the runtime and the shim under test in place of new builds.
 fn make(verb: &str, to: &Path) {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let output = Command::new("make")
         .args(["--no-print-directory", "--old-file=build", verb, "PREFIX=/usr"])
         .arg(format!("BIN={}", Runtime::under_test().program().display()))
+        .arg(format!("SHIM={}", Shim::under_test().program().display()))
         .arg(format!("DESTDIR={}", to.display()))
         // Flags of the make that runs this test are not for this one.
         .env_remove("MAKEFLAGS")
@@ -56,7 +57,7 @@ fn files(below: &Path) -> Vec<String> {
 
 #[test]
 fn root_what_is_installed_is_removed_again() {
-    needs!(Bash, Make);
+    needs!(Bash, Make, Shim);
     let scratch = Scratch(std::env::temp_dir().join(format!("cdt-{}-install", std::process::id())));
     let root = &scratch.0;
     // Somebody else's, in a directory that we use too.
@@ -67,6 +68,7 @@ fn root_what_is_installed_is_removed_again() {
     make("install", root);
     let mut expected: Vec<String> = [
         "755 usr/bin/cofferdam",
+        "755 usr/bin/containerd-shim-cofferdam-v2",
         "644 usr/share/bash-completion/completions/cofferdam",
         "644 usr/share/doc/cofferdam/LICENSE",
         "644 usr/share/fish/vendor_completions.d/cofferdam.fish",

@@ -1,8 +1,10 @@
 //! Too little memory: what still works with very little, and what is said where it was too little.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::fs;
+
 use serde_json::json;
-use tests::{Bundle, Runtime, Snapshot, figure, needs};
+use tests::{Bundle, Runtime, Snapshot, figure, needs, until};
 
 fn limited(name: &str, bytes: u64) -> Bundle {
     Bundle::new(name)
@@ -79,6 +81,10 @@ fn root_an_exec_that_is_killed_for_memory_is_told_so() {
     let container = bundle.container(&Runtime::under_test());
     container.create().success();
     container.start().success();
+    // Until it sleeps it needs more from time to time, and would be the one that gets none.
+    let stat = format!("/proc/{}/stat", container.pid().expect("it runs"));
+    let sleeps = || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains("(sleep) S "));
+    until(sleeps, || "an init that sleeps");
     // Room for what is there, and for nobody else. What can be reclaimed goes first.
     let mut limit: u64 = 2 << 20;
     while limit > 4096 {

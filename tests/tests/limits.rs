@@ -34,6 +34,7 @@ fn rows() -> Vec<Row> {
     let (major, minor) = disk().unwrap_or((0, 0));
     let rate =
         |name: &str, rate: u64| json!({"blockIO": {name: [{"major": major, "minor": minor, "rate": rate}]}});
+    let weight = |weight: u16| json!({"blockIO": {"weightDevice": [{"major": major, "minor": minor, "weight": weight}]}});
     let row = |field, first, then, v1, v2| Row { field, first, then, v1, v2 };
     vec![
         row(
@@ -159,6 +160,17 @@ fn rows() -> Vec<Row> {
             },
         ),
         row(
+            "blockIO.weightDevice",
+            weight(321),
+            weight(654),
+            &[("blkio.bfq.weight_device", "DISK 321", "DISK 654")],
+            if knows_bfq() {
+                &[("io.bfq.weight", "DISK 321", "DISK 654")]
+            } else {
+                &[("io.weight", "DISK 3142", "DISK 6505")]
+            },
+        ),
+        row(
             "blockIO.throttleReadBpsDevice",
             rate("throttleReadBpsDevice", M),
             rate("throttleReadBpsDevice", 2 * M),
@@ -273,7 +285,7 @@ fn carry_out(name: &str, flags: &[&str], adapt: impl Fn(&mut Value, &str)) -> Ve
         let before = Snapshot::take(&bundle);
         let own = Groups::of(rustix::process::getpid().as_raw_nonzero().get());
         let is_there = |file: &str| own.directory(file.split('.').next().expect("a controller")).is_some();
-        if files.is_empty() || (row.field.starts_with("blockIO.throttle") && disk == "no disk") {
+        if files.is_empty() || (row.field.ends_with("Device") && disk == "no disk") {
             lacking.push(row.field);
             continue;
         }
@@ -285,8 +297,12 @@ fn carry_out(name: &str, flags: &[&str], adapt: impl Fn(&mut Value, &str)) -> Ve
         // A controller that is not there is refused by the name of the field; so is a file that this kernel was built without.
         if created.code != 0 {
             let field = row.field.split(' ').next().expect("a field");
+            // A disk's weight is BFQ's, and another scheduler's disk has none.
+            let has_none =
+                row.field == "blockIO.weightDevice" && created.stderr.contains("operation not supported");
             assert!(
                 !is_there(files[0].0)
+                    || has_none
                     || created.stderr.contains("No such file")
                     || created.stderr.contains("no such file"),
                 "{}: {created}",
@@ -329,21 +345,68 @@ fn carry_out(name: &str, flags: &[&str], adapt: impl Fn(&mut Value, &str)) -> Ve
 #[test]
 fn root_limits_are_in_the_kernels_files_and_change_live() {
     needs!(Root, Busybox, Groups);
-    let lacking = carry_out("limits", &[], |_, _| {});
-    // What one generation has no word for, or what takes hardware or a kernel built for it.
+    assert_known(&carry_out("limits", &[], |_, _| {}));
+}
+
+/// The same by systemd's hands and ours: what it knows as a property, and what it does not.
+#[test]
+fn vm_limits_of_a_scope_are_in_the_kernels_files_and_change_live() {
+    needs!(Vm);
+    let lacking = carry_out("limits-scope", &["--systemd-cgroup"], |config, id| {
+        config["linux"]["cgroupsPath"] = json!(format!("system.slice:cdt:{id}"));
+    });
+    assert_known(&lacking);
+    assert!(!lacking.contains(&"blockIO.weightDevice"), "the disks of this machine have weights");
+}
+
+/// Fails if another field lacked its files than one that this generation has no word for, or that takes hardware or a kernel built
+/// for it.
+#[track_caller]
+fn assert_known(lacking: &[&str]) {
     let may_lack = [
         "memory.swappiness",
         "memory.disableOOMKiller",
         "cpu.realtimeRuntime",
         "blockIO.weight",
+        "blockIO.weightDevice",
         "hugepageLimits",
         "network.classID",
         "network.priorities",
         "unified",
     ];
     for field in lacking {
-        assert!(may_lack.contains(&field), "{field} could not be seen");
+        assert!(may_lack.contains(field), "{field} could not be seen");
     }
+}
+
+/// The seventh process is refused to whoever may have six, and after an update there is room for it.
+#[test]
+fn root_a_limit_of_processes_is_kept() {
+    needs!(Root, Busybox, Groups);
+    let bundle = Bundle::new("limits-pids")
+        .shell("exec sleep 1000")
+        .edit(|config| config["linux"]["resources"]["pids"] = json!({"limit": 6}));
+    let before = Snapshot::take(&bundle);
+    let container = bundle.container(&Runtime::under_test());
+    container.create().success();
+    let groups = Groups::of(container.pid().expect("a pid"));
+    container.start().success();
+    // Init and this shell are two.
+    let line = "for one in 1 2 3 4 5; do sleep 1000 & done; echo all";
+    let refused = container.call(&["exec", "ID", "/bin/sh", "-c", line]);
+    assert!(refused.code != 0 && refused.stderr.contains("can't fork"), "{refused}");
+    let denials = |groups: &Groups| {
+        let text = groups.shown("pids.events").expect("pids.events");
+        text.lines().find_map(|line| line.strip_prefix("max ")?.parse::<u64>().ok()).expect("a number")
+    };
+    assert_eq!(denials(&groups), 1);
+    // Four are there besides init, and six more come.
+    update(&container, &json!({"pids": {"limit": 11}}));
+    let passes = container.call(&["exec", "ID", "/bin/sh", "-c", line]);
+    assert_eq!(passes.success().stdout, "all\n");
+    assert_eq!(denials(&groups), 1, "nothing was refused any more");
+    container.delete_force().success();
+    before.assert_same();
 }
 
 /// A container that works until its quota has stopped it, and then waits.

@@ -9,7 +9,9 @@ use std::process::Command;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::json;
 use tests::trace::{Fate, kill_after};
-use tests::{Bundle, Container, Groups, LIMIT, Runtime, Snapshot, figure, gone_within, needs};
+use tests::{
+    Bundle, Container, Delegated, Groups, Home, LIMIT, Runtime, Snapshot, figure, gone_within, needs,
+};
 
 fn sleeper(name: &str) -> Bundle {
     Bundle::new(name).shell("exec sleep 1000")
@@ -243,6 +245,56 @@ fn root_a_create_killed_at_any_point_is_swept() {
         }
     }
     assert!(swept_up > 3 && unmarked <= 1, "{swept_up} swept, {unmarked} unmarked");
+}
+
+/// The mark of somebody who may not set root's: on the unified tree, which alone has one for him. It speaks for that one directory.
+#[test]
+fn root_an_ordinary_user_sweeps_his_own() {
+    needs!(Root, Busybox, Groups);
+    let home = Home::new("sweep-user").args(&["sleep", "1000"]);
+    let name = format!("{}-own", home.bundle.id());
+    let delegated = Delegated::to_user(&name);
+    let unified = delegated.paths.last().expect("a hierarchy").join("web");
+    if !unified.with_file_name("cgroup.subtree_control").exists() {
+        tests::skipped("no unified tree");
+        return;
+    }
+    let home = home.edit(|config| config["linux"]["cgroupsPath"] = json!(format!("/{name}/web")));
+    let container = home.container();
+    let call = |words: &[&str]| {
+        let launcher: Vec<String> = delegated.launcher().into_iter().chain(home.as_user()).collect();
+        container.command(words).launched_by(&launcher).run()
+    };
+    call(&["run", "--detach", "--bundle", "BUNDLE", "ID"]).success();
+    let pid = container.pid().expect("it runs");
+    let marks = |names: &[&str]| names.iter().map(|name| mark(&unified, name)).collect::<Vec<_>>();
+    assert_eq!(marks(&["trusted.cofferdam", "user.cofferdam"]), [false, true]);
+    let record = home.bundle.state_root().join(home.bundle.id());
+    fs::remove_dir_all(&record).expect("lose the record");
+    let told = call(&["sweep"]);
+    let living = format!("left {}: process {pid} is in its groups\n", home.bundle.id());
+    assert_eq!(told.success().stdout, living, "{told}");
+    kill(pid);
+    // Root does not take a user's word.
+    let told = container.call(&["sweep"]);
+    assert_eq!(told.success().stdout, "", "{told}");
+    let told = call(&["sweep"]);
+    assert_eq!(
+        told.success().stdout,
+        format!("removed {}: {}\n", home.bundle.id(), unified.display()),
+        "{told}"
+    );
+    assert!(!unified.exists());
+    for path in delegated.paths.iter().map(|path| path.join("web")).filter(|path| path.exists()) {
+        assert!(!Groups::unified_only(), "{}", path.display());
+        fs::remove_dir(&path).expect("what the mark of one directory cannot say of the others");
+    }
+    drop(delegated);
+}
+
+/// Whether a directory has an extended attribute.
+fn mark(directory: &Path, name: &str) -> bool {
+    rustix::fs::lgetxattr(directory, name, &mut [0_u8; 4096]).is_ok()
 }
 
 /// A slice lives on without processes: the unit goes with its group.

@@ -3,9 +3,10 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -113,7 +114,7 @@ fn has_properties_of_all_limits(unit: &str) {
         ("AllowedCPUs", "0"),
         ("AllowedMemoryNodes", "0"),
         ("TasksMax", "50"),
-        ("IOWeight", "2930"),
+        ("IOWeight", "2300"),
         ("OOMPolicy", "kill"),
         ("Delegate", "yes"),
         ("DevicePolicy", "strict"),
@@ -307,6 +308,21 @@ fn vm_systemctl_stops_a_container() {
 fn vm_systemd_is_reloaded_during_creation() {
     needs!(Vm);
     let bundle = sleeper("reload");
+    // Beside them two that work without end and keep what they have.
+    let busy = Bundle::new("busy").shell("while :; do /bin/true; done").edit(|config| {
+        config["linux"]["resources"]["cpu"] = json!({"quota": 10_000, "period": 100_000});
+        config["linux"]["resources"]["memory"] = json!({"limit": 32 << 20});
+    });
+    let busy: Vec<_> = [&busy, &busy].iter().map(|busy| busy.another(&Runtime::under_test())).collect();
+    let kept = |container: &Container<'_>| {
+        let pid = container.pid().expect("it lives");
+        (pid, groups(pid), ["cpu.max", "memory.max"].map(|name| file(&scope(container), name)))
+    };
+    for container in &busy {
+        create(container).success();
+        call(container, &["start", "ID"]).success();
+    }
+    let before: Vec<_> = busy.iter().map(kept).collect();
     for round in 0..8 {
         let container = bundle.another(&Runtime::under_test());
         // Executed anew, it hangs up on everybody.
@@ -328,6 +344,11 @@ fn vm_systemd_is_reloaded_during_creation() {
         call(&container, &["delete", "--force", "ID"]).success();
     }
     no_unit_of(bundle.id());
+    assert_eq!(busy.iter().map(kept).collect::<Vec<_>>(), before);
+    for container in &busy {
+        assert_eq!(container.status().as_deref(), Some("running"));
+        call(container, &["delete", "--force", "ID"]).success();
+    }
 }
 
 /// A scope around a process of the test's own.
@@ -530,6 +551,87 @@ fn vm_a_users_manager_makes_a_scope() {
         run(&["resume", "ID"]).success();
         run(&["delete", "--force", "ID"]).success();
         assert!(!Path::new(&format!("/sys/fs/cgroup{path}")).exists(), "{name}");
+    }
+}
+
+/// In a unit that the user's manager hands over, our own hands make the groups, beside the process that does it.
+#[test]
+fn vm_a_user_makes_groups_in_what_was_handed_over() {
+    needs!(Vm);
+    let bundle = users("handed");
+    let container = bundle.container(&Runtime::under_test());
+    let unit = format!("{}-handed", bundle.id());
+    // The first process goes below, as whoever is handed a unit does: a group with processes hands no controllers on.
+    let line = "top=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup); mkdir $top/own; echo $$ > $top/own/cgroup.procs; \
+                echo ready; while read -r line; do eval \"$line\"; echo \"ended $?\"; done";
+    let words =
+        ["systemd-run", "--user", "--scope", "--quiet", "--property", "Delegate=yes", "--unit", &unit];
+    let shell = as_user(&[&words[..], &["sh", "-c", line]].concat());
+    let mut host = Shell::start(&shell);
+    let program = Runtime::under_test().program().display().to_string();
+    let root = bundle.state_root().display().to_string();
+    let mut call = |words: &str| host.call(&format!("{program} --root {root} {words} < /dev/null"));
+    let id = container.id();
+    call(&format!("run --detach --bundle {} {id}", bundle.dir().display()));
+    let pid = container.pid().expect("it lives");
+    let group = groups(pid);
+    let path = group.strip_prefix("0::").expect("the unified tree").to_owned();
+    assert!(path.ends_with(&format!("/{unit}.scope/{id}")), "{path}");
+    let shown = |file: &str| {
+        let text = fs::read_to_string(format!("/sys/fs/cgroup{path}/{file}"));
+        text.expect("a file of the group").trim().to_owned()
+    };
+    assert_eq!((shown("memory.max").as_str(), shown("pids.max").as_str()), ("67108864", "40"));
+    call(&format!("update --memory 128m --pids-limit 50 {id}"));
+    assert_eq!((shown("memory.max").as_str(), shown("pids.max").as_str()), ("134217728", "50"));
+    call(&format!("exec {id} /bin/true"));
+    call(&format!("pause {id}"));
+    assert_eq!(shown("cgroup.events"), "populated 1\nfrozen 1");
+    call(&format!("resume {id}"));
+    call(&format!("events --stats {id}"));
+    call(&format!("delete --force {id}"));
+    assert!(!Path::new(&format!("/sys/fs/cgroup{path}")).exists());
+}
+
+/// A shell that does what it is sent, line by line.
+struct Shell {
+    child: Child,
+    told: BufReader<ChildStdout>,
+}
+
+impl Shell {
+    fn start(words: &[String]) -> Self {
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("run a shell");
+        let told = BufReader::new(child.stdout.take().expect("its output"));
+        let mut shell = Self { child, told };
+        assert_eq!(shell.line(), "ready\n");
+        shell
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.told.read_line(&mut line).expect("a line");
+        line
+    }
+
+    /// Fails if the command does.
+    #[track_caller]
+    fn call(&mut self, command: &str) {
+        let stdin = self.child.stdin.as_mut().expect("its input");
+        writeln!(stdin, "{command} > /dev/null").expect("write to a shell");
+        assert_eq!(self.line(), "ended 0\n", "{command}");
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().expect("reap our own child");
     }
 }
 

@@ -99,8 +99,8 @@ fn root_update_changes_what_its_flags_name() {
     before.assert_same();
 }
 
-/// What runc and we agree on. On version 2 its program for devices is another, its weight for a share was another before 1.3.2, and
-/// where a document speaks of memory alone, it lets swap be as much as before, and we memory and swap together.
+/// What runc and we agree on. On version 2 its program for devices is another; its weight for a share was another before 1.3.2, and
+/// before 1.2 a document that spoke of memory alone left swap as it was, not memory and swap together.
 fn comparable(groups: &Groups, document: &Value) -> Vec<(Limit, String)> {
     let mut limits = groups.limits();
     let is_alike = |limit: Limit| match limit {
@@ -507,19 +507,43 @@ fn root_update_goes_on_from_what_is_in_force() {
         "devices": [{"allow": false, "access": "rwm"}],
     });
     assert_eq!(recorded(&bundle), expected);
-    if Groups::unified_only() {
-        container.delete_force().success();
-        return;
-    }
-    // A record that has lost them: here the kernel keeps quota and period apart.
-    let path = bundle.state_root().join(bundle.id()).join("state.json");
-    let mut record: Value =
-        serde_json::from_str(&fs::read_to_string(&path).expect("the record")).expect("it is JSON");
-    record.as_object_mut().expect("an object").remove("limits");
-    fs::write(&path, record.to_string()).expect("write the record");
+    container.delete_force().success();
+}
+
+/// A record from before limits were written down: what version 2 keeps in one file with the new limit is in force all the same.
+#[test]
+fn root_update_finds_what_the_record_does_not_have() {
+    needs!(Root, Busybox, Groups);
+    let bundle = limited("update-unrecorded");
+    let container = running(&bundle, &Runtime::under_test());
+    let forget = || {
+        let path = bundle.state_root().join(bundle.id()).join("state.json");
+        let mut record: Value =
+            serde_json::from_str(&fs::read_to_string(&path).expect("the record")).expect("it is JSON");
+        record.as_object_mut().expect("an object").remove("limits");
+        fs::write(&path, record.to_string()).expect("write the record");
+    };
+    let groups = groups(&container);
+    let shows = |limits: &[(Limit, &str)]| {
+        for (limit, shown) in limits {
+            assert_eq!(groups.limit(*limit), *shown, "{limit:?}");
+        }
+    };
+    forget();
     container.call(&["update", "--cpu-period", "50000", "ID"]).success();
-    assert_eq!(groups(&container).limit(Limit::Quota), "70000");
-    assert_eq!(recorded(&bundle)["cpu"], json!({"period": 50_000}));
+    shows(&[(Limit::Quota, "50000"), (Limit::Period, "50000")]);
+    assert_eq!(recorded(&bundle)["cpu"]["period"], 50_000);
+    forget();
+    container.call(&["update", "--cpu-quota", "20000", "ID"]).success();
+    shows(&[(Limit::Quota, "20000"), (Limit::Period, "50000")]);
+    forget();
+    container.call(&["update", "--memory-swap", "128m", "ID"]).success();
+    shows(&[(Limit::Memory, "67108864"), (Limit::Swap, "134217728")]);
+    // No quota is none with another period too.
+    container.call(&["update", "--cpu-quota", "-1", "ID"]).success();
+    forget();
+    container.call(&["update", "--cpu-period", "20000", "ID"]).success();
+    shows(&[(Limit::Quota, "-1"), (Limit::Period, "20000")]);
     container.delete_force().success();
 }
 

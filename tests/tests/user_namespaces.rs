@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::{Bundle, Container, Runtime, needs};
+use tests::{Bundle, Container, Runtime, needs, until};
 
 /// What docker, with its user namespaces switched on, maps.
 const FIRST: u32 = 100_000;
@@ -337,9 +337,7 @@ fn root_a_mount_namespace_is_joined() {
         .spawn()
         .expect("unshare runs");
     let pid = i32::try_from(apart.id()).expect("a number");
-    while of(&pid.to_string(), "mnt") == of("self", "mnt") {
-        std::thread::yield_now();
-    }
+    until(|| of(&pid.to_string(), "mnt") != of("self", "mnt"), || "a mount namespace");
     let mounts = of(&pid.to_string(), "mnt");
     let bundle = bundle.edit(|config| join(config, &["mount"], pid));
     let output = bundle.container(&Runtime::under_test()).run();

@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
-use tests::{Bundle, Container, LIMIT, Output, Process, Runtime, Snapshot, adopt, gone_within, needs};
+use tests::{Bundle, Container, LIMIT, Output, Process, Runtime, Snapshot, adopt, gone_within, needs, until};
 
 const DENY: &str = env!("CARGO_BIN_EXE_deny");
 
@@ -51,17 +51,13 @@ fn is_not_told(output: &Output) {
 
 /// Waits until a process that waits has a pidfd of its own.
 fn until_it_waits(process: &Process) {
-    let end = Instant::now() + LIMIT;
-    loop {
+    let has_pidfd = || {
         let fds = fs::read_dir(format!("/proc/{}/fd", process.pid())).expect("its descriptors").flatten();
         let links = fds.filter_map(|fd| fs::read_link(fd.path()).ok());
         let mut links = links.filter_map(|link| link.to_str().map(str::to_owned));
-        if links.any(|link| link.contains("pidfd")) {
-            return;
-        }
-        assert!(Instant::now() < end, "does not come to wait");
-        std::thread::yield_now();
-    }
+        links.any(|link| link.contains("pidfd"))
+    };
+    until(has_pidfd, || "a wait");
 }
 
 #[test]
@@ -272,10 +268,7 @@ fn root_a_keeper_holds_what_it_needs_and_nothing_more() {
     let proc = Path::new("/proc").join(keeper.to_string());
     let text = |name: &str| fs::read_to_string(proc.join(name)).expect("a file of its own");
     // It is there before it has settled; its name comes then.
-    let begun = Instant::now();
-    while text("comm") != "cofferdam-keep\n" {
-        assert!(begun.elapsed() < LIMIT, "a keeper has a name of its own, not {}", text("comm"));
-    }
+    until(|| text("comm") == "cofferdam-keep\n", || format!("a name of its own, not {}", text("comm")));
     assert_eq!(text("cgroup"), fs::read_to_string("/proc/self/cgroup").expect("ours"));
     assert_eq!(fs::read_dir(proc.join("task")).expect("its threads").count(), 1);
     assert_eq!(fs::read_link(proc.join("cwd")).expect("a directory"), Path::new("/"));

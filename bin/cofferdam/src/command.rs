@@ -6,6 +6,7 @@ mod documents;
 mod events;
 mod exec;
 mod look;
+mod sandbox;
 mod update;
 
 use std::io::Write as _;
@@ -52,6 +53,12 @@ impl From<Failed> for Complaint {
     }
 }
 
+impl From<microvm::Error> for Complaint {
+    fn from(error: microvm::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
 impl From<Error> for Complaint {
     fn from(error: Error) -> Self {
         Self::new(error.to_string())
@@ -76,6 +83,7 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
         Command::Events(events) => events::events(&containers(global)?, &events),
         Command::Exec(exec) => exec::exec(&containers(global)?, exec, log),
         Command::Try(attempt) => attempt::run(global, &attempt, log),
+        Command::Sandbox(sandbox) => sandbox::run(global, sandbox, log),
         Command::Start { id } => create::start(global, &id),
         Command::Wait { id } => look::wait(&containers(global)?, &id),
         Command::Kill { all, id, signal } => kill(&containers(global)?, all, &id, &signal),

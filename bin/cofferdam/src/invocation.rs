@@ -3,6 +3,7 @@
 mod attempt;
 mod events;
 mod exec;
+mod sandbox;
 mod update;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 pub use attempt::{Try, User, Volume};
 pub use events::Events;
 pub use exec::Exec;
+pub use sandbox::{Action, Sandbox, Subject, Wished};
 pub use update::{Limits, Update};
 
 use crate::complete::Shell;
@@ -142,6 +144,8 @@ pub enum Command {
     },
     /// Create a container and start it.
     Run(Run),
+    /// Limits for a virtual machine's monitor.
+    Sandbox(Sandbox),
     /// Write a config.json.
     Spec {
         /// Where to.
@@ -331,6 +335,7 @@ impl Command {
                 keep: given.is_on("keep"),
                 no_subreaper: given.is_on("no-subreaper"),
             }),
+            "sandbox" => Self::Sandbox(Sandbox::of(given, words)?),
             "spec" => Self::Spec { bundle: given.path("bundle"), rootless: given.is_on("rootless") },
             "start" => Self::Start { id: word()? },
             "wait" => Self::Wait { id: word()? },

@@ -13,7 +13,7 @@ pub fn buses(rootless: Option<bool>) -> Result<Vec<Bus>, Failed> {
     Ok(if is_user {
         of_user(variable("DBUS_SESSION_BUS_ADDRESS"), variable("XDG_RUNTIME_DIR").as_deref())
     } else {
-        of_host(variable("DBUS_SYSTEM_BUS_ADDRESS"))
+        container::host_buses(variable("DBUS_SYSTEM_BUS_ADDRESS"))
     })
 }
 
@@ -23,17 +23,6 @@ fn is_users(user: Option<&str>) -> Result<bool, Failed> {
 }
 
 /// What somebody has set comes before what is found where it always is.
-fn of_host(set: Option<String>) -> Vec<Bus> {
-    let found = [("/run/systemd/private", true), ("/run/dbus/system_bus_socket", false)];
-    let found = found.map(|(path, is_direct)| Bus {
-        address: format!("unix:path={path}"),
-        is_direct,
-        is_user: false,
-    });
-    let set = set.map(|address| Bus { address, is_direct: false, is_user: false });
-    set.into_iter().chain(found).collect()
-}
-
 fn of_user(set: Option<String>, runtime: Option<&str>) -> Vec<Bus> {
     let found = runtime.map(|runtime| {
         let found = [("bus", false), ("systemd/private", true)];
@@ -58,7 +47,7 @@ mod tests {
 
     #[test]
     fn what_is_set_comes_first() {
-        let host = of_host(Some("unix:path=/a".into()));
+        let host = container::host_buses(Some("unix:path=/a".into()));
         let known =
             ["unix:path=/a", "unix:path=/run/systemd/private", "unix:path=/run/dbus/system_bus_socket"];
         assert_eq!(told(&host), known);

@@ -100,6 +100,26 @@ impl Cgroup {
         bearer.mark(&mark)
     }
 
+    /// Gives the group of the unified tree its controllers, where it was made without them: as long as a process is in the
+    /// one above, the kernel hands none down (cgroups(7), "no internal processes"). One that cannot be had is an error.
+    pub fn hand_down(&self, controllers: &[String]) -> Result<(), Failed> {
+        let Some(group) = self.unified() else { return Ok(()) };
+        group.enable(controllers)?;
+        let there = group.place.read("cgroup.controllers")?;
+        match controllers.iter().find(|one| !there.split_whitespace().any(|there| there == *one)) {
+            Some(lacking) => {
+                let path = group.place.path();
+                Err(Failed::refused(format!("{path}: the {lacking} controller is not handed down to it")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Writes settings to the group of the unified tree.
+    pub fn write_unified(&self, settings: &[Setting]) -> Result<(), Failed> {
+        self.unified().map_or(Ok(()), |group| group.set(settings, &mut |_, _, _| {}))
+    }
+
     /// Removes what was made; what was there before stays.
     fn undo(&self, failed: Failed) -> Failed {
         let new = self.groups.iter().filter(|group| group.is_new).collect();
@@ -150,6 +170,9 @@ impl Group {
     fn fill(&self, plan: &plan::cgroup::Group, resident: Option<i32>) -> Result<Option<Failed>, Failed> {
         if !self.is_new {
             self.check_unused(resident)?;
+        }
+        if plan.threaded {
+            self.place.write("cgroup.type", "threaded").doing(|| "become threaded")?;
         }
         if plan.version == Version::V2 && !plan.controllers.is_empty() {
             self.enable(&plan.controllers)?;
@@ -225,17 +248,28 @@ impl Group {
     /// v1 begins a cpuset without CPUs and memory nodes, and nobody may join such a one.
     fn copy_cpuset(&self, path: &str, is_new: bool) -> Result<(), Failed> {
         let above = path.rsplit_once('/').map_or("", |(above, _)| above);
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            if is_new || self.place.read_at(path, file)?.trim().is_empty() {
-                let mut value = self.place.read_at(above, file)?;
+        for name in ["cpus", "mems"] {
+            let (file, mut value) = self.cpuset_above(above, name)?;
+            if is_new || self.place.read_at(path, &file)?.trim().is_empty() {
                 if value.trim().is_empty() && !above.is_empty() {
                     self.copy_cpuset(above, false)?;
-                    value = self.place.read_at(above, file)?;
+                    value = self.place.read_at(above, &file)?;
                 }
-                self.place.write_at(path, file, value.trim())?;
+                self.place.write_at(path, &file, value.trim())?;
             }
         }
         Ok(())
+    }
+
+    /// A file of a cpuset, and what it shows: `cpuset.cpus`, or `cpus` where the hierarchy is mounted with `noprefix`.
+    fn cpuset_above(&self, above: &str, name: &str) -> Result<(String, String), Failed> {
+        let file = format!("cpuset.{name}");
+        match self.place.read_at(above, &file) {
+            Err(failed) if failed.errno() == Some(Errno::NOENT) => {
+                Ok((name.to_owned(), self.place.read_at(above, name)?))
+            }
+            read => Ok((file, read?)),
+        }
     }
 
     /// Writes settings in order. Those that wait for others are tried again as long as any of them succeeds.
@@ -329,5 +363,59 @@ impl Group {
                 others.iter().try_for_each(|one| one.detach(directory.as_fd()))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{create_dir_all, read_to_string, remove_dir_all, write};
+
+    use super::*;
+
+    type Failure = Box<dyn std::error::Error>;
+
+    /// Files as a `noprefix` mount has them: a kernel lets nobody make one beside a mount of the same hierarchy, and may be built
+    /// without.
+    #[test]
+    fn cpusets_have_short_names_where_the_mount_has() -> Result<(), Failure> {
+        let mount = std::env::temp_dir().join(format!("cofferdam-noprefix-{}", std::process::id()));
+        let group = mount.join("above/web");
+        create_dir_all(&group)?;
+        // The topmost has all of them, and groups that were just made have none.
+        let values = ["0-1", "0", "", "", "", ""];
+        let directories = [&mount, &mount.join("above"), &group];
+        let files =
+            directories.iter().flat_map(|directory| ["cpus", "mems"].map(|name| directory.join(name)));
+        for (file, value) in files.zip(values) {
+            write(file, format!("{value}\n"))?;
+        }
+        let place = Bases::default().place(&mount.to_string_lossy(), "above/web")?;
+        let group = Group {
+            version: Version::V1,
+            controllers: vec!["cpuset".into()],
+            place,
+            ancestors: Vec::new(),
+            is_new: true,
+        };
+        group.copy_cpuset("above/web", true)?;
+        let shown = |file: &str| read_to_string(mount.join(file)).map(|text| text.trim().to_owned());
+        assert_eq!(
+            [shown("above/cpus")?, shown("above/mems")?],
+            ["0-1", "0"],
+            "what is empty above is filled too"
+        );
+        assert_eq!([shown("above/web/cpus")?, shown("above/web/mems")?], ["0-1", "0"]);
+
+        let rule = Rule::OrElse { file: "cpus".into(), value: "1".into() };
+        let setting =
+            Setting { field: "cpu.cpus".into(), file: "cpuset.cpus".into(), value: "1".into(), rule };
+        let mut written = Vec::new();
+        group.set(&[setting], &mut |_, file, value| written.push(format!("{file}={value}")))?;
+        assert_eq!(written, ["cpuset.cpus=1", "cpus=1"]);
+        let seen =
+            Cgroup { groups: vec![group], omitted: Vec::new() }.statistics()?.cpuset.unwrap_or_default();
+        assert_eq!((seen.cpus, seen.mems), (vec![1], vec![0]));
+        remove_dir_all(mount)?;
+        Ok(())
     }
 }

@@ -86,4 +86,69 @@ impl Cgroup {
             None => Ok(()),
         }
     }
+
+    /// Moves a process that runs already, with all its threads, into every group. What it has used before stays where it
+    /// was charged: the kernel moves processes, not pages. This waits for the lock.
+    pub fn adopt(&self, pid: i32) -> Result<(), Failed> {
+        self.groups.iter().try_for_each(|group| group.place.write("cgroup.procs", &pid.to_string()))
+    }
+
+    /// Moves a thread of a process that has others elsewhere: into v1 groups, and into threaded ones of the unified tree.
+    /// One that is gone fails with `ESRCH`.
+    pub fn adopt_thread(&self, tid: i32) -> Result<(), Failed> {
+        let file = |group: &Group| if group.version == Version::V1 { "tasks" } else { "cgroup.threads" };
+        self.groups.iter().try_for_each(|group| group.place.write(file(group), &tid.to_string()))
+    }
+
+    /// Threads in these groups themselves, not below them.
+    pub fn threads(&self) -> Result<Vec<i32>, Failed> {
+        let Some(group) = self.groups.first() else { return Ok(Vec::new()) };
+        group.threads()
+    }
+
+    /// Says in which of the groups a process is not that should be in all of them.
+    pub fn check_holds(&self, pid: i32) -> Result<(), Failed> {
+        for group in &self.groups {
+            if !group.members(group.place.path())?.contains(&pid) {
+                let place = format!("{}/{}", group.place.mounted(), group.place.path());
+                return Err(Failed::refused(format!("process {pid} is not in {place}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves this process out of the groups, and out of those below them, to the nearest above that takes it: whoever is
+    /// about to kill all inside should not be one of them. Nobody else is moved, and nobody escapes limits by it.
+    pub fn step_out(&self) -> Result<(), Failed> {
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        self.groups.iter().try_for_each(|group| group.step_out(own))
+    }
+}
+
+impl Group {
+    /// Again, until it is found in none of them: somebody may move it back meanwhile, but not for ever.
+    fn step_out(&self, own: i32) -> Result<(), Failed> {
+        const TRIES: usize = 8;
+        for _ in 0..TRIES {
+            if self.holding(own)?.is_none() {
+                return Ok(());
+            }
+            let above: Vec<&str> = self.place.above().collect();
+            let mut refused = None;
+            // The nearest first; on v2 those that hand controllers on take nobody, all but the topmost.
+            for path in above.into_iter().rev().chain([""]) {
+                match self.place.write_at(path, "cgroup.procs", "0") {
+                    Ok(()) => {
+                        refused = None;
+                        break;
+                    }
+                    Err(failed) => _ = refused.get_or_insert(failed),
+                }
+            }
+            if let Some(failed) = refused {
+                return Err(failed).doing(|| "leave the groups ourselves");
+            }
+        }
+        Err(Failed::refused(format!("we are moved back into {} as often as we leave it", self.place.path())))
+    }
 }

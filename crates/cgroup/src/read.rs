@@ -18,6 +18,31 @@ impl Cgroup {
         whole.or(self.groups.first()).map_or(Ok(Vec::new()), Group::processes)
     }
 
+    /// Every process that is in any of the groups, of whichever hierarchy, or below them.
+    pub fn everybody(&self) -> Result<Vec<i32>, Failed> {
+        let mut all = Vec::new();
+        for group in &self.groups {
+            all.extend(group.processes()?);
+        }
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+
+    /// What a file of the group shows that manages `controller`, `cpu.max` for instance; none where this host does not have it, or
+    /// the group is gone.
+    pub fn shown(&self, controller: &str, file: &str) -> Result<Option<String>, Failed> {
+        let shown = self.managing(controller).map_or(Ok(None), |group| group.shown(file))?;
+        Ok(shown.map(|text| text.trim().to_owned()))
+    }
+
+    /// What a file of the group above that one shows.
+    pub fn shown_above(&self, controller: &str, file: &str) -> Result<Option<String>, Failed> {
+        let Some(group) = self.managing(controller) else { return Ok(None) };
+        let above = group.place.path().rsplit_once('/').map_or("", |(above, _)| above);
+        group.place.read_at(above, file).map(|text| Some(text.trim().to_owned()))
+    }
+
     /// How many processes the kernel has killed because the memory limit was reached. None without a memory
     /// controller.
     pub fn oom_kills(&self) -> Result<u64, Failed> {
@@ -75,8 +100,18 @@ impl Group {
         Ok(None)
     }
 
+    /// The threads of this directory alone; none once it is gone.
+    pub(crate) fn threads(&self) -> Result<Vec<i32>, Failed> {
+        let file = if self.version == Version::V1 { "tasks" } else { "cgroup.threads" };
+        match self.place.list_at(self.place.path(), file) {
+            Ok(text) => Ok(numbers(&text).collect()),
+            Err(failed) if is_gone(&failed) => Ok(Vec::new()),
+            Err(failed) => Err(failed),
+        }
+    }
+
     /// The processes of one directory; none once it is gone.
-    fn members(&self, path: &str) -> Result<Vec<i32>, Failed> {
+    pub(crate) fn members(&self, path: &str) -> Result<Vec<i32>, Failed> {
         let listed = match self.place.list_at(path, "cgroup.procs") {
             // A threaded group of v2 has no processes of its own to show.
             Err(failed) if failed.errno() == Some(Errno::OPNOTSUPP) => {

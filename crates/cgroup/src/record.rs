@@ -2,6 +2,7 @@
 
 use plan::Below;
 use plan::cgroup::{CgroupPlan, Version};
+use plan::sandbox::Spot;
 use serde::{Deserialize, Serialize};
 use sys::{Errno, Failed};
 
@@ -52,6 +53,38 @@ impl Paths {
             });
         }
         Ok(Self { groups })
+    }
+
+    /// The first group of a plan that is there already, and that no service manager answers for: whose it is, nobody knows.
+    pub fn taken(plan: &CgroupPlan) -> Result<Option<String>, Failed> {
+        let mut bases = Bases::default();
+        for group in plan.groups.iter().filter(|group| !is_managed(plan, group)) {
+            if bases.place(&group.mount, &group.path)?.is_there(&group.path)? {
+                return Ok(Some(format!("{}/{}", group.mount, group.path)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The groups that a plan for a sandbox puts somebody in.
+    pub fn of_spots(spots: &[Spot]) -> Self {
+        let record = |spot: &Spot| Record {
+            version: spot.version,
+            controllers: spot.controllers.clone(),
+            mount: spot.mount.clone(),
+            path: spot.path.clone(),
+            ancestors: Vec::new(),
+        };
+        Self { groups: spots.iter().map(record).collect() }
+    }
+
+    /// Those of these groups that were made.
+    #[must_use]
+    pub fn among(mut self, made: &Self) -> Self {
+        self.groups.retain(|group| {
+            made.groups.iter().any(|known| known.mount == group.mount && known.path == group.path)
+        });
+        self
     }
 
     /// Forgets those that were left out when the others were made.
@@ -115,8 +148,6 @@ impl Cgroup {
 
     /// The groups of a container that is there already. They need not exist any more.
     pub fn open(paths: &Paths) -> Result<Self, Failed> {
-        let mut bases = Bases::default();
-        let mut groups = Vec::with_capacity(paths.groups.len());
         for record in &paths.groups {
             // A record is ours, but what it names will be removed: no way out of the mount, and not the mount.
             for path in record.ancestors.iter().chain([&record.path]) {
@@ -124,6 +155,15 @@ impl Cgroup {
                     return Err(Failed::refused(format!("{path:?} is no path of a control group")));
                 }
             }
+        }
+        Self::open_foreign(paths)
+    }
+
+    /// Groups of others, which nobody here removes: somebody is to be put back into them. The topmost is one of these.
+    pub fn open_foreign(paths: &Paths) -> Result<Self, Failed> {
+        let mut bases = Bases::default();
+        let mut groups = Vec::with_capacity(paths.groups.len());
+        for record in &paths.groups {
             groups.push(Group {
                 version: record.version,
                 controllers: record.controllers.clone(),

@@ -236,7 +236,7 @@ impl Cgroup {
 
 impl Group {
     /// The text of a file; none where this kernel, or this group, does not have it.
-    fn shown(&self, file: &str) -> Result<Option<String>, Failed> {
+    pub(crate) fn shown(&self, file: &str) -> Result<Option<String>, Failed> {
         match self.place.read(file) {
             Ok(text) => Ok(Some(text)),
             Err(failed) if is_gone(&failed) || failed.errno() == Some(Errno::OPNOTSUPP) => Ok(None),
@@ -255,6 +255,10 @@ impl Group {
             let size = name.strip_prefix("hugetlb.")?.strip_suffix(end)?.strip_suffix('.')?;
             (!size.contains('.')).then(|| size.to_owned())
         };
-        Ok(self.place.files()?.iter().filter_map(size).collect())
+        match self.place.files() {
+            // Removed meanwhile, as any of the files may be.
+            Err(failed) if is_gone(&failed) => Ok(Vec::new()),
+            files => Ok(files?.iter().filter_map(size).collect()),
+        }
     }
 }

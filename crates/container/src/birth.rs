@@ -1,13 +1,14 @@
 //! Birth: a process forked into its cgroup, and what it says until it is the program.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cgroup::{Cgroup, Systemd};
 use init::{Inherited, Listener, Parent, Report, Word};
 use plan::{Step, Walk};
 use rustix::event::{PollFd, PollFlags, poll};
-use sys::{Birth, Called, Doing, Errno, Failed, Pidfd, Side, SignalFd, Spent, fork_into};
+use sys::{Birth, Called, Errno, Failed, Pidfd, Side, SignalFd, Spent, fork_into};
 
+use crate::door::{Door, end};
 use crate::{Error, Kind};
 
 /// A child of ours that walks its plan, and the line to it.
@@ -18,6 +19,8 @@ pub(crate) struct Born {
     /// Itself, for acting.
     pub(crate) process: Pidfd,
     line: Parent,
+    /// Whether its parent is not us, but the one that we work for.
+    is_sibling: bool,
 }
 
 /// Where a process is born: in new namespaces ([`sys::namespace`] bits) and in its cgroup of the unified tree, if there
@@ -32,6 +35,8 @@ pub(crate) struct Birthplace<'a> {
     pub(crate) init: Option<i32>,
     /// Who has made the cgroup, and may move into it where we may not.
     pub(crate) mover: Option<Mover<'a>>,
+    /// Where the one that we work for, if there is one, is told whom it has got as a child.
+    pub(crate) births: Option<BorrowedFd<'a>>,
 }
 
 /// A service manager, its unit, and the group below it, `/a`, that somebody is to be moved into.
@@ -85,22 +90,27 @@ impl Birthplace<'_> {
             }),
             Side::Parent(pid, process) => (pid, process),
         };
+        let is_sibling = self.births.is_some();
         // Who waits for it is moved before it goes on, and before it bears anybody.
         if awaits {
-            self.place(way, forked).and_then(|()| go_on(&line)).or_else(|failed| ended(&process, failed))?;
+            let placed = self.place(way, forked).and_then(|()| line.go());
+            placed.or_else(|failed| ended(&process, is_sibling, failed))?;
         }
         let (pid, process) = match telling {
             Some((birth, line)) => {
                 drop(birth);
-                borne_by(&process, &line)?
+                borne_by(&process, is_sibling, &line)?
             }
             None => (forked, process),
         };
+        if let Some(births) = self.births {
+            Door::announce(births, pid, &process).or_else(|failed| ended(&process, is_sibling, failed))?;
+        }
         Spent::default().extend(inherited.into_handles().chain(self.unified.take()));
         if !awaits {
-            self.place(way, pid).or_else(|failed| ended(&process, failed))?;
+            self.place(way, pid).or_else(|failed| ended(&process, is_sibling, failed))?;
         }
-        Ok(Born { pid, process, line })
+        Ok(Born { pid, process, line, is_sibling })
     }
 
     /// Moves a child to where it was not born.
@@ -115,7 +125,7 @@ impl Birthplace<'_> {
     fn fork(&self, cgroup: Option<&OwnedFd>) -> Result<Side, Failed> {
         // A forerunner goes into what is there, and makes the rest for init.
         let namespaces = if self.forerunner.is_some() { 0 } else { self.namespaces };
-        fork_into(&Birth { namespaces, cgroup: cgroup.map(AsFd::as_fd), sibling: false })
+        fork_into(&Birth { namespaces, cgroup: cgroup.map(AsFd::as_fd), sibling: self.births.is_some() })
     }
 
     /// The first failure is the one to tell: it is about the group that was asked for.
@@ -125,17 +135,9 @@ impl Birthplace<'_> {
     }
 }
 
-/// Lets a child go on that waits for its cgroup. One that has failed meanwhile says why when it is listened to.
-fn go_on(line: &Parent) -> Result<(), Failed> {
-    match line.go() {
-        Err(failed) if failed.errno() == Some(Errno::PIPE) => Ok(()),
-        gone => gone.doing(|| "let the child go on"),
-    }
-}
-
 /// Why it was not moved is what to tell; one that cannot be ended is an orphan that hears our end.
-fn ended(process: &Pidfd, failed: Failed) -> Result<(), Failed> {
-    Err(match process.end() {
+fn ended(process: &Pidfd, is_sibling: bool, failed: Failed) -> Result<(), Failed> {
+    Err(match end(process, is_sibling) {
         Ok(()) => failed,
         Err(second) => failed.while_doing(&format!("{second}; before that")),
     })
@@ -164,19 +166,25 @@ fn join(groups: &Cgroup, init: Option<i32>, pid: i32) -> Result<(), Failed> {
 }
 
 /// Whom a forerunner has borne, once it is gone itself.
-fn borne_by(forerunner: &Pidfd, line: &Parent) -> Result<(i32, Pidfd), Failed> {
+fn borne_by(forerunner: &Pidfd, is_sibling: bool, line: &Parent) -> Result<(i32, Pidfd), Failed> {
     let borne = match line.listen_and_take()? {
         Word::Bore(pid, process) => Ok((pid, process)),
         Word::Failed(why) => Err(Failed::refused(why)),
         _ => Err(Failed::refused("what should bear init was killed before it had")),
     };
-    match forerunner.reap() {
-        Ok(_) => borne,
+    let gone = if is_sibling { forerunner.wait_exit(None).map(drop) } else { forerunner.reap().map(drop) };
+    match gone {
+        Ok(()) => borne,
         Err(second) => borne.and(Err(second)),
     }
 }
 
 impl Born {
+    /// Kills it, and waits for its end.
+    pub(crate) fn end(&self) -> Result<(), Failed> {
+        end(&self.process, self.is_sibling)
+    }
+
     /// Waits until its mounts are made and it waits for us.
     pub(crate) fn meet(&self, signals: Option<&SignalFd>, died: impl FnOnce() -> Error) -> Result<(), Error> {
         match self.listen(signals)? {

@@ -42,6 +42,8 @@ pub struct Order {
     pub detached: bool,
     /// Who gets the master end of the program's terminal.
     pub console_socket: Option<String>,
+    /// Whether it goes over the line of our [`Door`](crate::Door).
+    pub console_line: bool,
     /// Who gets a pidfd of init.
     pub pidfd_socket: Option<String>,
 }
@@ -87,11 +89,25 @@ fn plan_with(order: &Order, kept: impl FnOnce(&Spec) -> Kept) -> Result<Plan, Er
         gated: order.gated,
         detached: order.detached,
         console_socket: order.console_socket.clone(),
+        console_line: order.console_line,
         pidfd_socket: order.pidfd_socket.clone(),
         pid_file: order.pid_file.clone(),
         filter: kept(&spec),
     };
     Ok(plan::compile(&spec, &host, &request)?)
+}
+
+/// Where the host's service manager may be, the best first: what somebody has set comes before what is found where it always
+/// is.
+pub fn host_buses(set: Option<String>) -> Vec<Bus> {
+    let found = [("/run/systemd/private", true), ("/run/dbus/system_bus_socket", false)];
+    let found = found.map(|(path, is_direct)| Bus {
+        address: format!("unix:path={path}"),
+        is_direct,
+        is_user: false,
+    });
+    let set = set.map(|address| Bus { address, is_direct: false, is_user: false });
+    set.into_iter().chain(found).collect()
 }
 
 /// The first of these service managers that can be reached.

@@ -10,6 +10,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
 use sys::{Called, Doing, Failed, Pidfd, receive_fd, send_fd};
 
+use crate::door::Door;
 use crate::terminal::{Caller, Terminal};
 
 /// What came of a plan's terminal before the program was born.
@@ -30,8 +31,12 @@ pub(crate) struct Front {
 
 impl Console {
     /// The line, with somebody at its other end.
-    pub(crate) fn reach(master: &Master) -> Result<Self, Failed> {
+    pub(crate) fn reach(master: &Master, door: Option<&Door>) -> Result<Self, Failed> {
         match master {
+            Master::Line => {
+                let door = door.ok_or_else(|| Failed::refused("the plan has a line that nobody brought"))?;
+                Ok(Self { line: door.line()?, front: None })
+            }
             Master::Socket(path) => {
                 let line = dial(path, None).doing(|| format!("connect the console socket {path}"))?;
                 Ok(Self { line, front: None })

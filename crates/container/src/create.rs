@@ -4,7 +4,7 @@ mod answered;
 mod meeting;
 
 use std::ffi::OsStr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cgroup::{Cgroup, Mark, Paths, Systemd};
 use init::{Inherited, Opened, Report};
@@ -140,7 +140,7 @@ impl Making<'_> {
                 Act::Notify => Notify::provide(self.entry()?)?,
                 Act::Hear => self.notify = Notify::listen(self.entry()?)?,
                 Act::Console(master) => {
-                    let Console { line, front } = Console::reach(master)?;
+                    let Console { line, front } = Console::reach(master, self.containers.door.as_ref())?;
                     (self.line, self.front) = (Some(line), front);
                 }
                 Act::StayOn(cpus) => confine::stay_on(cpus)?,
@@ -309,6 +309,7 @@ impl Making<'_> {
                 }
                 _ => None,
             },
+            births: self.containers.door.as_ref().map(|door| door.births.as_fd()),
         };
         self.undo.init = Some(place.bear(&self.plan.walk(), inherited, line)?);
         if self.plan.has_hooks() || self.plan.filter().is_some_and(|filter| filter.agent.is_some()) {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use cgroup::statistics::Gauge;
 use cgroup::{Cgroup, Event, Statistics, Watch};
+use plan::cgroup::Version;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use spec::Status;
 use sys::{Called, Doing, Errno, Failed, Pidfd};
@@ -42,6 +43,11 @@ impl Watched {
         Ok(self.groups.statistics().doing(|| "read the statistics")?)
     }
 
+    /// Whether all its groups are of version 2.
+    pub fn is_unified(&self) -> bool {
+        self.groups.paths().groups.iter().all(|group| group.version == Version::V2)
+    }
+
     /// How much memory it may use, uses, and has used at most; none where that is not counted, or once it is gone.
     pub fn memory(&self) -> Result<Option<Gauge>, Error> {
         Ok(self.groups.memory().doing(|| "read the memory")?)
@@ -59,6 +65,16 @@ impl Watched {
 }
 
 impl Events<'_> {
+    /// What to wait for with poll(2), for who waits for more than this. [`Events::take`] tells then what it was.
+    pub fn sources(&self) -> Vec<PollFd<'_>> {
+        self.watch.sources()
+    }
+
+    /// What has happened and was not told yet; none where nothing has.
+    pub fn take(&mut self) -> Result<Option<Event>, Error> {
+        Ok(self.watch.take()?)
+    }
+
     /// Waits for the next event; none when the deadline came first.
     pub fn wait_until(&mut self, deadline: Instant) -> Result<Option<Event>, Error> {
         loop {

@@ -15,6 +15,7 @@ use crate::birth::{Birthplace, Born, Mover};
 use crate::bundle::read_document;
 use crate::console::{Console, Front, Introduced};
 use crate::create::write_pid;
+use crate::door::Door;
 use crate::hooks::{Blocked, state_of};
 use crate::join::Others;
 use crate::lack::{self, Limited};
@@ -29,6 +30,8 @@ pub struct ExecOrder {
     pub id: String,
     /// The document to take the process from; the bundle's config.json without it.
     pub document: Option<String>,
+    /// The document itself, for a caller who has no file of it.
+    pub text: Option<Vec<u8>>,
     /// Program and arguments, in place of the document's unless empty.
     pub args: Vec<String>,
     /// The working directory in place of the document's.
@@ -63,8 +66,16 @@ pub struct ExecOrder {
     pub detached: bool,
     /// Who gets the master end of its terminal.
     pub console_socket: Option<String>,
+    /// Whether it goes over the line of our [`Door`].
+    pub console_line: bool,
     /// Who gets a pidfd of it.
     pub pidfd_socket: Option<String>,
+}
+
+impl ExecOrder {
+    fn has_document(&self) -> bool {
+        self.text.is_some() || self.document.is_some()
+    }
 }
 
 /// A process that runs in a container, and its parent: us. Signals are blocked in the calling thread until it is let
@@ -101,7 +112,10 @@ impl Containers {
     /// The caller is in the container's namespaces afterwards, with the container's root as its own: for a process that
     /// has nothing more to do than to wait.
     pub fn exec(&self, order: &ExecOrder) -> Result<Executed, Error> {
-        let document = order.document.as_deref().map(read_process).transpose()?;
+        let document = match (&order.text, &order.document) {
+            (Some(text), _) => Some(parse_process(text)?),
+            (None, path) => path.as_deref().map(read_process).transpose()?,
+        };
         let entry = self.lock(&order.id)?;
         let known = Known::of(&entry)?.ok_or_else(Error::not_found)?;
         let init = match known.status {
@@ -118,13 +132,13 @@ impl Containers {
                 Some(process) => process,
                 None => bundle_process(&known.record.bundle)?,
             };
-            let origin = if order.document.is_some() { "process.json" } else { "config.json" };
+            let origin = if order.has_document() { "process.json" } else { "config.json" };
             prepare(process, origin, order, &known)
         };
         let (plan, others) = plan_exec().map_err(|error| gone(init, error))?;
         let mask = block_signals()?;
-        let born = Prepared::open(&known, &plan, others, order)
-            .and_then(|place| place.bear(init, mask, &plan, &known))
+        let born = Prepared::open(&known, &plan, others, order, self.door.as_ref())
+            .and_then(|place| place.bear(init, mask, &plan, &known, self.door.as_ref()))
             .map_err(|error| gone(init, error))
             .and_then(|born| match entry.release() {
                 Ok(()) => Ok(born),
@@ -148,9 +162,12 @@ fn gone(init: &Pidfd, error: Error) -> Error {
 }
 
 fn read_process(path: &str) -> Result<Process, Error> {
-    let text = read_document(path, &format!("{path}: no such file"))?;
+    parse_process(&read_document(path, &format!("{path}: no such file"))?)
+}
+
+fn parse_process(text: &[u8]) -> Result<Process, Error> {
     let process =
-        Process::parse(&text).map_err(|invalid| told("process.json", &invalid.path, &invalid.reason))?;
+        Process::parse(text).map_err(|invalid| told("process.json", &invalid.path, &invalid.reason))?;
     checked(process, "process.json")
 }
 
@@ -188,7 +205,7 @@ fn prepare(
         process.cwd.clone_from(cwd);
     }
     // The bundle's word on it is for the container's first process.
-    process.terminal = order.terminal || (order.document.is_some() && process.terminal);
+    process.terminal = order.terminal || (order.text.is_none() && order.has_document() && process.terminal);
     process.env.extend(order.env.iter().cloned());
     process.user.uid = order.uid.unwrap_or(process.user.uid);
     process.user.gid = order.gid.unwrap_or(process.user.gid);
@@ -220,6 +237,7 @@ fn prepare(
         manner: known.record.manner.clone(),
         detached: order.detached,
         console_socket: order.console_socket.clone(),
+        console_line: order.console_line,
     };
     let plan = compile_exec(&process, &host, &request).map_err(|refused| match refused.path.as_str() {
         "" => Error::from(refused),
@@ -273,7 +291,13 @@ impl PidFile {
 }
 
 impl Prepared {
-    fn open(known: &Known, plan: &ExecPlan, others: Others, order: &ExecOrder) -> Result<Self, Error> {
+    fn open(
+        known: &Known,
+        plan: &ExecPlan,
+        others: Others,
+        order: &ExecOrder,
+        door: Option<&Door>,
+    ) -> Result<Self, Error> {
         let wrong = |why| Error::new(Kind::Invalid, why);
         let below = Below::parse(&order.cgroups).map_err(wrong)?;
         let groups = match &below {
@@ -301,12 +325,19 @@ impl Prepared {
             proc: if scores { Some(Procfs::host()?) } else { None },
             pid_file: order.pid_file.as_deref().map(PidFile::open).transpose()?,
             introduced: order.pidfd_socket.as_deref().map(Introduced::to).transpose()?,
-            console: plan.master.as_ref().map(Console::reach).transpose()?,
+            console: plan.master.as_ref().map(|master| Console::reach(master, door)).transpose()?,
             agent: plan.agent().map(Line::to).transpose()?,
         })
     }
 
-    fn bear(self, init: &Pidfd, mask: Mask, plan: &ExecPlan, known: &Known) -> Result<Joined, Error> {
+    fn bear(
+        self,
+        init: &Pidfd,
+        mask: Mask,
+        plan: &ExecPlan,
+        known: &Known,
+        door: Option<&Door>,
+    ) -> Result<Joined, Error> {
         let nul = |_| Failed::refused("an argument holds a NUL byte");
         let arguments = Strings::new(&plan.program.args).map_err(nul)?;
         let environment = Strings::new(&plan.program.env).map_err(nul)?;
@@ -354,8 +385,16 @@ impl Prepared {
             unit: unit.clone(),
             below: below.clone(),
         });
-        let place =
-            Birthplace { namespaces: 0, forerunner: None, groups: &groups, unified, init: refuge, mover };
+        let births = door.map(|door| door.births.as_fd());
+        let place = Birthplace {
+            namespaces: 0,
+            forerunner: None,
+            groups: &groups,
+            unified,
+            init: refuge,
+            mover,
+            births,
+        };
         let born = place.bear(&plan.walk(), inherited, line)?;
         let asked = agent.map(|line| Asked {
             line,
@@ -462,7 +501,7 @@ impl Joined {
             let gone = unlinkat(&file.directory, file.name.as_str(), AtFlags::empty());
             left.extend(gone.called(|| format!("unlink({:?})", file.name)).err());
         }
-        match self.born.process.end() {
+        match self.born.end() {
             // Whoever is no more, and was reaped, needs neither.
             Err(failed) if failed.errno() == Some(Errno::SRCH) => {}
             ended => left.extend(ended.err()),

@@ -4,14 +4,14 @@ use state::Init;
 use sys::{Errno, Failed, Pidfd};
 
 /// A process, as it is written down.
-pub(crate) fn written(pid: i32, process: &Pidfd) -> Result<Init, Failed> {
+pub fn written(pid: i32, process: &Pidfd) -> Result<Init, Failed> {
     let birthmark = process.birthmark()?;
     let start_time = if birthmark.is_none() { start_time(pid)? } else { None };
     Ok(Init { pid, birthmark, start_time })
 }
 
 /// The process that was written down, if it is there, also as a zombie: not another one that was given its number.
-pub(crate) fn same(init: &Init) -> Result<Option<Pidfd>, Failed> {
+pub fn same(init: &Init) -> Result<Option<Pidfd>, Failed> {
     let process = match Pidfd::open(init.pid) {
         Ok(process) => process,
         Err(failed) if failed.errno() == Some(Errno::SRCH) => return Ok(None),

@@ -15,13 +15,14 @@ mod create;
 mod crowd;
 mod delete;
 mod devices;
+mod door;
 mod error;
 mod events;
 mod exec;
 mod filters;
 mod guard;
 mod hooks;
-mod identity;
+pub mod identity;
 mod join;
 mod keeper;
 mod lack;
@@ -34,16 +35,17 @@ mod supervise;
 mod sweep;
 mod terminal;
 mod undo;
-mod unit;
+pub mod unit;
 mod update;
 mod wait;
 
 use state::{Entry, Record, Store};
 
-pub use bundle::{Order, manager, plan_bundle, read_resources};
+pub use bundle::{Order, host_buses, manager, plan_bundle, read_resources};
 pub use cgroup::{Event, Statistics, Strain, metrics, statistics};
 pub use create::Created;
 pub use delete::Removed;
+pub use door::Door;
 pub use error::{Error, Kind};
 pub use events::{Events, Watched};
 pub use exec::{ExecOrder, Executed};
@@ -58,6 +60,7 @@ pub use sweep::{Fate, Stray};
 pub struct Containers {
     root: String,
     is_sticky: bool,
+    door: Option<Door>,
 }
 
 /// A record as this room keeps it.
@@ -66,7 +69,7 @@ pub type Written = Record<cgroup::Paths>;
 impl Containers {
     /// Those whose state is below this directory, which need not exist yet.
     pub fn under(root: impl Into<String>) -> Self {
-        Self { root: root.into(), is_sticky: false }
+        Self { root: root.into(), is_sticky: false, door: None }
     }
 
     /// Where a container's notify socket lies, for [`Order::notify`].
@@ -78,6 +81,13 @@ impl Containers {
     #[must_use]
     pub fn sticky(mut self, is_sticky: bool) -> Self {
         self.is_sticky = is_sticky;
+        self
+    }
+
+    /// The same for a worker: whoever is born here is a child of the one that we work for, and is told to it.
+    #[must_use]
+    pub fn at(mut self, door: Door) -> Self {
+        self.door = Some(door);
         self
     }
 

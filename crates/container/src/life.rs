@@ -129,6 +129,25 @@ impl Containers {
         Ok(())
     }
 
+    /// Sends a signal to all processes, whether init lives or not; SIGKILL as the kernel can do it, none forgotten.
+    pub fn kill_all(&self, id: &str, signal: i32) -> Result<(), Error> {
+        let known = self.find(id)?;
+        let groups = known.groups()?;
+        if signal == SIGKILL && !groups.is_none() {
+            return Ok(groups.kill_all()?);
+        }
+        let all = if groups.is_none() { crowd::of(&known)? } else { groups.processes()? };
+        for pid in all {
+            let told = Pidfd::open(pid).and_then(|process| process.signal(signal));
+            match told {
+                // It has ended since it was listed.
+                Err(failed) if matches!(failed.errno(), Some(Errno::SRCH | Errno::NOENT)) => {}
+                told => told.doing(|| format!("signal {pid}"))?,
+            }
+        }
+        Ok(())
+    }
+
     /// Freezes all processes.
     pub fn pause(&self, id: &str) -> Result<(), Error> {
         let known = Known::of(&self.lock(id)?)?.ok_or_else(Error::not_found)?;

@@ -45,7 +45,7 @@ impl Undo {
             left.extend(keeper.end().err());
         }
         if let Some(init) = self.init.take() {
-            left.extend(init.process.end().err());
+            left.extend(init.end().err());
         }
         if let Some(placeholder) = self.placeholder.take() {
             left.extend(placeholder.end().err());

@@ -13,9 +13,9 @@ use sys::{Called, Doing, Errno, Failed, Mask, Newborn, Pidfd, Side, restore_mask
 
 /// A process of ours that does nothing, and ends when we do.
 #[derive(Debug)]
-pub(crate) struct Placeholder {
+pub struct Placeholder {
     /// Its number, for the manager.
-    pub(crate) pid: i32,
+    pub pid: i32,
     process: Pidfd,
     /// What it waits at.
     _line: OwnedFd,
@@ -23,7 +23,7 @@ pub(crate) struct Placeholder {
 
 impl Placeholder {
     /// Forks it.
-    pub(crate) fn fork(mask: &Mask) -> Result<Self, Failed> {
+    pub fn fork(mask: &Mask) -> Result<Self, Failed> {
         let (line, ours) = pipe_with(PipeFlags::CLOEXEC).called(|| "pipe2()")?;
         match sys::fork().doing(|| "fork a process to make a unit around")? {
             Side::Child(newborn) => sys::leave(u8::from(rest(&newborn, &line, mask).is_err())),
@@ -32,7 +32,7 @@ impl Placeholder {
     }
 
     /// Ends it.
-    pub(crate) fn end(self) -> Result<(), Failed> {
+    pub fn end(self) -> Result<(), Failed> {
         self.process.end()
     }
 }
@@ -58,14 +58,14 @@ fn rest(newborn: &Newborn, line: &OwnedFd, mask: &Mask) -> Result<(), Failed> {
 }
 
 /// Has the manager make a unit.
-pub(crate) fn start(unit: &Unit, placeholder: Option<&Placeholder>) -> Result<Systemd, Failed> {
+pub fn start(unit: &Unit, placeholder: Option<&Placeholder>) -> Result<Systemd, Failed> {
     let mut systemd = Systemd::reach(&unit.held.bus).doing(|| "--systemd-cgroup")?;
     systemd.start(unit, placeholder.map(|placeholder| placeholder.pid))?;
     Ok(systemd)
 }
 
 /// Takes it away again; on a line of its own, since the one it was made on may be what failed.
-pub(crate) fn stop(held: &Held) -> Result<(), Failed> {
+pub fn stop(held: &Held) -> Result<(), Failed> {
     Systemd::reach(&held.bus)
         .and_then(|mut systemd| systemd.stop(held))
         .doing(|| format!("remove the unit {}", held.unit))

@@ -1,6 +1,6 @@
 //! Update: other limits for a container that is there.
 
-use cgroup::Systemd;
+use cgroup::{Cgroup, Systemd};
 use plan::cgroup::{Mode, Version};
 use plan::systemd::{Held, Property, changes, device_changes, unlimited};
 use plan::{Hierarchy, Refused, Update, compile_managed_update, compile_update};
@@ -33,8 +33,9 @@ impl Containers {
             Status::Created | Status::Running | Status::Paused => {}
             _ => return Err(Error::state("container not running")),
         }
-        let update = plan(asked, &known)?;
         let groups = known.groups()?;
+        recall(&mut known.record.limits, asked, &groups)?;
+        let update = plan(asked, &known)?;
         let mut change = groups.change();
         let properties =
             known.record.unit.clone().map(|held| Properties::new(held, &update, &known)).transpose()?;
@@ -55,6 +56,29 @@ impl Containers {
             }
         }
     }
+}
+
+/// What goes together with what is asked for and is not in the record, because an earlier release wrote that or `unified` brought
+/// the limit. Version 2 keeps both in one file, or tells one by the other: what its files show is in force.
+fn recall(limits: &mut Resources, asked: &Resources, groups: &Cgroup) -> Result<(), Failed> {
+    // "max" is no number: nothing is limited.
+    let number = |shown: Option<&str>| shown.and_then(|word| word.parse::<i64>().ok());
+    if asked.cpu.as_ref().is_some_and(|cpu| cpu.quota.is_some() || cpu.period.is_some())
+        && let Some(shown) = groups.shown("cpu", "cpu.max")?
+    {
+        let mut words = shown.split_whitespace();
+        let (quota, period) = (number(words.next()), number(words.next()));
+        let cpu = limits.cpu.get_or_insert_default();
+        cpu.quota = cpu.quota.or(quota);
+        cpu.period = cpu.period.or_else(|| u64::try_from(period?).ok());
+    }
+    if asked.memory.as_ref().is_some_and(|memory| memory.swap.is_some())
+        && let Some(shown) = groups.shown("memory", "memory.max")?
+    {
+        let memory = limits.memory.get_or_insert_default();
+        memory.limit = memory.limit.or(number(Some(shown.trim())));
+    }
+    Ok(())
 }
 
 /// The same limits as properties of the container's unit, and those that were in force.

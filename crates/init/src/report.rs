@@ -250,14 +250,25 @@ impl Parent {
     pub fn hand(&self, handles: &[OwnedFd]) -> Result<(), Failed> {
         for some in handles.chunks(AT_ONCE) {
             let some: Vec<BorrowedFd<'_>> = some.iter().map(AsFd::as_fd).collect();
-            send(&self.line, MORE, &some)?;
+            send(&self.line, MORE, &some).map_err(|failed| self.unheard(failed))?;
         }
         self.go()
     }
 
     /// Lets the child go on.
     pub fn go(&self) -> Result<(), Failed> {
-        write(&self.line, GO).map(drop).called(|| "write(report)")
+        write(&self.line, GO).map(drop).called(|| "write(report)").map_err(|failed| self.unheard(failed))
+    }
+
+    /// Why the child did not hear us: if it is gone, what it said before that, if it said anything.
+    fn unheard(&self, failed: Failed) -> Failed {
+        match failed.errno() {
+            Some(Errno::PIPE) => match self.listen() {
+                Ok(Word::Failed(why)) => Failed::refused(why),
+                _ => failed,
+            },
+            _ => failed,
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use filter::device::List;
 use serde::{Deserialize, Serialize};
 use spec::{NamespaceKind, Resources, Spec};
 
@@ -176,6 +177,9 @@ pub struct Group {
     /// v2: to whom the group is handed over: the user, as the host knows it, who manages it from inside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<u32>,
+    /// v2: whether it takes threads of the processes above it, and no process of its own (cgroups(7), "Thread mode").
+    #[serde(skip_serializing_if = "is_false")]
+    pub threaded: bool,
     /// Whether there is no container without this group.
     pub required: bool,
 }
@@ -249,35 +253,43 @@ pub fn compile(spec: &Spec, host: &HostCgroups, id: &str) -> Result<CgroupPlan, 
     let given = linux.and_then(|linux| linux.cgroups_path.as_deref()).filter(|path| !path.is_empty());
     let none = Resources::default();
     let resources = linux.and_then(|linux| linux.resources.as_ref()).unwrap_or(&none);
-    match &host.systemd {
-        Some(manager) => managed(spec, host, manager, given, id),
-        None => on(spec, host, resources, &Place::of(given, id)?),
+    let devices = resources::device_list(resources)?;
+    let mut plan = match &host.systemd {
+        Some(manager) => {
+            let unit = systemd::unit(spec, given, manager, host.mode(), id)?;
+            managed(unit, host, manager, resources, &devices)
+        }
+        None => on(host, resources, &devices, &Place::of(given, id)?),
+    }?;
+    for group in plan.groups.iter_mut().filter(|_| host.unified_only()) {
+        group.owner = delegated(spec);
     }
+    Ok(plan)
 }
 
-fn on(spec: &Spec, host: &HostCgroups, resources: &Resources, place: &Place) -> Result<CgroupPlan, Refused> {
+/// The groups at a place, with these limits and devices.
+pub(crate) fn on(
+    host: &HostCgroups,
+    resources: &Resources,
+    devices: &List,
+    place: &Place,
+) -> Result<CgroupPlan, Refused> {
     match host.mode() {
         Mode::None => Err(Refused::new("linux.cgroupsPath", "no control groups are mounted on this host")),
-        Mode::V2 => {
-            let mut plan = unified(host, resources, place)?;
-            plan.groups.iter_mut().for_each(|group| group.owner = delegated(spec));
-            Ok(plan)
-        }
-        Mode::V1 | Mode::Hybrid => hierarchies(host, resources, place),
+        Mode::V2 => unified(host, resources, devices, place),
+        Mode::V1 | Mode::Hybrid => hierarchies(host, resources, devices, place),
     }
 }
 
 /// The groups of a unit: where its manager puts them, with what it gives them.
-fn managed(
-    spec: &Spec,
+pub(crate) fn managed(
+    unit: systemd::Unit,
     host: &HostCgroups,
     manager: &systemd::Manager,
-    given: Option<&str>,
-    id: &str,
+    resources: &Resources,
+    devices: &List,
 ) -> Result<CgroupPlan, Refused> {
-    let unit = systemd::unit(spec, given, manager, host.mode(), id)?;
-    let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
-    let resources = &resources.map_or_else(Resources::default, systemd::rounded);
+    let resources = &systemd::rounded(resources);
     let path = clean::relative(&unit.group);
     let mut host = host.clone();
     let is_v2 = host.unified_only();
@@ -286,7 +298,7 @@ fn managed(
         unified.controllers.retain(|controller| there.contains(controller));
     }
     let place = Place { path, is_absolute: true, is_given: true };
-    let mut plan = on(spec, &host, resources, &place)?;
+    let mut plan = on(&host, resources, devices, &place)?;
     for group in plan.groups.iter_mut().filter(|group| group.version == Version::V2) {
         // The manager hands down what it knows; who writes to its groups for others does so when they are asked for.
         let asked = |controller: &String| {
@@ -295,13 +307,19 @@ fn managed(
         };
         group.controllers =
             group.controllers.iter().filter(|controller| asked(controller)).cloned().collect();
+        systemd::in_its_scale(&mut group.settings);
     }
     plan.unit = Some(unit);
     Ok(plan)
 }
 
-fn hierarchies(host: &HostCgroups, resources: &Resources, place: &Place) -> Result<CgroupPlan, Refused> {
-    let mut wanted = resources::v1(resources)?;
+fn hierarchies(
+    host: &HostCgroups,
+    resources: &Resources,
+    devices: &List,
+    place: &Place,
+) -> Result<CgroupPlan, Refused> {
+    let mut wanted = resources::v1(resources, devices)?;
     let limited = wanted.has_limits;
     let asked = asked(host, place, limited);
     let required = !host.rootless || asked.is_some();
@@ -328,6 +346,7 @@ fn hierarchies(host: &HostCgroups, resources: &Resources, place: &Place) -> Resu
             settings,
             devices: None,
             owner: None,
+            threaded: false,
             required,
         });
     }
@@ -342,6 +361,7 @@ fn hierarchies(host: &HostCgroups, resources: &Resources, place: &Place) -> Resu
             settings: Vec::new(),
             devices: None,
             owner: None,
+            threaded: false,
             required,
         });
     }
@@ -357,7 +377,12 @@ fn asked(host: &HostCgroups, place: &Place, is_limited: bool) -> Option<&'static
 /// What a container gets on a v2 host where it is there, limits or none: the statistics come with it.
 const USEFUL: [&str; 8] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"];
 
-fn unified(host: &HostCgroups, resources: &Resources, place: &Place) -> Result<CgroupPlan, Refused> {
+fn unified(
+    host: &HostCgroups,
+    resources: &Resources,
+    devices: &List,
+    place: &Place,
+) -> Result<CgroupPlan, Refused> {
     let Some(tree) = &host.unified else {
         return Err(Refused::new("linux.cgroupsPath", "no unified control groups are mounted on this host"));
     };
@@ -388,8 +413,9 @@ fn unified(host: &HostCgroups, resources: &Resources, place: &Place) -> Result<C
         path: place.below(own)?,
         copy_cpuset: false,
         settings,
-        devices: Some(resources::device_program(resources, host.rootless)?),
+        devices: Some(resources::device_program(devices, host.rootless)),
         owner: None,
+        threaded: false,
         required,
     };
     let limits = resources.clone();
@@ -425,10 +451,13 @@ fn delegated(spec: &Spec) -> Option<u32> {
 }
 
 /// `cgroupsPath`, or what stands for it.
-struct Place {
-    path: String,
-    is_absolute: bool,
-    is_given: bool,
+pub(crate) struct Place {
+    /// In its clean form.
+    pub(crate) path: String,
+    /// Whether it begins at the mount.
+    pub(crate) is_absolute: bool,
+    /// Whether somebody asked for it.
+    pub(crate) is_given: bool,
 }
 
 const FIELD: &str = "linux.cgroupsPath";
@@ -499,6 +528,9 @@ impl fmt::Display for Group {
         }
         if let Some(owner) = self.owner {
             write!(to, "  handed over to {owner}")?;
+        }
+        if self.threaded {
+            write!(to, "  threaded")?;
         }
         Ok(())
     }

@@ -168,7 +168,8 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     }
     seccomp::place(filter, process, &mut plan.steps);
     plan.handles = handles(&plan, namespaces.users && ordinary.is_none());
-    let master = console::master(process, request.detached, request.console_socket.as_ref())?;
+    let master =
+        console::master(process, request.detached, request.console_socket.as_ref(), request.console_line)?;
     let mapping = maps.map(|maps| match ordinary {
         _ if namespaces.joins(NamespaceKind::User) => Act::Compare(maps),
         Some(ordinary) => ordinary.map(maps),

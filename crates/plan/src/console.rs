@@ -7,13 +7,16 @@ use crate::step::{Console, Master, Step};
 
 /// Who gets the master end; none where there is no terminal.
 ///
-/// A terminal needs somebody who stays with it: us in the foreground, or whoever listens at the socket.
+/// A terminal needs somebody who stays with it: us in the foreground, whoever listens at the socket, or whoever brought a
+/// line.
 pub(crate) fn master(
     process: &Process,
     is_detached: bool,
     socket: Option<&String>,
+    has_line: bool,
 ) -> Result<Option<Master>, Refused> {
     match (process.terminal, is_detached, socket) {
+        (true, _, None) if has_line => Ok(Some(Master::Line)),
         (true, true, None) => {
             let why = "cannot allocate tty if cofferdam will detach without setting console socket";
             Err(Refused::asked(why))

@@ -30,6 +30,8 @@ pub struct ExecRequest {
     pub detached: bool,
     /// `--console-socket`: who gets the master end of the process's terminal.
     pub console_socket: Option<String>,
+    /// Whether our caller has brought a line for that master end.
+    pub console_line: bool,
 }
 
 /// What the new process does. Its parent has joined the namespaces before it was born.
@@ -56,7 +58,8 @@ pub struct ExecPlan {
 /// The order is the kernel's: a cgroup namespace comes after the cgroups, and all that needs privilege before it goes.
 pub fn compile_exec(process: &Process, host: &Host, request: &ExecRequest) -> Result<ExecPlan, Refused> {
     rootless::check_groups(Some(process), "process.user.additionalGids", request.keeps_groups)?;
-    let master = console::master(process, request.detached, request.console_socket.as_ref())?;
+    let master =
+        console::master(process, request.detached, request.console_socket.as_ref(), request.console_line)?;
     let program = program(process);
     let manner = request.manner.with(process);
     manner.check_labels(host)?;

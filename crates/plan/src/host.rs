@@ -73,6 +73,8 @@ pub struct Request {
     pub detached: bool,
     /// `--console-socket`: who gets the master end of the program's terminal.
     pub console_socket: Option<String>,
+    /// Whether our caller has brought a line for that master end.
+    pub console_line: bool,
     /// `--pidfd-socket`: who gets a pidfd of init.
     pub pidfd_socket: Option<String>,
     /// Whether a process of ours is to write down how init ended.

@@ -22,6 +22,7 @@ mod notify;
 mod refuse;
 pub mod resources;
 mod rootless;
+pub mod sandbox;
 mod seccomp;
 mod step;
 pub mod systemd;

@@ -4,7 +4,7 @@ use filter::device::{Access, Devices, Kind, List};
 use spec::{BlockIo, Cpu, Memory, Resources, ThrottleDevice};
 
 use crate::Refused;
-use crate::cgroup::{DeviceProgram, Rule, Setting};
+use crate::cgroup::{DeviceProgram, Rule, Setting, Version};
 
 /// What shall be written, by controller, in order.
 #[derive(Debug, Default)]
@@ -89,9 +89,9 @@ pub(crate) fn set<T: Default + PartialEq>(number: Option<T>) -> Option<T> {
 }
 
 /// The settings for v1 hierarchies.
-pub(crate) fn v1(resources: &Resources) -> Result<Wanted, Refused> {
+pub(crate) fn v1(resources: &Resources, devices: &List) -> Result<Wanted, Refused> {
     let mut wanted = v1_limits(resources)?;
-    v1_devices(resources, &mut wanted)?;
+    v1_devices(devices, &mut wanted);
     Ok(wanted)
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn v1_limits(resources: &Resources) -> Result<Wanted, Refused> {
     }
     if let Some(cpu) = &resources.cpu {
         v1_cpu(cpu, &mut wanted)?;
-        cpusets(cpu, &mut wanted)?;
+        cpusets(cpu, Version::V1, &mut wanted)?;
     }
     pids(resources, &mut wanted);
     if let Some(block) = &resources.block_io {
@@ -143,7 +143,7 @@ pub(crate) fn v2(resources: &Resources) -> Result<Wanted, Refused> {
     }
     if let Some(cpu) = &resources.cpu {
         v2_cpu(cpu, &mut wanted)?;
-        cpusets(cpu, &mut wanted)?;
+        cpusets(cpu, Version::V2, &mut wanted)?;
     }
     huge_pages(resources, "max", "rsvd.max", &mut wanted)?;
     if let Some(network) = &resources.network {
@@ -175,17 +175,17 @@ fn pids(resources: &Resources, wanted: &mut Wanted) {
     }
 }
 
-fn cpusets(cpu: &Cpu, wanted: &mut Wanted) -> Result<(), Refused> {
-    for (field, file, value) in
-        [("cpu.cpus", "cpuset.cpus", &cpu.cpus), ("cpu.mems", "cpuset.mems", &cpu.mems)]
-    {
-        if let Some(value) = set(value.as_ref().map(String::as_str)) {
-            // The kernel would read as far as that, and be content.
-            if value.contains('\0') {
-                return Err(refused(field, format!("{value:?} is no list of numbers")));
-            }
-            wanted.add("cpuset", must(field, file, value));
+fn cpusets(cpu: &Cpu, on: Version, wanted: &mut Wanted) -> Result<(), Refused> {
+    for (field, name, value) in [("cpu.cpus", "cpus", &cpu.cpus), ("cpu.mems", "mems", &cpu.mems)] {
+        let Some(value) = set(value.as_ref().map(String::as_str)) else { continue };
+        // The kernel would read as far as that, and be content.
+        if value.contains('\0') {
+            return Err(refused(field, format!("{value:?} is no list of numbers")));
         }
+        let setting = must(field, format!("cpuset.{name}"), value);
+        // On v1 the hierarchy may be mounted with `noprefix`, as that of the old file system of cpusets was.
+        let short = Rule::OrElse { file: name.into(), value: value.into() };
+        wanted.add("cpuset", if on == Version::V1 { setting.rule(short) } else { setting });
     }
     Ok(())
 }
@@ -290,9 +290,9 @@ pub(crate) fn v2_swap(limit: Option<i64>, swap: Option<i64>) -> Result<Option<St
     match (limit, swap) {
         (Some(-1), None) | (_, Some(-1)) => Ok(Some("max".into())),
         (_, None) => Ok(None),
-        (None | Some(-1), Some(_)) => {
-            Err(refused("memory.swap", "needs a limit of memory, which it includes"))
-        }
+        (None, Some(_)) => Err(refused("memory.swap", "needs a limit of memory, which it includes")),
+        // There is nothing to take off: it is a limit of swap then, as runc has it.
+        (Some(-1), Some(swap)) => Ok(Some(swap.to_string())),
         (Some(limit), Some(swap)) if swap < limit => Err(refused(
             "memory.swap",
             format!("{swap} is less than the memory limit {limit}, which it includes"),
@@ -425,9 +425,9 @@ fn v1_block(block: &BlockIo, wanted: &mut Wanted) -> Result<(), Refused> {
     Ok(())
 }
 
-/// BFQ's range as that of the other files.
+/// BFQ's range, 10 to 1000, as that of the other files. What lies outside stays outside, for the kernel to refuse.
 pub(crate) fn io_weight(weight: u16) -> u64 {
-    1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990
+    u64::from(weight).checked_sub(10).map_or(0, |above| 1 + above * 9999 / 990)
 }
 
 fn v2_block(block: &BlockIo, wanted: &mut Wanted) -> Result<(), Refused> {
@@ -570,7 +570,7 @@ pub(crate) fn device_list(resources: &Resources) -> Result<List, Refused> {
     })
 }
 
-fn device_rule(index: usize, rule: &spec::DeviceRule) -> Result<filter::device::Rule, Refused> {
+pub(crate) fn device_rule(index: usize, rule: &spec::DeviceRule) -> Result<filter::device::Rule, Refused> {
     let field = |name: &str| format!("devices[{index}].{name}");
     let kind = match rule.kind.as_deref() {
         None | Some("" | "a") => Kind::All,
@@ -594,23 +594,17 @@ fn device_rule(index: usize, rule: &spec::DeviceRule) -> Result<filter::device::
 }
 
 /// v1 keeps the list itself: one word sets its default and empties it, then one write per exception.
-fn v1_devices(resources: &Resources, wanted: &mut Wanted) -> Result<(), Refused> {
-    let list = device_list(resources)?;
+fn v1_devices(list: &List, wanted: &mut Wanted) {
     let (default, exception) =
         if list.allow { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
     wanted.add("devices", must("devices", default, "a"));
     for one in &list.exceptions {
         wanted.add("devices", must("devices", exception, one));
     }
-    Ok(())
 }
 
 /// v2 runs a program instead.
-pub(crate) fn device_program(resources: &Resources, rootless: bool) -> Result<DeviceProgram, Refused> {
-    Ok(device_program_of(&device_list(resources)?, rootless))
-}
-
-pub(crate) fn device_program_of(list: &List, rootless: bool) -> DeviceProgram {
+pub(crate) fn device_program(list: &List, rootless: bool) -> DeviceProgram {
     DeviceProgram {
         default: if list.allow { "allow" } else { "deny" },
         exceptions: list.exceptions.iter().map(ToString::to_string).collect(),

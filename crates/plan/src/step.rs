@@ -105,6 +105,8 @@ pub enum Master {
     Socket(String),
     /// To us, who stay, and copy between it and our caller's terminal.
     Us,
+    /// Over a line that our caller has brought.
+    Line,
 }
 
 /// What the child does, in order, until it is the program.

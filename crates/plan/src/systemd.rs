@@ -8,15 +8,16 @@ mod text;
 use std::fmt;
 
 use dbus::Value;
+use filter::device::List;
 use serde::{Deserialize, Serialize};
-use spec::Spec;
+use spec::{Resources, Spec};
 
-use crate::Refused;
 use crate::cgroup::Mode;
+use crate::{Refused, resources};
 
 pub use name::expand;
-pub(crate) use properties::rounded;
 pub use properties::{changes, device_changes, unlimited};
+pub(crate) use properties::{device_list_changes, in_its_scale, rounded};
 
 /// Where a service manager is spoken to.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -123,12 +124,50 @@ pub(crate) fn unit(
     mode: Mode,
     id: &str,
 ) -> Result<Unit, Refused> {
+    let none = Resources::default();
+    let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()).unwrap_or(&none);
+    let devices = resources::device_list(resources)?;
+    let mut unit = described(&format!("Cofferdam container {id}"), given, manager, mode, id)?;
+    unit.properties.extend(properties::limits(resources, &devices, manager, mode)?);
+    for (key, text) in &spec.annotations {
+        let Some(name) = key.strip_prefix(ANNOTATION) else { continue };
+        let property =
+            annotated(name, text).map_err(|why| Refused::new(format!("annotations[{key:?}]"), why))?;
+        // The last word is the document's.
+        unit.properties.retain(|known| known.name != property.name);
+        unit.properties.push(property);
+    }
+    Ok(unit)
+}
+
+/// The unit of a sandbox: a scope, as its processes are not systemd's to start.
+pub(crate) fn unit_of_sandbox(
+    id: &str,
+    given: &str,
+    manager: &Manager,
+    mode: Mode,
+    resources: &Resources,
+    devices: &List,
+) -> Result<Unit, Refused> {
+    let mut unit = described(&format!("Cofferdam sandbox {id}"), Some(given), manager, mode, id)?;
+    unit.properties.extend(properties::limits(resources, devices, manager, mode)?);
+    Ok(unit)
+}
+
+/// A unit with all properties but those of limits.
+fn described(
+    description: &str,
+    given: Option<&str>,
+    manager: &Manager,
+    mode: Mode,
+    id: &str,
+) -> Result<Unit, Refused> {
     let name::Place { unit, slice, group } = name::place(given, manager, id)?;
     let held = Held {
         unit,
         bus: manager.bus.clone(),
         version: manager.version,
-        description: format!("Cofferdam container {id}"),
+        description: description.to_owned(),
     };
     let mut properties = vec![Property::new("Description", Value::Text(held.description.clone()))];
     if held.is_scope() {
@@ -143,16 +182,6 @@ pub(crate) fn unit(
     let blocks = if mode == Mode::V2 { "IOAccounting" } else { "BlockIOAccounting" };
     for counted in ["CPUAccounting", blocks, "MemoryAccounting", "TasksAccounting"] {
         properties.push(Property::new(counted, Value::Bool(true)));
-    }
-    let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
-    properties.extend(properties::limits(resources, manager, mode)?);
-    for (key, text) in &spec.annotations {
-        let Some(name) = key.strip_prefix(ANNOTATION) else { continue };
-        let property =
-            annotated(name, text).map_err(|why| Refused::new(format!("annotations[{key:?}]"), why))?;
-        // The last word is the document's.
-        properties.retain(|known| known.name != property.name);
-        properties.push(property);
     }
     Ok(Unit { held, group, properties })
 }

@@ -121,6 +121,7 @@ impl Plan {
             Act::Hear => "listen  at the notify socket".to_owned(),
             Act::Console(Master::Socket(path)) => format!("connect the console socket {path}"),
             Act::Console(Master::Us) => "take    the caller's terminal".to_owned(),
+            Act::Console(Master::Line) => "take    the caller's line for the terminal".to_owned(),
             Act::Introduce(path) => format!("send    a pidfd of init to {path}"),
             Act::Tell(path) => format!("write   the pid to {path}"),
         }

@@ -3,7 +3,7 @@
 //! What is not asked for is left alone. A value that the kernel keeps in one file with another, or checks against
 //! another, is written together with that other one, as it is in force.
 
-mod devices;
+pub(crate) mod devices;
 
 pub use devices::DeviceChange;
 
@@ -55,7 +55,9 @@ pub fn compile_managed_update(
     in_force: &Resources,
     hierarchies: &[Hierarchy<'_>],
 ) -> Result<Update, Refused> {
-    compiled(asked, in_force, hierarchies, systemd::rounded)
+    let mut update = compiled(asked, in_force, hierarchies, systemd::rounded)?;
+    update.settings.iter_mut().for_each(|settings| systemd::in_its_scale(settings));
+    Ok(update)
 }
 
 fn compiled(

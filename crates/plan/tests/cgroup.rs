@@ -243,6 +243,12 @@ fn memory_and_swap() -> Result<(), Refused> {
             vec!["memory.swap.max=max".into(), "memory.max=max".into()],
             vec![format!("{M1}=-1"), format!("{S1}=-1")],
         ),
+        // There is nothing to take off. v1's kernel refuses it.
+        (
+            r#"{"limit":-1,"swap":100}"#,
+            vec!["memory.swap.max=100".into(), "memory.max=max".into()],
+            vec![format!("{M1}=-1"), format!("{S1}=100")],
+        ),
         (r#"{"limit":0,"swap":0}"#, vec![], vec![]),
         (r#"{"reservation":64}"#, vec!["memory.low=64".into()], vec!["memory.soft_limit_in_bytes=64".into()]),
     ] {
@@ -252,11 +258,25 @@ fn memory_and_swap() -> Result<(), Refused> {
     Ok(())
 }
 
+/// A hierarchy of cpusets may be mounted with `noprefix`; the unified tree may not.
+#[test]
+fn cpusets_have_a_short_name_too() -> Result<(), Refused> {
+    for (on, rule) in [
+        (HYBRID, serde_json::json!({"or-else": {"file": "mems", "value": "0"}})),
+        (V2, serde_json::json!("must")),
+    ] {
+        let plan = resources(on, r#"{"cpu":{"mems":"0"}}"#)?;
+        let mut settings = plan.groups.iter().flat_map(|group| &group.settings);
+        let setting = settings.find(|setting| setting.file == "cpuset.mems").expect("it is written");
+        assert_eq!(serde_json::to_value(&setting.rule).expect("a rule"), rule);
+    }
+    Ok(())
+}
+
 #[test]
 fn memory_that_makes_no_sense_is_refused() {
     for (on, memory, told) in [
         (V2, r#"{"swap":100}"#, "swap: needs a limit of memory, which it includes"),
-        (V2, r#"{"limit":-1,"swap":100}"#, "swap: needs a limit of memory, which it includes"),
         (V2, r#"{"limit":100,"swap":99}"#, "swap: 99 is less than the memory limit 100, which it includes"),
         (
             HYBRID,

@@ -1,8 +1,9 @@
 //! Updates as they are compiled: what is written, what is in force afterwards, and what is refused.
-#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test ends where it is surprised")]
 
-use plan::cgroup::{Rule, Setting, Version};
-use plan::{DeviceChange, Hierarchy, Refused, Update, compile_update};
+use plan::cgroup::{Mode, Rule, Setting, Version};
+use plan::systemd::changes;
+use plan::{DeviceChange, Hierarchy, Refused, Update, compile_managed_update, compile_update};
 use spec::Resources;
 
 const V1: &[(Version, &[&str])] = &[
@@ -215,6 +216,29 @@ fn other_devices_take_the_place_of_those_in_force() {
     assert_eq!(program[0], "deny");
     assert!(program[1].starts_with("b 8:0 r, c *:* m, ") && !program[1].contains("10:229"), "{program:?}");
     assert_eq!(devices(V2, open, &fuse)[0], "allow");
+}
+
+/// systemd writes both files of weights from its property; ours say the same before it does. 357 for 300 was seen where they did not.
+#[test]
+fn a_weight_is_the_same_whoever_writes_last() {
+    let controllers = ["io".to_owned()];
+    let hierarchies = [Hierarchy { version: Version::V2, controllers: &controllers }];
+    for (weight, shown, on_its_scale) in
+        [(10, "10", 10), (100, "100", 100), (101, "101", 111), (300, "300", 2300), (1000, "1000", 10_000)]
+    {
+        let asked = limits(&format!(r#"{{"blockIO":{{"weight":{weight}}}}}"#));
+        let update = compile_managed_update(&asked, &limits("{}"), &hierarchies).expect("an update");
+        let [Setting { file, value, rule, .. }] = &*update.settings[0] else { panic!("{update:?}") };
+        assert_eq!((file.as_str(), value.as_str()), ("io.bfq.weight", shown));
+        let other = Rule::OrElse { file: "io.weight".into(), value: on_its_scale.to_string() };
+        assert_eq!(*rule, other);
+        let properties = changes(&update.written, 257, Mode::V2).expect("properties");
+        let told = properties.iter().find(|property| property.name == "IOWeight").expect("a weight");
+        assert_eq!(told.value.to_string(), on_its_scale.to_string());
+        // As systemd's cgroup.c has it, BFQ's weight of its own: 1 to 1000, and 100 in the middle of both scales.
+        let its = if on_its_scale <= 100 { on_its_scale } else { 100 + (on_its_scale - 100) * 900 / 9900 };
+        assert_eq!(its, weight);
+    }
 }
 
 #[test]

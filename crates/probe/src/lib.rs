@@ -4,9 +4,11 @@
 //! Never:   changes anything; tries a call out on the caller's own namespaces.
 //! Begin with [`host`]; [`survey()`] asks much more, for people, and no plan waits for it.
 
+mod features;
 mod groups;
 pub mod survey;
 
+pub use features::features;
 use plan::{Caller, Host, Inner, Modules};
 use rustix::fs::{access, statfs};
 pub use survey::{find, survey};

@@ -200,11 +200,16 @@ impl Entry {
     pub fn write<G: Serialize>(&self, record: &Record<G>) -> Result<(), Failed> {
         let text =
             serde_json::to_vec(record).map_err(|why| Failed::refused(format!("write {RECORD}: {why}")))?;
+        self.write_text(&text)
+    }
+
+    /// The same for who keeps a record of another kind, which is text here.
+    pub fn write_text(&self, text: &[u8]) -> Result<(), Failed> {
         let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let put = || {
             let draft = openat(&self.directory, DRAFT, flags, Mode::from_raw_mode(0o600))
                 .called(|| format!("openat({DRAFT:?})"))?;
-            let mut rest = text.as_slice();
+            let mut rest = text;
             while !rest.is_empty() {
                 let written = write(&draft, rest).called(|| format!("write({DRAFT:?})"))?;
                 rest = rest.get(written..).unwrap_or_default();
@@ -221,6 +226,11 @@ impl Entry {
             Some(text) => Record::parse(&text).map(Some).map_err(Error::Unreadable),
             None => Ok(None),
         }
+    }
+
+    /// The record's text; none where there is none yet.
+    pub fn read_text(&self) -> Result<Option<Vec<u8>>, Failed> {
+        self.text(RECORD)
     }
 
     /// A file's text; none where there is no such file.

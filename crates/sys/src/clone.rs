@@ -3,7 +3,7 @@
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::{Errno, Failed, Pidfd, last_errno};
+use crate::{Called, Errno, Failed, Pidfd, last_errno};
 
 /// The `CLONE_NEW*` bits of clone(2).
 #[allow(missing_docs, reason = "the names are the man page's")]
@@ -66,6 +66,33 @@ impl Newborn {
             from = number + 1;
         }
         close_between(from, u32::MAX)
+    }
+
+    /// Puts descriptors at the numbers from `first` on, in their order, for the program that is executed next, and closes
+    /// every other one above but `kept`, which must not be one of these numbers. They are open in that program.
+    pub fn place(&self, first: u32, fds: &[BorrowedFd<'_>], kept: &OwnedFd) -> Result<(), Failed> {
+        let count = u32::try_from(fds.len()).map_err(|_| Errno::INVAL).called(|| "dup2()")?;
+        let above = first + count;
+        if (first..above).contains(&kept.as_raw_fd().cast_unsigned()) {
+            return Err(Failed::refused("a descriptor that is kept is where another one goes"));
+        }
+        let mut moved = Vec::with_capacity(fds.len());
+        for fd in fds {
+            // Out of the way of each other.
+            // SAFETY: F_DUPFD takes an open descriptor and a plain number, and changes nothing of ours.
+            match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, above) } {
+                -1 => return Err(Failed::call(format!("fcntl(F_DUPFD, {above})"), last_errno())),
+                number => moved.push(number),
+            }
+        }
+        for (number, to) in moved.into_iter().zip(first..) {
+            // SAFETY: what is at `to` now is closed by it: the caller is a newborn child, whose owners of descriptors are
+            // not run any more (see `Newborn`).
+            if unsafe { libc::dup2(number, to.cast_signed()) } == -1 {
+                return Err(Failed::call(format!("dup2({to})"), last_errno()));
+            }
+        }
+        self.keep(above, &mut [kept.as_raw_fd().cast_unsigned()])
     }
 
     /// Forks as [`fork`] does, without asking the kernel whether there is a second thread: a filter of system calls may

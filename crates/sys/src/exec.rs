@@ -129,13 +129,14 @@ pub fn seal() -> Result<(), Failed> {
     if is_out_of_reach()? {
         return Ok(());
     }
-    let view = read_only_view();
-    let ourselves = match view {
-        Ok(view) => view,
-        Err(_) => sealed_copy()?,
-    };
+    let ourselves = protected_view()?;
     let errno = execute_fd(ourselves.as_fd(), &arguments, &environment());
     Err(Failed::call("execveat(ourselves)", errno))
+}
+
+/// Our own executable as nobody can write it through us: what a process executes that is to be found sealed by [`seal`].
+pub fn protected_view() -> Result<rustix::fd::OwnedFd, Failed> {
+    read_only_view().or_else(|_| sealed_copy())
 }
 
 /// Whether we are an ordinary user's, and our program root's, whom no container of that user's can become, and whose

@@ -31,22 +31,24 @@ pub use block::{LoopDevice, Mapped};
 pub use bpf::DeviceFilter;
 pub use clone::{Birth, Newborn, Side, fork, fork_into, kind_of_namespace, namespace};
 pub use error::{Called, Doing, Failed};
-pub use exec::{Strings, environment, execute, execute_fd, seal};
+pub use exec::{Strings, environment, execute, execute_fd, protected_view, seal};
 pub use mapped::{is_first_map, is_mapped};
 pub use misc::{
     first_closed, join_keyring, leave, loopback_up, open_streams, raise_limit, set_groups, set_limit,
     unshare_cgroup, unshare_mounts, unshare_time, unshare_users,
 };
 pub use mount::{change_mount, map_mount, propagate_mount};
-pub use pass::{peer, receive_fd, send_fd};
-pub use pidfd::{Exit, Pidfd, Reaped, reap_any};
+pub use pass::{peer, peer_user, receive_fd, send_fd};
+pub use pidfd::{Exit, Pidfd, Reaped, exited_child, reap_any};
 pub use read::{read_path, read_whole};
 pub use rustix::io::Errno;
-pub use schedule::{Scheduling, set_io_priority, set_memory_policy, set_personality, set_scheduler};
+pub use schedule::{
+    Scheduling, set_io_priority, set_memory_policy, set_personality, set_scheduler, share_cores_with_nobody,
+};
 pub use seccomp::{has_filter_flags, load_filter};
 pub use signal::{
     Mask, SIGCHLD, SIGKILL, SIGURG, SIGWINCH, SignalFd, block_signals, default_signals, heed_signals,
-    restore_mask,
+    restore_mask, unblock_signals,
 };
 pub use spent::Spent;
 pub use usage::peak_of_children;

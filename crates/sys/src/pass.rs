@@ -54,10 +54,20 @@ pub fn receive_fd(socket: BorrowedFd<'_>) -> Result<OwnedFd, Failed> {
     }
 }
 
-/// The number of the process that listened, or connected, at the other end of a socket (socket(7), `SO_PEERCRED`); 0 where
-/// our pid namespace does not have it. rustix's form of the call has no value for that 0.
+/// The number of the process that listened, or connected, at the other end of a socket; 0 where our pid namespace does not
+/// have it.
 pub fn peer(socket: BorrowedFd<'_>) -> Result<i32, Failed> {
-    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    credentials(socket).map(|peer| peer.pid)
+}
+
+/// Whose it is: the effective user at the time of that call.
+pub fn peer_user(socket: BorrowedFd<'_>) -> Result<u32, Failed> {
+    credentials(socket).map(|peer| peer.uid)
+}
+
+/// socket(7), `SO_PEERCRED`. rustix's form of the call has no value for a pid of 0.
+fn credentials(socket: BorrowedFd<'_>) -> Result<libc::ucred, Failed> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut size = u32::try_from(size_of::<libc::ucred>()).unwrap_or(0);
     // SAFETY: `peer` and `size` live on this frame until the call returns, and `size` is that of `peer`.
     let result = unsafe {
@@ -69,5 +79,5 @@ pub fn peer(socket: BorrowedFd<'_>) -> Result<i32, Failed> {
             &raw mut size,
         )
     };
-    if result == -1 { Err(Failed::call("getsockopt(SO_PEERCRED)", last_errno())) } else { Ok(peer.pid) }
+    if result == -1 { Err(Failed::call("getsockopt(SO_PEERCRED)", last_errno())) } else { Ok(peer) }
 }

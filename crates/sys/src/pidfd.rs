@@ -213,6 +213,23 @@ pub enum Reaped {
     NoChild,
 }
 
+/// The number of a child that has exited and was not reaped; none where there is none. Never waits, and reaps nobody: the
+/// number stays its own.
+pub fn exited_child() -> Result<Option<i32>, Failed> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` lives on this frame and is as large as the kernel writes.
+    if unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), how) } == -1 {
+        return match last_errno() {
+            Errno::CHILD => Ok(None),
+            errno => Err(Failed::call("waitid(P_ALL, WNOWAIT)", errno)),
+        };
+    }
+    // SAFETY: all zeroes is a valid siginfo_t, and what waitid(2) wrote over it is one as for SIGCHLD.
+    let pid = unsafe { info.assume_init().si_pid() };
+    Ok((pid != 0).then_some(pid))
+}
+
 /// Reaps one child that has exited, whichever; never waits.
 pub fn reap_any() -> Result<Reaped, Failed> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();

@@ -92,3 +92,18 @@ pub fn set_personality(domain: u32) -> Result<(), Failed> {
 fn answer(result: i64) -> Result<(), Errno> {
     if result == -1 { Err(last_errno()) } else { Ok(()) }
 }
+
+/// Gives the calling process's group a core-scheduling cookie of its own: what runs beside it on a core is of that group
+/// (prctl(2), `PR_SCHED_CORE`, Linux 5.14).
+pub fn share_cores_with_nobody() -> Result<(), Failed> {
+    const PR_SCHED_CORE: i32 = 62;
+    const CREATE: libc::c_ulong = 1;
+    const PIDTYPE_PGID: libc::c_ulong = 2;
+    // SAFETY: plain numbers, and 0 where the call has an address to write to, which this command does not use.
+    if unsafe { libc::prctl(PR_SCHED_CORE, CREATE, 0 as libc::c_ulong, PIDTYPE_PGID, 0 as libc::c_ulong) }
+        == -1
+    {
+        return Err(Failed::call("prctl(PR_SCHED_CORE)", last_errno()));
+    }
+    Ok(())
+}

@@ -68,6 +68,18 @@ pub fn restore_mask(mask: &Mask) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Blocks no signal in this thread, whatever was blocked before.
+pub fn unblock_signals() -> Result<(), Failed> {
+    let mut none = MaybeUninit::uninit();
+    // SAFETY: sigemptyset(3) initialises the whole set that it is given; sigprocmask(2) reads it, and writes nothing through
+    // the null pointer.
+    let result = unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
+    };
+    if result == -1 { Err(Failed::call("sigprocmask(SIG_SETMASK)", last_errno())) } else { Ok(()) }
+}
+
 /// Gives each signal of `which` (bit n-1 for signal n, as /proc/PID/status prints) its default action again.
 pub fn default_signals(which: u64) -> Result<(), Failed> {
     for signal in 1..=64 {

@@ -1,11 +1,10 @@
 //! Sessions at a terminal, for two runtimes to be compared by what is shown.
 
 use std::fmt::Write;
-use std::time::Instant;
 
 use serde_json::json;
 use tests::pty::{SESSION, Screen, stream};
-use tests::{Bundle, Container, LIMIT, Output, Receiver};
+use tests::{Bundle, Container, Output, Receiver, until};
 
 /// A session: who sits where, and what is typed at what.
 #[derive(Clone, Copy)]
@@ -129,11 +128,7 @@ impl Session {
         drop(slave);
         // runc's program may run before runc is ready for it: here nothing is shown until the terminal is raw, which
         // nobody tells, and which is asked again and again.
-        let end = Instant::now() + LIMIT;
-        while screen.modes() == before {
-            assert!(Instant::now() < end, "the terminal does not become raw: {}", process.complaint());
-            std::thread::yield_now();
-        }
+        until(|| screen.modes() != before, || format!("a raw terminal: {}", process.complaint()));
         screen.types("go\n");
         let shown = self.sit(&mut screen);
         let mut outcome = process.outcome()?;

@@ -29,6 +29,7 @@ fn order(
             .as_deref()
             .map(|path| text(path, "--console-socket"))
             .transpose()?,
+        console_line: false,
         pidfd_socket: create.pidfd_socket.as_deref().map(|path| text(path, "--pidfd-socket")).transpose()?,
         id: create.id,
         // Who creates is init's parent, or knows who is; who runs it detached leaves, and nobody is.

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
 use container::{Order, plan_bundle};
-use spec::{Features, Spec};
+use spec::Spec;
 
 use super::{Complaint, Outcome, print, text};
 use crate::invocation::Global;
@@ -29,25 +29,7 @@ pub(super) fn write_template(bundle: Option<&Path>, rootless: bool) -> Outcome {
 }
 
 pub(super) fn features() -> Outcome {
-    let mut features = Features::own();
-    if let Some(seccomp) = features.linux.as_mut().and_then(|linux| linux.seccomp.as_mut()) {
-        let known = seccomp.known_flags.iter().flatten().cloned();
-        seccomp.supported_flags = Some(known.filter(|name| is_supported(name)).collect());
-    }
-    print(&(features.to_pretty() + "\n"))
-}
-
-/// Whether this kernel knows a flag of seccomp(2) that we hand on.
-fn is_supported(name: &str) -> bool {
-    let flags = match name {
-        "SECCOMP_FILTER_FLAG_TSYNC" => 1,
-        "SECCOMP_FILTER_FLAG_LOG" => 1 << 1,
-        "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => 1 << 2,
-        // It goes with a listener (NEW_LISTENER), or not at all.
-        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => 1 << 5 | 1 << 3,
-        _ => return false,
-    };
-    sys::has_filter_flags(flags)
+    print(&(probe::features().to_pretty() + "\n"))
 }
 
 pub(super) fn plan(global: &Global, bundle: &Path, id: Option<String>, json: bool) -> Outcome {

@@ -42,6 +42,8 @@ fn run(containers: &Containers, exec: Exec, log: &mut Log) -> Outcome {
         ignore_paused: exec.ignore_paused,
         terminal: exec.tty,
         detached: detach,
+        text: None,
+        console_line: false,
     };
     let mut run = || {
         let executed = containers.exec(&order)?;

@@ -131,6 +131,11 @@ impl Given {
         self.flags.iter().map(|(flag, _)| *flag).find(|flag| flag.unbuilt)
     }
 
+    /// The names of the flags given, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.flags.iter().map(|(flag, _)| flag.long)
+    }
+
     /// The words that are no flags.
     pub fn words(&mut self) -> Vec<OsString> {
         std::mem::take(&mut self.words)

@@ -218,6 +218,71 @@ none is changed.",
         ..Verb::new("update", "ID", 1, "change the limits of a container")
     },
     Verb {
+        long: "\
+A virtual machine's monitor is the program that runs it:
+
+    limits plan ID               print what would be made
+    limits apply ID --pid PID    put a monitor that runs into limits
+    limits apply ID -- PROGRAM   start one in its limits, and print its process id
+    limits update ID             give and take devices and processors, place new threads
+    limits helper ID -- PROGRAM  start a helper beside it, such as virtiofsd; or take one: --pid
+    limits show ID               print limits, processors, devices, and what was used
+    limits watch ID              tell when memory runs out, until the monitor has ended
+    limits destroy ID            end the monitor and all that is with it, remove the groups
+    limits sweep                 destroy those whose monitor has ended
+
+NAME is a container's in the guest: sets of processors are united, quotas added.",
+        flags: &[
+            Flag::number("pid", "PID", "the process to put into limits"),
+            Flag::path("pid-file", "PATH", "the file to write the process id to"),
+            Flag::text("cgroup", "PATH", "where: a path in the hierarchies, or slice:prefix:name")
+                .default("the id"),
+            Flag::text("driver", "WHO", "who makes groups: cgroupfs or systemd")
+                .default("by the path")
+                .words(&["cgroupfs", "systemd"]),
+            Flag::text("layout", "LAYOUT", "of limits: all-in-one or overhead-elsewhere")
+                .default("all-in-one")
+                .words(&["all-in-one", "overhead-elsewhere"]),
+            Flag::text("vcpus", "WHERE", "processors on cgroup v2: together or threaded")
+                .default("together")
+                .words(&["threaded", "together"]),
+            Flag::text("vcpu", "NAME", "a name of threads that are processors, # for the number").repeated(),
+            Flag::number("vcpu-count", "N", "how many processors to wait for").default("1"),
+            Flag::switch("helpers", "make a group for helpers"),
+            Flag::text("guest-memory", "SIZE", "the guest's memory"),
+            Flag::text("overhead", "SIZE", "what the monitor takes beside it")
+                .default("measured, with --pid"),
+            Flag::text("memory", "SIZE", "the most memory").default("guest's and overhead"),
+            Flag::text("helper-memory", "SIZE", "the most memory of all helpers"),
+            Flag::text("cpus", "[NAME=]LIST", "processors").repeated(),
+            Flag::text("mems", "[NAME=]LIST", "memory nodes").repeated(),
+            Flag::text("cpu-quota", "[NAME=]N[/PERIOD]", "microseconds in each period").repeated(),
+            Flag::switch("pin", "one processor for each of the guest's, while they are as many"),
+            Flag::path("resources", "FILE", "more limits and devices, as linux.resources has them")
+                .short('r'),
+            Flag::text("device", "NODE[:ACCESS]", "a device for the guest, also as \"c 10:200 rw\"")
+                .repeated(),
+            Flag::text("remove-device", "NODE[:ACCESS]", "one that it is given no longer").repeated(),
+            Flag::text("accel", "HOW", "how processors run: kvm or tcg")
+                .default("kvm")
+                .words(&["kvm", "tcg"]),
+            Flag::switch("vhost-net", "the monitor opens /dev/vhost-net"),
+            Flag::switch("vhost-vsock", "the monitor opens /dev/vhost-vsock"),
+            Flag::switch("tun", "the monitor opens /dev/net/tun"),
+            Flag::number("vfio", "GROUP", "a group of VFIO").repeated(),
+            Flag::text("disk", "NODE[:ro]", "a block device that is a disk of the guest's").repeated(),
+            Flag::path("guest", "FILE", "what the guest counts, as JSON; \"-\" for standard input"),
+            FORMAT,
+        ],
+        most: None,
+        ..Verb::new(
+            "sandbox",
+            "limits ACTION [ID] [-- PROGRAM [ARGUMENTS]]",
+            2,
+            "limits for virtual machines",
+        )
+    },
+    Verb {
         flags: &[
             IMAGE_PATH,
             WORK_PATH,

@@ -92,10 +92,44 @@ fn every_command_of_the_table_is_typed() {
         // One more where words of others follow: the least that `exec` takes is the id, and that alone runs nothing.
         let words = match verb.name {
             "completion" => vec!["bash"],
+            "sandbox" => vec!["limits", "show", "vm1"],
             _ => vec!["word"; verb.least + usize::from(verb.stops)],
         };
         let command = read(&[&[verb.name][..], &words].concat()).command;
         assert!(command.is_ok(), "{}: {command:?}", verb.name);
+    }
+}
+
+#[test]
+fn limits_of_sandboxes_are_asked_for_strictly() {
+    for (line, why) in [
+        (&["sandbox", "create", "a"][..], "sandbox create: there is \"limits\" alone, see docs/roadmap.md"),
+        (&["sandbox", "limits", "make", "a"], "sandbox limits: there is no \"make\""),
+        (&["sandbox", "limits", "show"], "sandbox limits show: of which sandbox?"),
+        (&["sandbox", "limits", "show", "a", "b"], "sandbox limits show: takes one sandbox and nothing else"),
+        (&["sandbox", "limits", "sweep", "a"], "sandbox limits sweep: is about all sandboxes"),
+        (&["sandbox", "limits", "destroy", "a", "--pid", "1"], "sandbox limits destroy: takes no --pid"),
+        (&["sandbox", "limits", "apply", "a"], "whom for? --pid PID, or -- PROGRAM [ARGUMENTS]"),
+        (&["sandbox", "limits", "apply", "a", "--pid", "0"], "--pid 0: is no process id"),
+        (
+            &["sandbox", "limits", "apply", "a", "--pid", "7", "--", "qemu"],
+            "--pid and a program: one of the two",
+        ),
+        (
+            &["sandbox", "limits", "plan", "a", "--layout", "x"],
+            "--layout x: is none of all-in-one, overhead-elsewhere",
+        ),
+        (&["sandbox", "limits", "plan", "a", "--memory", "lots"], "--memory lots: is no size, such as 512m"),
+        (
+            &["sandbox", "limits", "plan", "a", "--cpu-quota", "b=x"],
+            "--cpu-quota b=x: is not like 50000 or 50000/100000",
+        ),
+        (
+            &["sandbox", "limits", "apply", "a", "--vcpu", "x", "--", "q"],
+            "--vcpu: \"x\" is no name of threads with one # for a number",
+        ),
+    ] {
+        assert_eq!(told(line), (why.into(), 1), "{line:?}");
     }
 }
 

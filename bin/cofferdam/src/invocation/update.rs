@@ -97,7 +97,7 @@ fn bytes(typed: &str) -> Result<i64, String> {
     size(typed).ok_or_else(|| format!("invalid size: '{typed}'"))
 }
 
-fn size(typed: &str) -> Option<i64> {
+pub(super) fn size(typed: &str) -> Option<i64> {
     let end = typed.rfind(|letter: char| letter.is_ascii_digit() || letter == '.')? + 1;
     let (number, unit) = typed.split_at(end);
     let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();

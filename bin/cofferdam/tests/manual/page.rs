@@ -29,7 +29,9 @@ pub(crate) fn of_verb(verb: &Verb, source: &Source) -> String {
     let mut page = head(&format!("COFFERDAM-{}", verb.name.to_uppercase()));
     page += &section("NAME", &format!("cofferdam\\-{} \\- {}\n", verb.name, verb.about));
     page += &section("SYNOPSIS", &synopsis(verb));
-    page += &section("DESCRIPTION", &(paragraph(verb.long) + &blocks(source.section("DESCRIPTION"))));
+    let long = Source::read(&format!("# DESCRIPTION\n\n{}\n", verb.long));
+    let told = [&long, source].map(|text| blocks(text.section("DESCRIPTION")));
+    page += &section("DESCRIPTION", &told.concat());
     page += &section("OPTIONS", &flags(verb.flags.iter().chain([&HELP]), source));
     let mut other = |name, otherwise: &str| match source.section(name) {
         [] if otherwise.is_empty() => {}
@@ -74,10 +76,6 @@ fn head(title: &str) -> String {
 fn section(name: &str, text: &str) -> String {
     // The first paragraph needs no request of its own, and mandoc(1) complains of one.
     format!(".SH {name}\n{}", text.strip_prefix(".PP\n").unwrap_or(text))
-}
-
-fn paragraph(long: &str) -> String {
-    if long.is_empty() { String::new() } else { format!(".PP\n{}\n", text(&long.replace('\n', " "))) }
 }
 
 /// The usage line, its own words in bold and what stands for others in italics.

@@ -67,13 +67,16 @@ impl Group {
     }
 
     fn cpuset(&self) -> Result<Cpuset, Failed> {
+        // Where the hierarchy is mounted with `noprefix`, the names are short.
+        let prefix = if self.shown("cpuset.cpus")?.is_some() { "cpuset." } else { "" };
+        let shown = |name: &str| self.shown(&format!("{prefix}{name}"));
         let mut cpuset = Cpuset {
-            cpus: list(&self.shown("cpuset.cpus")?.unwrap_or_default()),
-            mems: list(&self.shown("cpuset.mems")?.unwrap_or_default()),
+            cpus: list(&shown("cpus")?.unwrap_or_default()),
+            mems: list(&shown("mems")?.unwrap_or_default()),
             ..Cpuset::default()
         };
         for name in SWITCHES {
-            let text = self.shown(&format!("cpuset.{name}"))?.unwrap_or_default();
+            let text = shown(name)?.unwrap_or_default();
             if let Ok(value) = text.trim().parse() {
                 cpuset.switches.insert(name.to_owned(), value);
             }

@@ -2,12 +2,12 @@
 //! what the kernel does are the same, and what the manager has no property for is in force as well.
 
 use dbus::Value;
-use filter::device::{Access, Exception, Kind};
+use filter::device::{Access, Exception, Kind, List};
 use spec::{BlockIo, Cpu, Memory, Resources};
 
 use super::{Manager, Property};
 use crate::Refused;
-use crate::cgroup::Mode;
+use crate::cgroup::{Mode, Rule, Setting};
 use crate::resources::{self, set};
 
 /// The version of systemd from which on it knows a property, or a value of it.
@@ -31,16 +31,15 @@ const PERIOD: u64 = 100_000;
 
 /// Properties for all limits of a new unit, device rules included.
 pub(super) fn limits(
-    resources: Option<&Resources>,
+    resources: &Resources,
+    list: &List,
     manager: &Manager,
     mode: Mode,
 ) -> Result<Vec<Property>, Refused> {
-    let none = Resources::default();
-    let resources = resources.unwrap_or(&none);
     let mut properties = Vec::new();
     // A user's manager may not load programs, and on version 1 not write device rules.
     if !manager.bus.is_user {
-        devices(resources, mode, &mut properties)?;
+        devices(list, mode, &mut properties)?;
     }
     properties.extend(changes(resources, manager.version, mode)?);
     Ok(properties)
@@ -71,6 +70,11 @@ pub fn changes(resources: &Resources, version: u32, mode: Mode) -> Result<Vec<Pr
 
 /// Properties for other device rules, all of them, for a unit that has some already.
 pub fn device_changes(resources: &Resources, mode: Mode) -> Result<Vec<Property>, Refused> {
+    device_list_changes(&resources::device_list(resources)?, mode)
+}
+
+/// The same for a list that is compiled already.
+pub(crate) fn device_list_changes(list: &List, mode: Mode) -> Result<Vec<Property>, Refused> {
     if mode != Mode::V2 {
         let why =
             "systemd writes its own list again on cgroup v1, to the distress of who uses a device meanwhile";
@@ -78,7 +82,7 @@ pub fn device_changes(resources: &Resources, mode: Mode) -> Result<Vec<Property>
     }
     // An empty list takes all entries away; others are added to those that are there.
     let mut properties = vec![Property::new("DeviceAllow", Value::Array("(ss)".into(), Vec::new()))];
-    devices(resources, mode, &mut properties)?;
+    devices(list, mode, &mut properties)?;
     Ok(properties)
 }
 
@@ -114,6 +118,26 @@ pub(crate) fn rounded(resources: &Resources) -> Resources {
         }
     }
     resources
+}
+
+/// A weight, 10 to 1000, on the manager's scale. That has a curve of its own for BFQ, 1 to 1000: up to the default of 100 they are the
+/// same, and 10000 is 1000. What lies outside stays outside.
+fn io_weight(weight: u16) -> u64 {
+    match weight {
+        0..10 => 0,
+        10..=100 => weight.into(),
+        _ => 100 + (u64::from(weight) - 100) * 11,
+    }
+}
+
+/// Has the files say what the manager writes: into BFQ's the weight itself, into the other one that on its scale.
+pub(crate) fn in_its_scale(settings: &mut [Setting]) {
+    for setting in settings.iter_mut().filter(|setting| setting.file == "io.bfq.weight") {
+        // Weights of single devices have a number before them, and the manager is not told of those.
+        if let (Rule::OrElse { value, .. }, Ok(weight)) = (&mut setting.rule, setting.value.parse()) {
+            *value = io_weight(weight).to_string();
+        }
+    }
 }
 
 /// Microseconds in each second, and in each period.
@@ -205,7 +229,7 @@ fn mask(list: &str) -> Result<Value, String> {
 fn of_blocks(block: &BlockIo, mode: Mode, to: &mut Vec<Property>) {
     let Some(weight) = set(block.weight) else { return };
     if mode == Mode::V2 {
-        add(to, "IOWeight", Value::Uint64(resources::io_weight(weight)));
+        add(to, "IOWeight", Value::Uint64(io_weight(weight)));
     } else {
         add(to, "BlockIOWeight", Value::Uint64(weight.into()));
     }
@@ -270,8 +294,7 @@ fn replace(to: &mut Vec<Property>, name: &str, value: Value) {
 /// The device list, as far as the manager can tell it. On version 2 its program and ours both decide, and ours is exact:
 /// the manager's may let more pass, never less. On version 1 there is one list, and the manager writes it again whenever it
 /// is reloaded.
-fn devices(resources: &Resources, mode: Mode, to: &mut Vec<Property>) -> Result<(), Refused> {
-    let list = resources::device_list(resources)?;
+fn devices(list: &List, mode: Mode, to: &mut Vec<Property>) -> Result<(), Refused> {
     let inexact = |what: &str| match mode {
         Mode::V2 => Ok(()),
         _ => Err(Refused::new(

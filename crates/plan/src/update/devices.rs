@@ -4,13 +4,13 @@
 //! a container is made. The same list again changes nothing at all. Callers send the list of config.json with every update
 //! of something else, and what others have allowed on top of ours meanwhile, for a graphics card say, must survive that.
 
-use filter::device::Kind;
+use filter::device::{Kind, List};
 use spec::Resources;
 
 use super::Hierarchy;
 use crate::Refused;
 use crate::cgroup::{DeviceProgram, Rule, Setting, Version};
-use crate::resources::{device_list, device_program_of};
+use crate::resources::{device_list, device_program};
 
 /// From the devices in force to others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,14 +50,19 @@ pub(super) fn change(
         return Err(Refused::new("devices", "this container has no control group that guards devices"));
     }
     if !on_v1 {
-        return Ok(Some(DeviceChange::Program(device_program_of(&wanted, false))));
+        return Ok(Some(DeviceChange::Program(device_program(&wanted, false))));
     }
-    let writes = |from: &filter::device::List, to| from.steps_to(to).iter().map(write).collect();
-    Ok(Some(DeviceChange::Files {
-        there: writes(&known, &wanted),
-        back: writes(&wanted, &known),
+    Ok(Some(files(&known, &wanted)))
+}
+
+/// From one list to another in v1's files.
+pub(crate) fn files(known: &List, wanted: &List) -> DeviceChange {
+    let writes = |from: &List, to| from.steps_to(to).iter().map(write).collect();
+    DeviceChange::Files {
+        there: writes(known, wanted),
+        back: writes(wanted, known),
         turns: known.allow != wanted.allow,
-    }))
+    }
 }
 
 fn write(rule: &filter::device::Rule) -> Setting {

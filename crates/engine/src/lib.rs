@@ -1,0 +1,27 @@
+//! The engine as the doors see it: a task, and what can be asked of it.
+//!
+//! Touches: through the rooms below, what they touch; and mounts on a bundle's `rootfs`.
+//! Never:   waits: what may block is done by a worker, a fork of its caller's process that executes nothing and has one
+//!          thread, and is heard through a descriptor.
+//! Begin with [`Task`].
+//!
+//! Who calls has one thread, or the fork is refused (`sys::fork`), and blocks all signals. Its worker's children are its
+//! own: it hears of their exit by the pidfd that comes with [`Word::Born`], and reaps them.
+
+mod error;
+mod here;
+mod layers;
+mod task;
+mod work;
+
+pub use container::{Event, Events, Statistics, Watched, metrics};
+pub use error::{Error, Kind};
+pub use here::Here;
+pub use layers::{Layer, detach as detach_rootfs, is_mounted};
+pub use task::{Create, Exec, Streams, Task};
+pub use work::{Word, Work};
+
+/// The features document of this build on this kernel, JSON.
+pub fn features() -> String {
+    probe::features().to_pretty()
+}

@@ -1,0 +1,172 @@
+//! A worker: a fork of ours that does one thing, and says what came of it.
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use container::Door;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType,
+    recvmsg, send, socketpair,
+};
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+use sys::{Called, Doing, Errno, Failed, Mask, Newborn, Pidfd, SIGKILL, Side, receive_fd, restore_mask};
+
+use crate::task::Streams;
+use crate::{Error, Kind};
+
+/// Work under way. It goes on when this is let go of, but not when we end. Its descriptor can be read once [`Work::hear`]
+/// has something.
+#[derive(Debug)]
+pub struct Work {
+    worker: Pidfd,
+    line: OwnedFd,
+    console: Option<OwnedFd>,
+}
+
+/// What a worker says.
+#[derive(Debug)]
+pub enum Word {
+    /// A child of ours was born: its number, for printing, and itself. It does not run its program yet.
+    Born(i32, Pidfd),
+    /// All was done; what was not done as asked.
+    Done(Vec<String>),
+    /// It was not done, and what had been done was taken back.
+    Failed(Error),
+}
+
+/// The worker's side.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    line: OwnedFd,
+    console: Option<OwnedFd>,
+}
+
+const DONE: char = 'd';
+const FAILED: char = 'f';
+
+/// The longest word. What is longer is cut.
+const WORD: usize = 16 << 10;
+
+impl Work {
+    /// Forks a worker. It gets the standard streams that are told, and nothing else of ours; its signal mask is `mask`, and
+    /// whoever it bears gets that one too. Nobody need reap it in particular.
+    pub(crate) fn begin(
+        streams: &Streams<'_>,
+        has_console: bool,
+        mask: &Mask,
+        act: impl FnOnce(&mut Bench) -> Result<Vec<String>, Error>,
+    ) -> Result<Self, Error> {
+        let (line, theirs) = pair(SocketType::SEQPACKET)?;
+        let (console, terminal) = match has_console.then(|| pair(SocketType::STREAM)).transpose()? {
+            Some((ours, theirs)) => (Some(ours), Some(theirs)),
+            None => (None, None),
+        };
+        rustix::io::ioctl_fionbio(&line, true).called(|| "ioctl(FIONBIO)")?;
+        let parent = getpid();
+        match sys::fork().doing(|| "fork a worker")? {
+            Side::Child(newborn) => {
+                let mut bench = Bench { line: theirs, console: terminal };
+                let outcome = bench.settle(&newborn, parent, streams, mask).map_err(Error::from);
+                let outcome = outcome.and_then(|()| act(&mut bench));
+                sys::leave(u8::from(bench.say(outcome).is_err()))
+            }
+            Side::Parent(_, worker) => Ok(Self { worker, line, console }),
+        }
+    }
+
+    /// Its next word; none where it has not said one yet. A worker that went without its last word was killed.
+    pub fn hear(&self) -> Result<Option<Word>, Error> {
+        let mut words = vec![0; WORD + 1];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let buffer = &mut [IoSliceMut::new(&mut words)];
+            match recvmsg(&self.line, buffer, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::CONNRESET) => break 0,
+                received => break received.called(|| "recvmsg(worker)")?.bytes,
+            }
+        };
+        let process = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
+            _ => None,
+        });
+        let text = String::from_utf8_lossy(words.get(..received).unwrap_or_default());
+        let mut letters = text.chars();
+        Ok(Some(match (process, letters.next()) {
+            (Some(process), _) => Word::Born(text.parse().unwrap_or(0), Pidfd::from(process)),
+            (None, Some(DONE)) => Word::Done(letters.as_str().lines().map(str::to_owned).collect()),
+            (None, Some(FAILED)) => Word::Failed(Error::heard(letters.as_str())),
+            (None, _) => Word::Failed(Error::new(Kind::Other, "the worker was killed before it was done")),
+        }))
+    }
+
+    /// Ends it in the middle of whatever it does. The hook that it may be running goes with it; what it has made stays, for
+    /// [`crate::Task::delete`].
+    pub fn end(&self) {
+        // Who has come to his end is as good as killed.
+        let _ended = self.worker.signal(SIGKILL);
+    }
+
+    /// The master end of the terminal that was asked for, once the work is done.
+    pub fn console(&self) -> Result<OwnedFd, Error> {
+        let line = self.console.as_ref();
+        let line = line.ok_or_else(|| Error::new(Kind::Other, "no terminal was asked for"))?;
+        Ok(receive_fd(line.as_fd()).doing(|| "receive the master end")?)
+    }
+}
+
+impl AsFd for Work {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.line.as_fd()
+    }
+}
+
+impl AsRawFd for Work {
+    fn as_raw_fd(&self) -> i32 {
+        self.line.as_raw_fd()
+    }
+}
+
+impl Bench {
+    /// Keeps what is told, and nothing else of the one that it was forked from.
+    fn settle(
+        &self,
+        newborn: &Newborn,
+        parent: Pid,
+        streams: &Streams<'_>,
+        mask: &Mask,
+    ) -> Result<(), Failed> {
+        // Whoever takes away what we have left, waits for the lock that a worker holds.
+        set_parent_process_death_signal(Some(Signal::KILL)).called(|| "prctl(PR_SET_PDEATHSIG)")?;
+        if getppid() != Some(parent) {
+            return Err(Failed::refused("whom it works for is no more"));
+        }
+        streams.take()?;
+        let kept = [Some(&self.line), self.console.as_ref()];
+        let mut kept: Vec<u32> = kept.iter().flatten().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+        newborn.keep(3, &mut kept)?;
+        restore_mask(mask)
+    }
+
+    /// What a worker's births are told over.
+    pub(crate) fn door(&mut self) -> Result<Door, Failed> {
+        let births = rustix::io::fcntl_dupfd_cloexec(&self.line, 3).called(|| "fcntl(F_DUPFD_CLOEXEC)")?;
+        Ok(Door { births, console: self.console.take() })
+    }
+
+    fn say(&self, outcome: Result<Vec<String>, Error>) -> Result<(), Failed> {
+        let mut word = match outcome {
+            Ok(warnings) => format!("{DONE}{}", warnings.join("\n")),
+            Err(error) => format!("{FAILED}{}", error.said()),
+        };
+        word.truncate(word.floor_char_boundary(WORD));
+        send(&self.line, word.as_bytes(), SendFlags::NOSIGNAL).map(drop).called(|| "send(worker)")
+    }
+}
+
+fn pair(kind: SocketType) -> Result<(OwnedFd, OwnedFd), Failed> {
+    socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).called(|| "socketpair(AF_UNIX)")
+}
