@@ -28,6 +28,8 @@ pub enum Need {
     Root,
     /// Debian's static busybox, which all small bundles are made of.
     Busybox,
+    /// The program for packages, beside the runtime under test.
+    Cofferctl,
     /// A runc to compare with.
     Runc,
     /// The cached Debian root file system, or what it takes to make it.
@@ -86,6 +88,10 @@ impl Need {
         match self {
             Self::Root => (!rustix::process::geteuid().is_root()).then(|| "not root".into()),
             Self::Busybox => missing("/bin/busybox", "busybox-static"),
+            Self::Cofferctl => {
+                let program = crate::Packages::program();
+                (!program.exists()).then(|| format!("no {}", program.display()))
+            }
             Self::Runc => crate::Runtime::find("runc").is_none().then(|| "no runc in PATH".into()),
             Self::Debian => debian::lacking(),
             Self::Docker => missing("/usr/sbin/dockerd", "docker.io"),

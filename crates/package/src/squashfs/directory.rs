@@ -16,28 +16,28 @@ pub(super) struct Entry<'a> {
 /// Names under one head.
 const MOST: usize = 256;
 
-/// A listing: runs of names whose inodes lie in one block, and have numbers that are near each other.
-pub(super) fn listing(entries: &[Entry<'_>]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = entries;
-    while let Some(first) = rest.first() {
-        let fits =
-            |entry: &&Entry<'_>| entry.place.block == first.place.block && difference(entry, first).is_some();
-        let count = rest.iter().take(MOST).take_while(fits).count();
-        let (run, later) = rest.split_at(count);
-        bytes.extend((count as u32 - 1).to_le_bytes());
-        bytes.extend(first.place.block.to_le_bytes());
-        bytes.extend(first.number.to_le_bytes());
-        for entry in run {
-            bytes.extend(entry.place.offset.to_le_bytes());
-            bytes.extend(difference(entry, first).unwrap_or_default().to_le_bytes());
-            bytes.extend(entry.kind.to_le_bytes());
-            bytes.extend((entry.name.len() as u16 - 1).to_le_bytes());
-            bytes.extend(entry.name);
+/// The first names of a listing under one head: those whose inodes lie in one block and have numbers that are near each
+/// other, and no more than begin within `room` bytes. What is left comes under further heads.
+pub(super) fn run<'a, 'b>(entries: &'b [Entry<'a>], room: usize) -> (Vec<u8>, &'b [Entry<'a>]) {
+    let Some(first) = entries.first() else { return (Vec::new(), entries) };
+    let mut bytes = vec![0; 12];
+    let mut count = 0u32;
+    for entry in entries.iter().take(MOST) {
+        let Some(difference) = difference(entry, first) else { break };
+        if entry.place.block != first.place.block || (bytes.len() > room && count > 0) {
+            break;
         }
-        rest = later;
+        bytes.extend(entry.place.offset.to_le_bytes());
+        bytes.extend(difference.to_le_bytes());
+        bytes.extend(entry.kind.to_le_bytes());
+        bytes.extend((entry.name.len() as u16 - 1).to_le_bytes());
+        bytes.extend(entry.name);
+        count += 1;
     }
-    bytes
+    bytes[..4].copy_from_slice(&(count - 1).to_le_bytes());
+    bytes[4..8].copy_from_slice(&first.place.block.to_le_bytes());
+    bytes[8..12].copy_from_slice(&first.number.to_le_bytes());
+    (bytes, &entries[count as usize..])
 }
 
 fn difference(entry: &Entry<'_>, first: &Entry<'_>) -> Option<i16> {

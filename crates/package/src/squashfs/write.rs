@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 
-use super::directory::{Entry, listing};
-use super::meta::{Meta, Place, pack, table};
+use super::directory::{Entry, run};
+use super::meta::{Meta, Place, SIZE, pack, table};
 use crate::error::{Doing as _, Error};
 use crate::tree::{Content, Id, Kind, Node, Tree};
 
@@ -98,6 +98,20 @@ struct Writer<'a> {
     owners: Vec<u32>,
     xattrs: Xattrs,
     each: &'a mut dyn FnMut(u64),
+}
+
+/// A directory's names, stored.
+struct Listing<'n> {
+    start: Place,
+    size: u32,
+    index: Vec<Mark<'n>>,
+}
+
+/// Where a block of names begins: in the listing, among the compressed blocks, and with which name.
+struct Mark<'n> {
+    at: u32,
+    block: u32,
+    name: &'n [u8],
 }
 
 /// The content of a file, stored.
@@ -207,13 +221,10 @@ impl Writer<'_> {
             directories += u32::from(kind == 1);
             entries.push(Entry { name, place, number: self.numbers[below], kind });
         }
-        let listing = listing(&entries);
-        let start = self.directories.place();
-        self.directories.put(&listing);
-        let size = u32::try_from(listing.len() + 3).map_err(|_| Error::invalid("a directory of 4 GiB"))?;
+        let Listing { start, size, index } = self.listing(&entries)?;
         let xattr = self.xattrs.add(&self.tree.node(id).xattrs)?;
         let links = directories + 2;
-        if let (Ok(size), NONE) = (u16::try_from(size), xattr) {
+        if let (Ok(size), NONE, true) = (u16::try_from(size), xattr, index.is_empty()) {
             let place = self.head(id, 1)?;
             self.inodes.put(&start.block.to_le_bytes());
             self.inodes.put(&links.to_le_bytes());
@@ -226,10 +237,40 @@ impl Writer<'_> {
         for field in [links, size, start.block, parent] {
             self.inodes.put(&field.to_le_bytes());
         }
-        self.inodes.put(&[0, 0]); // no index: names are found by reading on
+        self.inodes.put(&(index.len() as u16).to_le_bytes());
         self.inodes.put(&start.offset.to_le_bytes());
         self.inodes.put(&xattr.to_le_bytes());
+        for Mark { at, block, name } in index {
+            for field in [at, block, name.len() as u32 - 1] {
+                self.inodes.put(&field.to_le_bytes());
+            }
+            self.inodes.put(name);
+        }
         Ok(place)
+    }
+
+    /// Writes a directory's names, and notes where each block of them begins: the kernel reads a long listing from there
+    /// on, and not from its beginning, for every file that is opened.
+    fn listing<'n>(&mut self, entries: &[Entry<'n>]) -> Result<Listing<'n>, Error> {
+        let start = self.directories.place();
+        let mut index = Vec::new();
+        let mut size = 0usize;
+        let mut last = start.block;
+        let mut rest = entries;
+        while let Some(first) = rest.first() {
+            let place = self.directories.place();
+            // The number of marks has 16 bits; what is not marked is found by reading on.
+            if place.block != last && index.len() < usize::from(u16::MAX) {
+                index.push(Mark { at: size as u32, block: place.block, name: first.name });
+                last = place.block;
+            }
+            let (bytes, later) = run(rest, SIZE - usize::from(place.offset));
+            self.directories.put(&bytes);
+            size += bytes.len();
+            rest = later;
+        }
+        let size = u32::try_from(size + 3).map_err(|_| Error::invalid("a directory of 4 GiB"))?;
+        Ok(Listing { start, size, index })
     }
 
     fn file(&mut self, id: Id, size: u64, stored: &Stored) -> Result<Place, Error> {

@@ -1,0 +1,209 @@
+//! Packages on a real kernel: images that it mounts, and programs that run from them.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tests::{Packages, needs};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn root_a_package_runs_and_leaves_nothing() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    packages.pack(
+        "echo $NORTHSTAR_CONTAINER; busybox id -u; busybox touch /x; busybox touch /tmp/x /keep/x && echo written; exit 7",
+        "mounts:\n  /tmp: {type: tmpfs, size: 1M}\n  /keep: {type: persist}\n  /proc: {type: proc}\nseccomp: {profile: default}\n",
+    );
+    let output = packages.run(&["--key", "k.pub", "--check"]);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!((out.as_str(), output.status.code()), ("a:1.2.3\n1000\nwritten\n", Some(7)), "{err}");
+    assert!(err.contains("/x: Read-only file system"), "{err}");
+    let kept = packages.path("data/a/x").metadata().expect("what persists");
+    assert_eq!((kept.uid(), kept.gid()), (1000, 1000));
+    assert_eq!(packages.left(), Vec::<String>::new());
+}
+
+#[test]
+fn root_a_package_of_others_or_changed_since_does_not_run() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    packages.pack("echo ran", "");
+    packages.expect(&["gen-key", "other", "--out", "."]);
+    let run = ["run", "a.npk", "--id", &packages.id, "--state", "state", "--check", "--key"];
+    let with = |key| [run.as_slice(), &[key]].concat();
+    packages.refuse(&with("other.pub"), "the signature is not by this key, or not over this text");
+    let mut bytes = fs::read(packages.path("a.npk")).expect("a package");
+    bytes[4096 + 5000] ^= 1;
+    fs::write(packages.path("a.npk"), bytes).expect("a package");
+    if !Path::new("/dev/mapper/control").exists() {
+        packages.refuse(&with("k.pub"), "block 1 of the image and its hash in the tree differ");
+    }
+    packages
+        .refuse(&["verify", "a.npk", "-k", "k.pub"], "block 1 of the image and its hash in the tree differ");
+    assert_eq!(packages.left(), Vec::<String>::new());
+}
+
+#[test]
+fn root_a_host_without_device_mapper_says_so() {
+    needs!(Root, Busybox, Cofferctl);
+    if Path::new("/dev/mapper/control").exists() {
+        return;
+    }
+    let packages = Packages::new();
+    packages.pack("echo ran", "");
+    packages.refuse(
+        &["run", "a.npk", "--id", &packages.id, "--state", "state", "--key", "k.pub"],
+        "set up dm-verity: open(\"/dev/mapper/control\"): no such file or directory (os error 2); with --check the whole \
+         image is read once instead",
+    );
+    assert_eq!(packages.left(), Vec::<String>::new());
+}
+
+/// Every file with its kind, mode, links, device, target and content, as two passes over the tree tell it. A directory's
+/// links are counted otherwise by every file system.
+const TOLD: &str = "cd TREE && find . -mindepth 1 ! -path ./dev ! -path './dev/*' \\( -type d -printf '%p %y %m\n' -o -printf \
+    '%p %y %m %n %l\n' \\) | sort && find . \\( -type b -o -type c \\) ! -path './dev/*' -exec stat -c '%n %t:%T' {} + | sort && \
+    find . -type f -exec cksum {} + | sort";
+
+#[test]
+fn root_the_kernel_reads_what_was_packed() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    let root = packages.path("root");
+    // More names than one block of a directory's listing has, contents at and around the size of a block, holes.
+    fs::create_dir_all(root.join("many/deep/er")).expect("directories");
+    for index in 0..10_000 {
+        fs::write(root.join(format!("many/file-{index}")), format!("{index}\n")).expect("a file");
+    }
+    for size in [0, 1, 4096, 131_071, 131_072, 131_073, 400_000] {
+        let content: Vec<u8> =
+            (0..size).map(|at: usize| u8::try_from(at * at % 251).unwrap_or_default()).collect();
+        fs::write(root.join(format!("size-{size}")), content).expect("a file");
+    }
+    fs::write(root.join("zeros"), vec![0; 1_000_000]).expect("a file");
+    fs::write(root.join("n".repeat(255)), "long").expect("a file");
+    fs::hard_link(root.join("size-4096"), root.join("many/hard")).expect("a link");
+    symlink("../bin/busybox", root.join("many/link")).expect("a link");
+    let script = "mknod null c 1 3 && mknod far b 259 70000 && mkfifo pipe && chmod 4711 size-1 && chmod 1777 many/deep";
+    let made = Command::new("sh").args(["-c", script]).current_dir(&root).status();
+    assert!(made.expect("run a shell").success());
+    for compression in ["gzip", "none"] {
+        packages.pack("true", "");
+        packages.expect(&["pack", "-m", "a.yaml", "-r", "root", "-c", compression, "-o", "b.npk"]);
+        packages.expect(&["verify", "b.npk"]);
+        let tell = |tree: &str| TOLD.replace("TREE", tree);
+        let script = format!(
+            "mkdir mnt && mount -t squashfs -o ro,loop,offset=4096 b.npk mnt && ({}) > image; status=$?; umount mnt; rmdir mnt; \
+             ({}) > directory; exit $status",
+            tell("mnt"),
+            tell("root")
+        );
+        let shell = Command::new("unshare")
+            .args(["--mount", "sh", "-c", &script])
+            .current_dir(packages.path(""))
+            .output();
+        let shell = shell.expect("run a shell");
+        assert!(shell.status.success(), "{compression}: {}", text(&shell.stderr));
+        let [image, directory] = ["image", "directory"]
+            .map(|name| fs::read_to_string(packages.path(name)).expect("what was told"));
+        assert!(image.lines().count() > 20_000, "{image}");
+        if image != directory {
+            let differ = image.lines().zip(directory.lines()).find(|(one, other)| one != other);
+            panic!("{compression}: {differ:?}");
+        }
+    }
+    assert_eq!(packages.left(), Vec::<String>::new());
+}
+
+#[test]
+fn root_the_same_directory_is_the_same_package() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    packages.pack("true", "");
+    let first = fs::read(packages.path("a.npk")).expect("a package");
+    // Another order of names in the directory, and other times.
+    fs::rename(packages.path("root"), packages.path("old")).expect("a directory");
+    let copied = Command::new("cp")
+        .args(["-r", "--no-preserve=timestamps", "old", "root"])
+        .current_dir(packages.path(""))
+        .status();
+    assert!(copied.expect("run cp").success());
+    packages.pack("true", "");
+    assert_eq!(first, fs::read(packages.path("a.npk")).expect("a package"));
+}
+
+/// A device of the device mapper that nobody has open any more is removed by a worker of the kernel's, which tells nobody
+/// when; the loop device below it goes with it.
+#[track_caller]
+fn assert_gone(packages: &Packages) {
+    let begun = Instant::now();
+    while !packages.left().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", packages.left());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn vm_the_kernel_checks_each_block_as_it_is_read() {
+    needs!(Vm, Cofferctl);
+    let loaded = Command::new("modprobe").args(["-a", "loop", "squashfs", "dm-verity"]).status();
+    assert!(loaded.expect("run modprobe").success());
+    let packages = Packages::new();
+    // Not compressed, so that it lies in the image as it is; as large as two blocks of it.
+    let content: Vec<u8> = (0..262_144u32).flat_map(u32::to_le_bytes).take(262_144).collect();
+    fs::write(packages.path("root/content"), &content).expect("a file");
+    packages.pack("busybox cat /content > /dev/null && echo read", "");
+    packages.expect(&["pack", "-m", "a.yaml", "-r", "root", "-c", "none", "-k", "k.key", "-o", "a.npk"]);
+    let output = packages.run(&["--key", "k.pub"]);
+    assert_eq!(
+        (text(&output.stdout).as_str(), output.status.code()),
+        ("read\n", Some(0)),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_gone(&packages);
+    // What veritysetup(8) says of it is the oracle.
+    let inspected = packages.expect(&["inspect", "a.npk"]);
+    let field = |name: &str| {
+        let line = inspected.lines().find(|line| line.starts_with(name)).expect("a line");
+        line.split_whitespace().last().expect("a word").to_owned()
+    };
+    let size: u64 = inspected
+        .lines()
+        .find_map(|line| line.strip_prefix("image")?.trim().strip_suffix(" bytes")?.parse().ok())
+        .expect("a size");
+    let script = format!(
+        "tail -c +4097 a.npk > image && veritysetup verify --hash-offset={size} image image {}",
+        field("root hash")
+    );
+    let shell = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(packages.path(""))
+        .output()
+        .expect("run a shell");
+    assert!(shell.status.success(), "{}", text(&shell.stderr));
+
+    let mut bytes = fs::read(packages.path("a.npk")).expect("a package");
+    let needle = &content[150_000..150_064];
+    let at = bytes.windows(needle.len()).position(|window| window == needle).expect("the content");
+    bytes[at] ^= 1;
+    fs::write(packages.path("a.npk"), bytes).expect("a package");
+    let output = packages.run(&["--key", "k.pub"]);
+    let err = text(&output.stderr);
+    assert!(
+        output.stdout.is_empty() && output.status.code() == Some(1) && err.contains("Input/output error"),
+        "{err}"
+    );
+    assert_gone(&packages);
+    assert_eq!(
+        text(&Command::new("dmsetup").arg("ls").output().expect("run dmsetup").stdout).trim(),
+        "No devices found"
+    );
+}
