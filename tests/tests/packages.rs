@@ -5,9 +5,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use tests::{Packages, needs};
+use tests::{Packages, needs, until};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -27,7 +26,7 @@ fn root_a_package_runs_and_leaves_nothing() {
     assert!(err.contains("/x: Read-only file system"), "{err}");
     let kept = packages.path("data/a/x").metadata().expect("what persists");
     assert_eq!((kept.uid(), kept.gid()), (1000, 1000));
-    assert_eq!(packages.left(), Vec::<String>::new());
+    assert_gone(&packages);
 }
 
 #[test]
@@ -47,7 +46,7 @@ fn root_a_package_of_others_or_changed_since_does_not_run() {
     }
     packages
         .refuse(&["verify", "a.npk", "-k", "k.pub"], "block 1 of the image and its hash in the tree differ");
-    assert_eq!(packages.left(), Vec::<String>::new());
+    assert_gone(&packages);
 }
 
 #[test]
@@ -63,7 +62,7 @@ fn root_a_host_without_device_mapper_says_so() {
         "set up dm-verity: open(\"/dev/mapper/control\"): no such file or directory (os error 2); with --check the whole \
          image is read once instead",
     );
-    assert_eq!(packages.left(), Vec::<String>::new());
+    assert_gone(&packages);
 }
 
 /// Every file with its kind, mode, links, device, target and content, as two passes over the tree tell it. A directory's
@@ -119,7 +118,7 @@ fn root_the_kernel_reads_what_was_packed() {
             panic!("{compression}: {differ:?}");
         }
     }
-    assert_eq!(packages.left(), Vec::<String>::new());
+    assert_gone(&packages);
 }
 
 #[test]
@@ -143,11 +142,7 @@ fn root_the_same_directory_is_the_same_package() {
 /// when; the loop device below it goes with it.
 #[track_caller]
 fn assert_gone(packages: &Packages) {
-    let begun = Instant::now();
-    while !packages.left().is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", packages.left());
-        std::thread::yield_now();
-    }
+    until(|| packages.left().is_empty(), || format!("nothing left, but {:?}", packages.left()));
 }
 
 #[test]
