@@ -14,7 +14,7 @@ use package::repository::{Repository, Rules, Scan, sweep};
 use package::squashfs::Compression;
 use package::tree::Tree;
 use package::{Draft, Manifest, PublicKey, Seal, SecretKey, generate_pair};
-use tests::trace::{Fate, answer, kill_after};
+use tests::trace::{Fate, kill_after};
 use tests::{Bundle, Invocation, LIMIT, Lines, Runtime, Snapshot, figure, needs};
 
 const DEPOT: &str = env!("CARGO_BIN_EXE_depot");
@@ -233,31 +233,65 @@ fn root_a_full_disk_is_one_error_and_leaves_nothing() {
     }
 }
 
-#[test]
-fn root_a_disk_that_fails_is_one_error_and_leaves_nothing() {
-    needs!(Root, Busybox);
-    let depot = Depot::new();
-    depot.write("new.npk", "2.0.0", 3);
-    let new = depot.text("new.npk");
-    for (call, words) in [
-        (libc::SYS_write, "write(package, 4096 at 0)"),
-        (libc::SYS_fsync, "fsync(package)"),
-        (libc::SYS_renameat2, "renameat2(\"a:2.0.0.npk\")"),
-    ] {
-        let output = answer(depot.call(&["install", &new, "4096"]), call, libc::EIO);
-        let told = output.stderr.to_lowercase();
-        assert_eq!(
-            (output.code, told.trim()),
-            (1, format!("depot: {words}: input/output error (os error 5)").as_str())
-        );
-        assert_eq!(depot.names("packages"), Vec::<String>::new(), "{words}");
+#[cfg(target_arch = "x86_64")]
+mod answered {
+    use super::*;
+    use tests::trace::{answer, answer_nth};
+
+    #[test]
+    fn root_a_disk_that_fails_is_one_error_and_leaves_nothing() {
+        needs!(Root, Busybox);
+        let depot = Depot::new();
+        depot.write("new.npk", "2.0.0", 3);
+        let new = depot.text("new.npk");
+        for (call, nth, words) in [
+            (libc::SYS_write, 1, "write(package, 4096 at 0)"),
+            (libc::SYS_write, 2, "write(package, 4096 at 4096)"),
+            (libc::SYS_fsync, 1, "fsync(package)"),
+            (libc::SYS_renameat2, 1, "renameat2(\"a:2.0.0.npk\")"),
+            (libc::SYS_fsync, 2, "fsync(repository)"),
+        ] {
+            let output = answer_nth(depot.call(&["install", &new, "4096"]), call, nth, libc::EIO);
+            let told = output.stderr.to_lowercase();
+            assert_eq!(
+                (output.code, told.trim()),
+                (1, format!("depot: {words}: input/output error (os error 5)").as_str())
+            );
+            assert_eq!(depot.names("packages"), Vec::<String>::new(), "{words}");
+        }
     }
-    // A file system that cannot rename without replacing.
-    answer(depot.call(&["install", &new, "4096"]), libc::SYS_renameat2, libc::EINVAL).success();
-    assert_eq!(depot.installed(), ["a:2.0.0"]);
-    let again = depot.call(&["install", &new, "4096"]).run();
-    assert!(again.code == 1 && again.stderr.contains("a:2.0.0 is installed, as"), "{again}");
-    assert_eq!(depot.installed(), ["a:2.0.0"]);
+
+    #[test]
+    fn root_a_file_system_that_cannot_rename_without_replacing_takes_packages_too() {
+        needs!(Root, Busybox);
+        let depot = Depot::new();
+        depot.write("new.npk", "2.0.0", 3);
+        let new = depot.text("new.npk");
+        let install = || depot.call(&["install", &new, "4096"]);
+        answer(install(), libc::SYS_renameat2, libc::EINVAL).success();
+        assert_eq!(depot.names("packages"), ["a:2.0.0.npk"]);
+        assert_eq!(depot.installed(), ["a:2.0.0"]);
+        // Nor is a file replaced there.
+        fs::rename(depot.path("packages/a:2.0.0.npk"), depot.path("moved")).expect("it is there");
+        fs::write(depot.path("packages/a:2.0.0.npk"), "foreign").expect("a file");
+        let output = answer(install(), libc::SYS_renameat2, libc::EINVAL);
+        assert_eq!(
+            (output.code, output.stderr.as_str()),
+            (1, "depot: a file \"a:2.0.0.npk\" is there already\n")
+        );
+        assert_eq!(depot.names("packages"), ["a:2.0.0.npk"]);
+    }
+
+    #[test]
+    fn root_a_kernel_that_knows_no_memory_without_execution_takes_packages_too() {
+        needs!(Root, Busybox);
+        let depot = Depot::new();
+        depot.write("new.npk", "2.0.0", 3);
+        let words = ["-", "-", "install", &depot.text("new.npk"), "4096"];
+        let command = Runtime::at(Path::new(DEPOT)).command(&depot.bundle, &words).without_globals();
+        let output = answer(command, libc::SYS_memfd_create, libc::EINVAL);
+        assert_eq!(output.success().stdout, "written\ninstalled a:2.0.0\n");
+    }
 }
 
 #[test]
@@ -336,21 +370,35 @@ fn root_three_hundred_packages_are_scanned() {
 #[test]
 fn root_a_package_in_memory_is_mounted() {
     needs!(Root, Busybox);
+    mounts_from_memory(None);
+}
+
+#[test]
+fn vm_a_package_in_memory_is_mounted_by_dm_verity() {
+    needs!(Vm);
+    let loaded = Command::new("modprobe").args(["-a", "loop", "squashfs", "dm-verity"]).status();
+    assert!(loaded.expect("run modprobe").success());
+    mounts_from_memory(Some("k.pub"));
+}
+
+fn mounts_from_memory(key: Option<&str>) {
     let depot = Depot::new();
     let host = Snapshot::take(&depot.bundle);
     fs::create_dir(depot.path("files")).expect("a directory");
     fs::write(depot.path("files/hello"), "hello").expect("a file");
     let text = manifest("1.0.0");
+    let secret = SecretKey::read(&depot.path("k.key")).expect("a key");
     let recipe = Recipe {
         manifest: &Manifest::read("manifest.yaml", text.as_bytes()).expect("a manifest"),
         text: text.as_bytes(),
         tree: Tree::of_directory(&depot.path("files")).expect("a tree"),
         compression: Compression::Gzip,
-        key: None,
+        key: key.map(|_| &secret),
     };
     pack(&recipe, &depot.path("a.npk"), &mut |_| ()).expect("a package");
+    let key = key.map_or_else(|| "-".to_owned(), |key| depot.text(key));
     let command =
-        Runtime::at(Path::new(DEPOT)).command(&depot.bundle, &["-", "-", "mount", &depot.text("a.npk")]);
+        Runtime::at(Path::new(DEPOT)).command(&depot.bundle, &["-", &key, "mount", &depot.text("a.npk")]);
     let output = command.without_globals().run();
     let mut names = output.success().lines();
     names.sort_unstable();
