@@ -1,5 +1,5 @@
-//! Repositories among others: killed after any system call, starved of room, raced, crowded; and what they keep in memory,
-//! mounted.
+//! Repositories among others: killed after any system call, starved of room, raced, crowded; and what they keep in
+//! memory, mounted.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -141,8 +141,8 @@ fn root_an_installation_killed_at_any_point_leaves_the_old_state_or_the_new() {
     is_synchronised(&calls);
 }
 
-/// What killing cannot show, since the kernel outlives it: all is on disk before it bears its name, and so is the name before
-/// anybody hears of it.
+/// What killing cannot show, since the kernel outlives it: all is on disk before it bears its name, and so is the name
+/// before anybody hears of it.
 fn is_synchronised(calls: &[i64]) {
     let ours = [libc::SYS_fsync, libc::SYS_renameat2, libc::SYS_write];
     let mut order: Vec<i64> = calls.iter().copied().filter(|call| ours.contains(call)).collect();

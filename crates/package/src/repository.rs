@@ -1,14 +1,14 @@
 //! Repositories: a directory, or memory, where packages are kept that have been installed.
 //!
-//! Touches: the directory that it is opened with, and there no file but its own; memory files; what containers keep, where
-//!          that is to be wiped.
+//! Touches: the directory that it is opened with, and there no file but its own; memory files; what containers keep,
+//!          where that is to be wiped.
 //! Never:   fails for a file that is no package; believes today what it verified yesterday.
 //! Begin with [`Repository::open`] or [`Repository::in_memory`], then [`Repository::begin`] to install.
 //!
 //! Any file of the directory that is a package is an entry, whatever it is called; we call ours `NAME:VERSION.npk`. An
-//! installation grows in a draft, `.cofferdam-RANDOM.part`, locked by whoever writes it. It bears its name once it is whole,
-//! verified and on disk: power that is lost at any moment leaves the old state or the new one, and perhaps a draft, which
-//! nobody holds locked any more and the next scan removes.
+//! installation grows in a draft, `.cofferdam-RANDOM.part`, locked by whoever writes it. It bears its name once it is
+//! whole, verified and on disk: power that is lost at any moment leaves the old state or the new one, and perhaps a
+//! draft, which nobody holds locked any more and the next scan removes.
 //!
 //! ```text
 //! Repository::begin ─▶ Install ─close─▶ Ready ─Repository::accept─▶ Entry
@@ -39,7 +39,7 @@ pub use kept::{Swept, sweep};
 /// What is taken into a repository.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// Whose packages; anybody's without a key, and then no signature is looked at.
+    /// Whose packages; anybody's without a key.
     pub key: Option<PublicKey>,
     /// How many packages at most.
     pub packages: Option<u32>,
@@ -104,7 +104,8 @@ pub struct Skipped {
 }
 
 impl Repository {
-    /// Opens a directory, and looks at every file in it. Of two with the same package that one counts whose name comes first.
+    /// Opens a directory, and looks at every file in it. Of two with the same package that one counts whose name comes
+    /// first.
     ///
     /// An error only if there is no directory that can be listed.
     pub fn open(directory: &Path, rules: Rules) -> Result<(Self, Scan), Error> {
@@ -179,8 +180,8 @@ impl Repository {
         Install::begin(self.directory.as_ref(), room, self.rules.key.clone())
     }
 
-    /// Takes a package in that was begun here; its `NAME:VERSION`. Refused where it is installed already: of two that install
-    /// the same, the first wins.
+    /// Takes a package in that was begun here; its `NAME:VERSION`. Refused where it is installed already: of two that
+    /// install the same, the first wins.
     pub fn accept(&mut self, ready: Ready) -> Result<String, Error> {
         let Ready { manifest, written, room } = ready;
         if !room.is_of(&self.reserved) {
@@ -200,11 +201,12 @@ impl Repository {
         Ok(container)
     }
 
-    /// Removes a package. With `data`, the directory where containers keep theirs, what those of this name have kept is wiped
-    /// too, whatever their version. Power that is lost on the way leaves both or neither, once [`sweep`] has looked.
+    /// Removes a package. With `data`, the directory where containers keep theirs, what those of this name have kept is
+    /// wiped too, whatever their version. Power that is lost on the way leaves both or neither, once [`sweep`] has
+    /// looked.
     ///
-    /// A file that has taken the package's place stays, and is told. Where it is only the wiping that goes wrong, the package
-    /// is gone all the same, and [`sweep`] tries again.
+    /// A file that has taken the package's place stays, and is told. Where it is only the wiping that goes wrong, the
+    /// package is gone all the same, and [`sweep`] tries again.
     pub fn uninstall(&mut self, container: &str, data: Option<&Path>) -> Result<(), Error> {
         let entry = self.entry(container)?;
         let aside = match data {

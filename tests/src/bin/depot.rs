@@ -1,5 +1,5 @@
-//! `depot DIRECTORY KEY WORDS`: a repository in a process of its own, that can be killed, starved and raced. A directory or key
-//! of `-` is none: a repository in memory, packages of anybody.
+//! `depot DIRECTORY KEY WORDS`: a repository in a process of its own, that can be killed, starved and raced. A directory
+//! or key of `-` is none: a repository in memory, packages of anybody.
 //!
 //! | words | does | prints |
 //! |---|---|---|

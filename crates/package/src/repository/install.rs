@@ -74,8 +74,9 @@ impl Install {
         }
     }
 
-    /// Ends it: the length must be the one that was told, and with a key the signature that key's. The whole image is read
-    /// and checked, and the package is on disk in the end. `each` hears how many bytes have been read since it heard last.
+    /// Ends it: the length must be the one that was told, and with a key the signature that key's. The whole image is
+    /// read and checked, and the package is on disk in the end. `each` hears how many bytes have been read since it
+    /// heard last.
     pub fn close(mut self, each: impl FnMut(u64)) -> Result<Ready, Error> {
         let Some(mut written) = self.written.take() else {
             return Err(Error::invalid("the installation has been broken off"));
@@ -157,8 +158,8 @@ pub(super) struct Room {
 }
 
 impl Reserved {
-    /// Sets room aside for `size` bytes beside the `held` bytes of `count` packages. Called by the repository's one owner, so
-    /// that nothing is taken between the look and the taking.
+    /// Sets room aside for `size` bytes beside the `held` bytes of `count` packages. Called by the repository's one
+    /// owner, so that nothing is taken between the look and the taking.
     pub(super) fn take(
         this: &Arc<Self>,
         limits: Limits,

@@ -63,8 +63,8 @@ pub struct Swept {
     pub skipped: Vec<Skipped>,
 }
 
-/// Ends what an interrupted [`uninstall`](super::Repository::uninstall) began in the directory where containers keep theirs.
-/// To be called when all repositories are open, and nothing runs yet. `is_installed` tells of a `NAME:VERSION`.
+/// Ends what an interrupted [`uninstall`](super::Repository::uninstall) began in the directory where containers keep
+/// theirs. To be called when all repositories are open, and nothing runs yet. `is_installed` tells of a `NAME:VERSION`.
 pub fn sweep(data: &Path, is_installed: impl Fn(&str) -> bool) -> Result<Swept, Error> {
     let listed = |error| Error::on_path("readdir", data, &error);
     let mut swept = Swept::default();
