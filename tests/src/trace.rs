@@ -134,14 +134,23 @@ fn number(pid: Pid) -> u64 {
 /// behind a pointer.
 #[cfg(target_arch = "x86_64")]
 pub fn answer(command: Invocation<'_>, call: libc::c_long, errno: i32) -> Output {
+    answer_nth(command, call, 1, errno)
+}
+
+/// The same with the N-th call of this number, from 1 on.
+#[cfg(target_arch = "x86_64")]
+pub fn answer_nth(command: Invocation<'_>, call: libc::c_long, nth: usize, errno: i32) -> Output {
     let process = command.then_launched_by(LAUNCHER).spawn();
     by_the_clock(&process, || {
         let pid = seize(&process, Options::empty());
         let mut stops = Stops::default();
-        let mut is_denied = false;
+        let (mut count, mut is_denied) = (0, false);
         while let Some(event) = stops.next(pid, &process) {
+            if matches!(event, Event::Called(number) if number == call) {
+                count += 1;
+            }
             match event {
-                Event::Called(number) if number == call && !is_denied => {
+                Event::Called(number) if number == call && count == nth => {
                     let mut registers = ptrace::getregs(pid).expect("read the registers");
                     registers.orig_rax = u64::MAX;
                     ptrace::setregs(pid, registers).expect("take the call away");
@@ -157,7 +166,7 @@ pub fn answer(command: Invocation<'_>, call: libc::c_long, errno: i32) -> Output
                 _ => {}
             }
         }
-        panic!("never made call {call}: {}", process.told());
+        panic!("made call {call} {count} times: {}", process.told());
     });
     process.wait()
 }

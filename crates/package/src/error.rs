@@ -20,10 +20,14 @@ pub enum Kind {
     Damaged,
     /// Choose another name.
     Exists,
+    /// Make room.
+    Full,
     /// Correct what was given.
     Invalid,
     /// See what the kernel says; its number, where it said one.
     Kernel(Option<Errno>),
+    /// Name one that is there.
+    NotFound,
     /// Do not trust it: nobody whose key was given has signed this.
     Untrusted,
     /// It is meant well, and nothing here carries it out.

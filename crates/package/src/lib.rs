@@ -2,7 +2,7 @@
 //!
 //! Touches: the files and directories it is given; loop devices and the device mapper.
 //! Never:   believes a length, an offset or a hash out of a package before it is checked; starts a thread.
-//! Begin with [`Package::read`], or [`Draft::begin`] to write one.
+//! Begin with [`Package::read`], [`Draft::begin`] to write one, or [`repository::Repository`] to keep many.
 
 pub mod compose;
 mod error;
@@ -12,6 +12,7 @@ mod manifest;
 pub mod mount;
 mod npk;
 pub mod oci;
+pub mod repository;
 mod signature;
 mod source;
 pub mod squashfs;

@@ -35,8 +35,13 @@ pub fn public() -> &'static PublicKey {
 
 /// A package around an image, signed or not.
 pub fn package(image: &[u8], key: Option<&SecretKey>) -> Vec<u8> {
+    package_of(MANIFEST, image, key)
+}
+
+/// The same with a manifest.
+pub fn package_of(manifest: &[u8], image: &[u8], key: Option<&SecretKey>) -> Vec<u8> {
     let seal = key.map(|key| Seal { key, uuid: [1; 16], salt: [2; 32] });
-    let draft = Draft::begin(tempfile::tempfile().expect("a file"), MANIFEST.to_vec(), key.is_some())
+    let draft = Draft::begin(tempfile::tempfile().expect("a file"), manifest.to_vec(), key.is_some())
         .expect("a draft");
     let mut file = draft.file();
     file.seek(SeekFrom::Start(draft.start())).expect("a place");
