@@ -85,6 +85,13 @@ pub(crate) const VERBS: &[Verb] = &[
         flags: &[flag("manifest", b'm', "", "print the manifest alone, byte for byte")],
     },
     Verb {
+        name: "unpack",
+        usage: "PACKAGE DIR",
+        arguments: 2,
+        about: "write a package's files into a directory, which is made, or there and empty",
+        flags: &[PUBLIC],
+    },
+    Verb {
         name: "verify",
         usage: "PACKAGE",
         arguments: 1,

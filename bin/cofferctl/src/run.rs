@@ -85,7 +85,7 @@ fn missing(rootfs: &str) -> Option<&'static str> {
 fn image(given: &Given, package: &Package<File>) -> Result<Mounted, String> {
     let is_checked = given.value("check").is_some();
     let Some(key) = given.value("key") else {
-        crate::warn("without --key nobody asks who signed this, and whether it is what was signed");
+        crate::warn(command::UNASKED);
         if is_checked {
             package.check(|_| ()).map_err(told)?;
         }
