@@ -11,8 +11,9 @@ use package::tree::Tree;
 use package::unpack::{survey, unpack as unpack_all};
 use package::{Manifest, Package, PublicKey, SecretKey, generate_pair};
 
-use crate::flags::{Given, Verb};
 use crate::progress::Bar;
+use cofferctl::flags::Given;
+use usage::Verb;
 
 type Outcome = Result<String, String>;
 

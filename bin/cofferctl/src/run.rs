@@ -19,7 +19,7 @@ use state::Store;
 use sys::{Called as _, Errno, Failed};
 
 use crate::command;
-use crate::flags::Given;
+use cofferctl::flags::Given;
 
 /// Runs; the program's exit status.
 pub(crate) fn run(given: &Given) -> Result<u8, String> {
