@@ -344,6 +344,35 @@ fn a_directory_is_entered_once() {
     assert_eq!(told, "\"/a/b\": is a directory in a second place");
 }
 
+/// A few bytes that say they are very many: the end of a table comes before the end of memory or of the day.
+#[test]
+fn what_says_that_it_is_endless_ends() {
+    let mut tree = Tree::default();
+    let zeros = Kind::File(Content::Bytes(vec![0; 262_144]));
+    tree.add(Tree::ROOT, b"zeros", Node::new(zeros, 0o644)).expect("a file");
+    let bytes = image(&tree, Compression::None);
+    let size = 262_144u32.to_le_bytes();
+    let at = bytes.windows(4).position(|window| window == size).expect("the file's size");
+    let mut longer = bytes.clone();
+    longer[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    let told = read(&longer).expect_err("it is refused").to_string();
+    // What stands behind the sizes of its blocks is another inode.
+    assert!(told.starts_with("a block of data of "), "{told}");
+
+    let mut tree = Tree::default();
+    let file = tree.add(Tree::ROOT, b"file", Node::new(Kind::Fifo, 0o644)).expect("a file");
+    for index in 0..17u8 {
+        tree.node_mut(file).xattrs.insert([b"user.".as_slice(), &[b'a' + index]].concat(), vec![0; 64 << 10]);
+    }
+    let told = read(&image(&tree, Compression::Gzip)).expect_err("it is refused").to_string();
+    assert_eq!(told, "more than 1048576 bytes of attributes");
+
+    let mut tree = Tree::default();
+    let path = "d/".repeat(2048);
+    tree.directories(&path.as_bytes()[..2 * 2040], &Node::directory(0o755)).expect("directories");
+    assert_eq!(read(&image(&tree, Compression::Gzip)).expect("as deep as is written").len(), 2040);
+}
+
 /// What others write is read: the same files, with compressions of zlib and none, without and with ends in blocks of their own.
 #[test]
 fn images_of_mksquashfs_are_read() {

@@ -121,6 +121,8 @@ const RECORD: u16 = 16;
 const LONGEST_ATTRIBUTE: usize = 255;
 const LARGEST_VALUE: u32 = 64 << 10;
 const MOST_ATTRIBUTES: u32 = 4096;
+/// What all of a file's are held in memory with. No file system that we know takes as much.
+const ROOM: usize = 1 << 20;
 /// In the kind of an attribute: what follows is where its value lies.
 const ELSEWHERE: u16 = 0x100;
 const LONGEST_TARGET: u32 = 65535;
@@ -422,8 +424,12 @@ impl<S: Source> Image<S> {
             return Err(Error::damaged(format!("{count} attributes of one file")));
         }
         let mut at = Cursor::at(place, start, self.head.xattr_table)?;
+        let mut room = ROOM;
         for _ in 0..count {
             let (name, value) = self.attribute(&mut at, start)?;
+            room = room
+                .checked_sub(name.len() + value.len())
+                .ok_or_else(|| Error::damaged(format!("more than {ROOM} bytes of attributes")))?;
             let told = spec::quoted(&String::from_utf8_lossy(&name));
             if all.insert(name, value).is_some() {
                 return Err(Error::damaged(format!("two attributes {told}")));
