@@ -1,9 +1,10 @@
 //! The containerd shim under test, as a program.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::Age;
 use crate::runtime::newest_build;
+use crate::{Age, copy_program};
 
 /// A program that speaks containerd's shim contract.
 #[derive(Clone, Debug)]
@@ -29,6 +30,15 @@ impl Shim {
     /// The one of that age's containerd.
     pub fn stock_of(age: Age) -> Self {
         Self { program: age.bin().join(STOCK) }
+    }
+
+    /// A copy of its own, which takes the place of whatever has its name in `dir`, as a package manager's does.
+    #[must_use]
+    pub fn installed_in(&self, dir: &Path) -> Self {
+        let (program, draft) = (dir.join(self.file_name()), dir.join(".draft"));
+        copy_program(&self.program, &draft);
+        fs::rename(&draft, &program).expect("put it into its place");
+        Self { program }
     }
 
     /// Why there is none to test.

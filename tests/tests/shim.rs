@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use tests::containerd::signal;
 use tests::player::{mount, options, refused};
 use tests::{
-    Call, Fifo, Groups, LIMIT, Player, Refused, Runtime, Service, Shim, Streams, figure, gone_within, needs,
-    patience,
+    Bundle, Call, Fifo, Groups, LIMIT, Player, Refused, Runtime, Service, Shim, Streams, figure, gone_within,
+    needs, patience,
 };
 
 /// Runs until it is killed.
@@ -1210,6 +1210,55 @@ fn root_shim_delete_cleans_up_after_it() {
         fs::remove_file(player.apart().path(service.address.trim_start_matches("unix://")))
             .expect("it is there");
     }
+}
+
+/// An upgrade replaces the program while pods run. Their shims go on as what they are, and take in who still comes to the pod; the new
+/// program serves whoever is new, and takes away what a dead old one has left.
+#[test]
+fn root_shim_is_replaced_while_pods_run() {
+    needs!(Root, Busybox, Shim);
+    let installed = Bundle::new("shim-installed");
+    let old = Shim::under_test().installed_in(installed.dir());
+    let player = Player::new(&old, "shim-replaced");
+    let none = Streams::none();
+    let pod = json!({"io.kubernetes.cri.sandbox-id": "pod"});
+    let first = player.place_with(STAYS, |config| config["annotations"] = pod.clone());
+    let before = player.start(&first);
+    before.run(&first, &none);
+    let doomed = player.place(STAYS);
+    let lost = player.start(&doomed);
+    let orphan = lost.run(&doomed, &none);
+
+    let upgrade = Shim::under_test().installed_in(installed.dir());
+    assert_eq!(upgrade.program(), old.program());
+    before.exec(&first.id, "more", "exit 3", &none).expect("exec");
+    let ended = before.wait(&first.id, "more");
+    before.start(&first.id, "more").expect("start");
+    assert_eq!(ended.get().expect("its end").exit_status, 3);
+    before.delete(&first.id, "more").expect("delete");
+    let second = player.place_with(STAYS, |config| config["annotations"] = pod);
+    let same = player.start(&second);
+    assert_eq!(same.who("").shim_pid, before.who("").shim_pid);
+    same.run(&second, &none);
+    let new = player.place(STAYS);
+    let after = player.start(&new);
+    after.run(&new, &none);
+
+    signal(number(lost.who("").shim_pid), Signal::KILL);
+    assert!(lost.ended());
+    let deleted = player.delete(&doomed).deletion();
+    assert_eq!((deleted.pid, deleted.exit_status), (orphan, 137));
+    assert!(gone_within(number(orphan), LIMIT));
+    if old.is_stock() {
+        // It leaves the socket of a shim that was killed to the next one.
+        fs::remove_file(player.apart().path(lost.address.trim_start_matches("unix://")))
+            .expect("it is there");
+    }
+    player.finish(&after, &new);
+    player.close(after, &[&new]);
+    player.finish(&same, &second);
+    player.finish(&before, &first);
+    player.close(before, &[&first, &second]);
 }
 
 /// What the shim keeps of its tasks is what `cofferdam` reads.

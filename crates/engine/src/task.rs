@@ -43,8 +43,7 @@ pub struct Create {
     pub bundle: String,
     /// What is mounted on the bundle's `rootfs`, in order; nothing where the document's root is somebody else's work.
     pub layers: Vec<Layer>,
-    /// Where systemd may be that is to make the control groups, as `unix:` addresses are found by
-    /// [`Here::systemd`]; our own hands without it.
+    /// The control groups are made by the host's systemd, whose bus [`Here`] tells; by our own hands without it.
     pub systemd: bool,
     /// Keep our session keyring.
     pub keep_keyring: bool,
