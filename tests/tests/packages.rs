@@ -167,6 +167,30 @@ fn root_what_is_unpacked_is_what_was_packed() {
     assert!(first == again, "another package");
 }
 
+/// What the manual shows, but for what takes Docker or the device mapper.
+#[test]
+fn root_the_examples_of_the_page_work() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    fs::rename(packages.path("root"), packages.path("files")).expect("files");
+    let manifest = "name: hello\nversion: 0.0.1\ninit: /bin/busybox\nuid: 1000\ngid: 1000\n";
+    fs::write(packages.path("hello.yaml"), manifest).expect("a manifest");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bin/cofferctl/pages/cofferctl.md");
+    let page = fs::read_to_string(page).expect("the page's text");
+    let lines = page.lines().filter_map(|line| line.strip_prefix("    cofferctl "));
+    let lines = lines.filter(|line| !line.starts_with("run ") && !line.contains("--from-oci"));
+    let mut count = 0;
+    for line in lines {
+        let line = line
+            .replace("busybox-1.36.1", "hello-0.0.1")
+            .replace(" files -k vendor.pub", " to -k vendor.pub");
+        packages.expect(&line.split(' ').collect::<Vec<_>>());
+        count += 1;
+    }
+    assert_eq!(count, 5);
+    assert!(packages.path("to/bin/busybox").exists());
+}
+
 #[test]
 fn root_the_same_directory_is_the_same_package() {
     needs!(Root, Busybox, Cofferctl);
