@@ -4,6 +4,7 @@ TARGET  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 OUT     := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BIN     := $(OUT)/$(TARGET)/release/cofferdam
 SHIM    := $(OUT)/$(TARGET)/release/containerd-shim-cofferdam-v2
+CTL     := $(OUT)/$(TARGET)/release/cofferctl
 PREFIX  ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
@@ -25,7 +26,7 @@ build: ## build the release binaries, static, and print their sizes
 	@$(STATIC) -p cofferctl
 	@script/static $(BIN)
 	@script/static $(SHIM)
-	@script/static $(dir $(BIN))cofferctl
+	@script/static $(CTL)
 
 run: build ## run a throw-away container on a default that needs no image (ARGS="... -- CMD")
 	@$(BIN) try $(ARGS)
@@ -65,7 +66,7 @@ fuzz: ## fuzz every parser of foreign bytes for FUZZ_SECONDS=60 each
 	@script/fuzz $(FUZZ_SECONDS)
 
 install: build ## install binaries, manual, completions below PREFIX=/usr/local (DESTDIR goes before it)
-	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' script/install $(BIN) $(SHIM)
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' script/install $(BIN) $(SHIM) $(CTL)
 
 uninstall: ## remove what install has put there
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' script/install --remove

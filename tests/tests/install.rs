@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tests::{Runtime, Shim, needs};
+use tests::{Packages, Runtime, Shim, needs};
 
 /// A directory that goes with this value.
 struct Scratch(PathBuf);
@@ -17,13 +17,14 @@ impl Drop for Scratch {
     }
 }
 
-/// Runs `make` for a verb of installation, with the runtime and the shim under test in place of new builds.
+/// Runs `make` for a verb of installation, with the programs under test in place of new builds.
 fn make(verb: &str, to: &Path) {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let output = Command::new("make")
         .args(["--no-print-directory", "--old-file=build", verb, "PREFIX=/usr"])
         .arg(format!("BIN={}", Runtime::under_test().program().display()))
         .arg(format!("SHIM={}", Shim::under_test().program().display()))
+        .arg(format!("CTL={}", Packages::program().display()))
         .arg(format!("DESTDIR={}", to.display()))
         // Flags of the make that runs this test are not for this one.
         .env_remove("MAKEFLAGS")
@@ -57,7 +58,7 @@ fn files(below: &Path) -> Vec<String> {
 
 #[test]
 fn root_what_is_installed_is_removed_again() {
-    needs!(Bash, Make, Shim);
+    needs!(Bash, Make, Shim, Cofferctl);
     let scratch = Scratch(std::env::temp_dir().join(format!("cdt-{}-install", std::process::id())));
     let root = &scratch.0;
     // Somebody else's, in a directory that we use too.
@@ -67,12 +68,17 @@ fn root_what_is_installed_is_removed_again() {
 
     make("install", root);
     let mut expected: Vec<String> = [
+        "755 usr/bin/cofferctl",
         "755 usr/bin/cofferdam",
         "755 usr/bin/containerd-shim-cofferdam-v2",
+        "644 usr/share/bash-completion/completions/cofferctl",
         "644 usr/share/bash-completion/completions/cofferdam",
         "644 usr/share/doc/cofferdam/LICENSE",
+        "644 usr/share/fish/vendor_completions.d/cofferctl.fish",
         "644 usr/share/fish/vendor_completions.d/cofferdam.fish",
+        "644 usr/share/man/man1/cofferctl.1",
         "644 usr/share/man/man1/other.1",
+        "644 usr/share/zsh/site-functions/_cofferctl",
         "644 usr/share/zsh/site-functions/_cofferdam",
     ]
     .map(str::to_owned)

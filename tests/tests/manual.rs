@@ -29,7 +29,7 @@ fn read(line: &[&str], page: &Path) -> String {
 #[test]
 fn root_no_reader_complains_of_a_page() {
     needs!(Man, Mandoc);
-    for page in folder("man") {
+    for page in folder("man").into_iter().chain(folder("../cofferctl/man")) {
         assert_eq!(read(&["mandoc", "-T", "lint"], &page), "");
         assert_eq!(read(&["man", "--warnings", "-E", "UTF-8", "-l"], &page), "", "{}", page.display());
     }

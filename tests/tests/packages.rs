@@ -121,6 +121,75 @@ fn root_the_kernel_reads_what_was_packed() {
     assert_gone(&packages);
 }
 
+/// Both ways back are one: what the kernel shows of an image, and what is unpacked of it.
+#[test]
+fn root_what_is_unpacked_is_what_was_packed() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    let root = packages.path("root");
+    fs::create_dir_all(root.join("many/deep/er")).expect("directories");
+    for index in 0..2_000 {
+        fs::write(root.join(format!("many/file-{index}")), format!("{index}\n")).expect("a file");
+    }
+    fs::write(root.join("zeros"), vec![0; 1_000_000]).expect("a file");
+    fs::hard_link(root.join("zeros"), root.join("many/hard")).expect("a link");
+    symlink("/etc/passwd", root.join("many/link")).expect("a link");
+    let script = "mknod null c 1 3 && mknod far b 259 70000 && mkfifo pipe && chmod 4711 zeros && chmod 1777 many/deep && \
+        setfattr -n security.capability -v 0x0100000200040000000000000000000000000000 bin/busybox 2> /dev/null; true";
+    let made = Command::new("sh").args(["-c", script]).current_dir(&root).status();
+    assert!(made.expect("run a shell").success());
+    packages.pack("true", "");
+    packages.expect(&["gen-key", "other", "--out", "."]);
+    packages.refuse(
+        &["unpack", "a.npk", "to", "-k", "other.pub"],
+        "the signature is not by this key, or not over this text",
+    );
+    assert!(!packages.path("to").exists());
+    packages.expect(&["unpack", "a.npk", "to", "-k", "k.pub"]);
+    let tell = |tree: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &TOLD.replace("TREE", tree)]).current_dir(packages.path(""));
+        text(&shell.output().expect("run a shell").stdout)
+    };
+    let (from, to) = (tell("root"), tell("to"));
+    assert!(from.lines().count() > 4_000, "{from}");
+    if from != to {
+        let differ = from.lines().zip(to.lines()).find(|(one, other)| one != other);
+        panic!("{differ:?}");
+    }
+    let owner = packages.path("to/many/file-7").metadata().expect("a file");
+    assert_eq!((owner.uid(), owner.gid(), owner.mtime()), (1000, 1000, 0));
+    packages.refuse(&["unpack", "a.npk", "to"], "\"to\" is not empty");
+    // Packed once more, it is the same package.
+    packages.expect(&["pack", "-m", "a.yaml", "-r", "to", "-k", "k.key", "-o", "b.npk"]);
+    let [first, again] = ["a.npk", "b.npk"].map(|name| fs::read(packages.path(name)).expect("a package"));
+    assert!(first == again, "another package");
+}
+
+/// What the manual shows, but for what takes Docker or the device mapper.
+#[test]
+fn root_the_examples_of_the_page_work() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    fs::rename(packages.path("root"), packages.path("files")).expect("files");
+    let manifest = "name: hello\nversion: 0.0.1\ninit: /bin/busybox\nuid: 1000\ngid: 1000\n";
+    fs::write(packages.path("hello.yaml"), manifest).expect("a manifest");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bin/cofferctl/pages/cofferctl.md");
+    let page = fs::read_to_string(page).expect("the page's text");
+    let lines = page.lines().filter_map(|line| line.strip_prefix("    cofferctl "));
+    let lines = lines.filter(|line| !line.starts_with("run ") && !line.contains("--from-oci"));
+    let mut count = 0;
+    for line in lines {
+        let line = line
+            .replace("busybox-1.36.1", "hello-0.0.1")
+            .replace(" files -k vendor.pub", " to -k vendor.pub");
+        packages.expect(&line.split(' ').collect::<Vec<_>>());
+        count += 1;
+    }
+    assert_eq!(count, 5);
+    assert!(packages.path("to/bin/busybox").exists());
+}
+
 #[test]
 fn root_the_same_directory_is_the_same_package() {
     needs!(Root, Busybox, Cofferctl);

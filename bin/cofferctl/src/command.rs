@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use package::compose::{Progress, Recipe, pack as pack_all, sign as sign_anew};
 use package::oci::{self, Wishes};
-use package::squashfs::Compression;
+use package::squashfs::{Compression, Image};
 use package::tree::Tree;
+use package::unpack::{survey, unpack as unpack_all};
 use package::{Manifest, Package, PublicKey, SecretKey, generate_pair};
 
-use crate::flags::{Given, Verb};
 use crate::progress::Bar;
+use cofferctl::flags::Given;
+use usage::Verb;
 
 type Outcome = Result<String, String>;
 
@@ -20,6 +22,7 @@ pub(crate) fn run(verb: &Verb, given: &Given) -> Outcome {
     let outcome = match verb.name {
         "pack" => pack(given),
         "inspect" => inspect(given),
+        "unpack" => unpack(given),
         "verify" => verify(given),
         "sign" => sign(given),
         _ => gen_key(given),
@@ -157,6 +160,31 @@ fn verify(given: &Given) -> Outcome {
     };
     Ok(format!("{}: {by}\n", manifest.container()))
 }
+
+fn unpack(given: &Given) -> Outcome {
+    let (path, package) = open(given)?;
+    let in_package = |error: package::Error| in_package(&path, &error);
+    match given.value("key").map(|key| PublicKey::read(Path::new(key))).transpose().map_err(told)? {
+        Some(key) => drop(package.verify(&key).map_err(in_package)?),
+        None => crate::warn(UNASKED),
+    }
+    let range = package.whole_image();
+    let mut bar = Bar::new("checking", range.end - range.start);
+    let checked = package.check(|bytes| bar.advance(bytes));
+    drop(bar);
+    checked.map_err(in_package)?;
+    let image = package.image().and_then(|range| Image::read(package.file(), range));
+    let mut image = image.map_err(in_package)?;
+    let mut bar = Bar::new("unpacking", survey(&mut image).map_err(in_package)?);
+    let unpacked = unpack_all(&mut image, &given.argument(1), &mut |bytes| bar.advance(bytes));
+    drop(bar);
+    unpacked.map_err(in_package)?;
+    Ok(String::new())
+}
+
+/// What is missing where no key is given.
+pub(crate) const UNASKED: &str =
+    "without --key nobody asks who signed this, and whether it is what was signed";
 
 fn sign(given: &Given) -> Outcome {
     let (path, package) = open(given)?;

@@ -2,128 +2,158 @@
 //! argument, `--` as the end of flags.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
-/// A flag, as it is typed and as it is told.
-#[derive(Debug)]
-pub(crate) struct Flag {
-    long: &'static str,
-    short: u8,
-    /// What follows it; empty where nothing does.
-    value: &'static str,
-    help: &'static str,
+use usage::complete::{Shell, Wanted};
+use usage::{Flag, HELP, Table, Takes, Verb};
+
+/// The program.
+pub static TABLE: Table = Table {
+    program: "cofferctl",
+    about: "make, read, check and run packages",
+    global: &[HELP, Flag::switch("version", "print the version").short('v')],
+    verbs: VERBS,
+    argument,
+};
+
+/// The argument of a command, by the word that stands for it in the usage line.
+fn argument(verb: &'static Verb, count: usize) -> Wanted {
+    match verb.usage.split(' ').nth(count) {
+        Some("[COMMAND]") => Wanted::verbs(&TABLE),
+        Some("DIR") => Wanted::Directory,
+        Some("PACKAGE") => Wanted::File,
+        Some("SHELL") => Wanted::of_words(Shell::NAMES),
+        _ => Wanted::nothing(),
+    }
 }
 
-/// A command.
-#[derive(Debug)]
-pub(crate) struct Verb {
-    pub(crate) name: &'static str,
-    usage: &'static str,
-    arguments: usize,
-    about: &'static str,
-    flags: &'static [Flag],
-}
+const KEY: Flag = Flag::path("key", "FILE", "the secret key that signs").short('k');
+const PUBLIC: Flag = Flag::path("key", "FILE", "the public key that must have signed").short('k');
+const OUT: Flag = Flag::path("out", "PATH", "the package, or the directory for NAME-VERSION.npk")
+    .short('o')
+    .default("the current directory");
 
-const fn flag(long: &'static str, short: u8, value: &'static str, help: &'static str) -> Flag {
-    Flag { long, short, value, help }
-}
-
-const KEY: Flag = flag("key", b'k', "FILE", "the secret key that signs");
-const PUBLIC: Flag = flag("key", b'k', "FILE", "the public key that must have signed");
-const OUT: Flag =
-    flag("out", b'o', "PATH", "the package, or the directory for NAME-VERSION.npk (default: here)");
-
-pub(crate) const VERBS: &[Verb] = &[
+/// The commands.
+pub static VERBS: &[Verb] = &[
     Verb {
-        name: "pack",
-        usage: "",
-        arguments: 0,
-        about: "make a package of a manifest and a directory",
+        long: "\
+Without --root a package has no files but the places that its manifest mounts on. Of an image, the
+configuration makes a manifest, unless there is one.",
         flags: &[
-            flag("manifest-path", b'm', "FILE", "the manifest; may be missing with --from-oci"),
-            flag("root", b'r', "DIR", "the files; none without it"),
-            flag(
+            Flag::path("manifest-path", "FILE", "the manifest; may be missing with --from-oci").short('m'),
+            Flag::path("root", "DIR", "the files; none without it").short('r'),
+            Flag::path(
                 "from-oci",
-                b'i',
                 "PATH",
-                "the files of an image: an OCI layout, as a directory or archive, or a docker archive",
-            ),
-            flag("name", b'n', "NAME", "what to call an image's package (default: as the image)"),
-            flag("set-version", b'V', "VERSION", "its version (default: the image's tag, or 0.0.1)"),
-            flag("uid", b'u', "UID", "who runs what the image runs as root (default: 1000)"),
-            flag("gid", b'g', "GID", "the group (default: 1000)"),
+                "the files of an image: an OCI layout, or what docker save writes",
+            )
+            .short('i'),
+            Flag::text("name", "NAME", "what to call an image's package").short('n').default("as the image"),
+            Flag::text("set-version", "VERSION", "its version")
+                .short('V')
+                .default("the image's tag, or 0.0.1"),
+            Flag::number("uid", "UID", "who runs what the image runs as root").short('u').default("1000"),
+            Flag::number("gid", "GID", "the group").short('g').default("1000"),
             KEY,
             OUT,
-            flag("compression", b'c', "HOW", "gzip or none (default: gzip)"),
+            Flag::text("compression", "HOW", "how blocks are made smaller: gzip or none")
+                .short('c')
+                .default("gzip")
+                .words(&["gzip", "none"]),
         ],
+        ..Verb::new("pack", "", 0, "make a package of a manifest and a directory, or of an image")
     },
     Verb {
-        name: "run",
-        usage: "PACKAGE",
-        arguments: 1,
-        about: "run a package in the foreground",
+        long: "\
+The exit status is that of the program, 128 and the signal's number where a signal ended it. With
+--key each block of the image is checked by the kernel as it is read.",
         flags: &[
             PUBLIC,
-            flag(
+            Flag::switch(
                 "check",
-                b'c',
-                "",
                 "read the whole image once, where this host cannot check it block by block",
-            ),
-            flag("id", b'i', "ID", "what to call the container (default: the package's name)"),
-            flag("data", b'd', "DIR", "where the package has a directory that persists"),
-            flag("state", b's', "DIR", "where the state of containers is kept (default: /run/cofferdam)"),
+            )
+            .short('c'),
+            Flag::text("id", "ID", "what to call the container").short('i').default("the package's name"),
+            Flag::path("data", "DIR", "where the package has a directory that persists").short('d'),
+            Flag::path("state", "DIR", "where the state of containers is kept")
+                .short('s')
+                .default("/run/cofferdam"),
         ],
+        ..Verb::new("run", "PACKAGE", 1, "run a package in the foreground")
     },
     Verb {
-        name: "inspect",
-        usage: "PACKAGE",
-        arguments: 1,
-        about: "print what a package says of itself",
-        flags: &[flag("manifest", b'm', "", "print the manifest alone, byte for byte")],
+        flags: &[Flag::switch("manifest", "print the manifest alone, byte for byte").short('m')],
+        ..Verb::new("inspect", "PACKAGE", 1, "print what a package says of itself")
     },
     Verb {
-        name: "verify",
-        usage: "PACKAGE",
-        arguments: 1,
-        about: "check a package whole: signature, manifest, every block of the image",
+        long: "\
+The directory is made, or is there and empty. The package is checked whole before a file is made,
+and if anything fails, none of them stays.",
         flags: &[PUBLIC],
+        ..Verb::new("unpack", "PACKAGE DIR", 2, "write a package's files into a directory")
     },
     Verb {
-        name: "sign",
-        usage: "PACKAGE",
-        arguments: 1,
-        about: "make a signed package of one that is signed by nobody, or by others",
+        long: "Signature, manifest, and every block of the image.",
+        flags: &[PUBLIC],
+        ..Verb::new("verify", "PACKAGE", 1, "check a package whole")
+    },
+    Verb {
         flags: &[KEY, OUT],
+        ..Verb::new(
+            "sign",
+            "PACKAGE",
+            1,
+            "make a signed package of one that nobody has signed, or others have",
+        )
     },
     Verb {
-        name: "gen-key",
-        usage: "NAME",
-        arguments: 1,
-        about: "make a pair of keys, NAME.key and NAME.pub",
-        flags: &[flag("out", b'o', "DIR", "where (default: here)")],
+        flags: &[Flag::path("out", "DIR", "where").short('o').default("the current directory")],
+        ..Verb::new("gen-key", "NAME", 1, "make a pair of keys, NAME.key and NAME.pub")
     },
+    Verb {
+        long: "\
+The script goes where the shell looks for such; \"make install\" puts it there. It asks this program
+what may be typed next: with WORDS, those after the program's name, that is what is printed.",
+        most: None,
+        stops: true,
+        ..Verb::new(
+            "completion",
+            "SHELL [-- WORDS]",
+            1,
+            "print what completes command lines in bash, fish or zsh",
+        )
+    },
+    Verb { least: 0, ..Verb::new("help", "[COMMAND]", 1, "print the commands, or the flags of one") },
 ];
 
 /// What was typed.
 #[derive(Debug, Default)]
-pub(crate) struct Given {
+pub struct Given {
     values: Vec<(&'static str, OsString)>,
     arguments: Vec<OsString>,
-    pub(crate) help: bool,
+    /// Whether the help of the command is asked for.
+    pub help: bool,
 }
 
 impl Given {
     /// Reads what follows a command's name.
-    pub(crate) fn read(verb: &Verb, rest: impl Iterator<Item = OsString>) -> Result<Self, String> {
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in a line.
+    pub fn read(verb: &Verb, rest: impl Iterator<Item = OsString>) -> Result<Self, String> {
         let mut given = Self::default();
         let mut rest = rest;
         let mut is_over = false;
         while let Some(word) = rest.next() {
             let bytes = word.as_bytes();
-            if is_over || !bytes.starts_with(b"-") || bytes == b"-" {
+            if is_over
+                || verb.stops && !given.arguments.is_empty()
+                || !bytes.starts_with(b"-")
+                || bytes == b"-"
+            {
                 given.arguments.push(word);
             } else if bytes == b"--" {
                 is_over = true;
@@ -133,9 +163,10 @@ impl Given {
                 given.flag(verb, bytes, &mut rest)?;
             }
         }
-        if !given.help && given.arguments.len() != verb.arguments {
-            let count = given.arguments.len();
-            return Err(format!("{} takes {} arguments, and {count} were given", verb.name, verb.arguments));
+        let count = given.arguments.len();
+        if !given.help && (count < verb.least || verb.most.is_some_and(|most| count > most)) {
+            let due = verb.most.unwrap_or(verb.least);
+            return Err(format!("{} takes {due} arguments, and {count} were given", verb.name));
         }
         Ok(given)
     }
@@ -151,15 +182,16 @@ impl Given {
             Some(at) => (&word[..at], Some(OsString::from_vec(word[at + 1..].to_vec()))),
             None => (word, None),
         };
-        let is = |flag: &&Flag| {
-            name.strip_prefix(b"--") == Some(flag.long.as_bytes()) || name == [b'-', flag.short].as_slice()
+        let is = |flag: &&Flag| match name.strip_prefix(b"--") {
+            Some(long) => flag.long.as_bytes() == long,
+            None => name.len() == 2 && flag.is_named(&name[1..]),
         };
         let flag =
             verb.flags.iter().find(is).ok_or_else(|| format!("{}: no such flag: {}", verb.name, told()))?;
         if self.values.iter().any(|(known, _)| *known == flag.long) {
             return Err(format!("--{} is given twice", flag.long));
         }
-        let value = match (flag.value.is_empty(), value) {
+        let value = match (flag.takes == Takes::Nothing, value) {
             (true, None) => OsString::new(),
             (true, Some(_)) => return Err(format!("--{} takes no value", flag.long)),
             (false, Some(value)) => value,
@@ -170,41 +202,19 @@ impl Given {
     }
 
     /// The value of a flag.
-    pub(crate) fn value(&self, name: &str) -> Option<&OsStr> {
+    pub fn value(&self, name: &str) -> Option<&OsStr> {
         self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_os_str())
     }
 
+    /// All arguments.
+    pub fn arguments(&self) -> &[OsString] {
+        &self.arguments
+    }
+
     /// The argument at this place, which [`Given::read`] has counted.
-    pub(crate) fn argument(&self, at: usize) -> PathBuf {
+    pub fn argument(&self, at: usize) -> PathBuf {
         self.arguments.get(at).map(PathBuf::from).unwrap_or_default()
     }
-}
-
-/// The help of the program.
-pub(crate) fn of_program() -> String {
-    let mut text = "Usage: cofferctl COMMAND\n\nMakes, reads and checks packages.\n\nCommands:\n".to_owned();
-    for verb in VERBS {
-        // Writing to a string cannot fail.
-        writeln!(text, "  {:<10} {}", verb.name, verb.about).unwrap_or_default();
-    }
-    text + "\n\"cofferctl COMMAND --help\" tells more.\n"
-}
-
-/// The help of a command.
-pub(crate) fn of_verb(verb: &Verb) -> String {
-    let mut text = format!("Usage: cofferctl {} [FLAGS] {}", verb.name, verb.usage).trim_end().to_owned();
-    write!(text, "\n\n{}\n\nFlags:\n", capital(verb.about)).unwrap_or_default();
-    for flag in verb.flags {
-        let name = format!("-{}, --{} {}", char::from(flag.short), flag.long, flag.value);
-        writeln!(text, "  {name:<26} {}", flag.help).unwrap_or_default();
-    }
-    writeln!(text, "  {:<26} print this text", "-h, --help").unwrap_or_default();
-    text
-}
-
-fn capital(text: &str) -> String {
-    let (first, rest) = text.split_at(1);
-    format!("{}{rest}.", first.to_uppercase())
 }
 
 #[cfg(test)]
@@ -222,6 +232,29 @@ mod tests {
         for words in [["--key=a", "b"].as_slice(), &["b", "--key", "a"], &["-k", "a", "--", "b"]] {
             let given = read("verify", words).expect("it is good");
             assert_eq!((given.value("key"), given.argument(0)), (Some(OsStr::new("a")), "b".into()));
+        }
+    }
+
+    #[test]
+    fn what_may_be_typed_next_is_offered() {
+        use usage::complete::Asked;
+        let answer = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+            Asked::of(&TABLE, Shell::Bash, &words).answer(&[])
+        };
+        for (words, told) in [
+            (["ver"].as_slice(), "words\nverify\n"),
+            (&["help", "gen"], "words\ngen-key\n"),
+            (&["pack", "--from"], "words\n--from-oci\n"),
+            (&["pack", "--root", ""], "directories\n"),
+            (&["pack", "-k", ""], "files\n"),
+            (&["pack", "--compression", ""], "words\ngzip\nnone\n"),
+            (&["unpack", ""], "files\n"),
+            (&["unpack", "a.npk", ""], "directories\n"),
+            (&["unpack", "a.npk", "to", ""], "words\n"),
+            (&["completion", "z"], "words\nzsh\n"),
+        ] {
+            assert_eq!(answer(words), told, "{words:?}");
         }
     }
 

@@ -2,13 +2,14 @@
 #![cfg_attr(not(test), no_main)]
 
 mod command;
-mod flags;
 mod progress;
 mod run;
 
 use std::io::Write as _;
 
-use flags::{Given, VERBS};
+use cofferctl::flags::{Given, TABLE};
+use usage::Verb;
+use usage::complete::{Asked, Shell};
 
 #[cfg(not(test))]
 sys::entry!(entry);
@@ -39,22 +40,45 @@ fn warn(told: &str) {
 fn obey() -> Result<u8, String> {
     let mut arguments = std::env::args_os().skip(1);
     let name = arguments.next().map(|name| name.to_string_lossy().into_owned());
-    match name.as_deref() {
-        None | Some("help" | "--help" | "-h") => print(&flags::of_program()),
-        Some("--version" | "-v") => print(&format!("cofferctl version {}\n", env!("CARGO_PKG_VERSION"))),
-        Some(name) => {
-            let verb = VERBS.iter().find(|verb| verb.name == name);
-            let verb = verb
-                .ok_or_else(|| format!("no such command: {}; see \"cofferctl help\"", spec::quoted(name)))?;
-            let given = Given::read(verb, arguments)?;
-            if given.help {
-                return print(&flags::of_verb(verb));
-            }
-            if verb.name == "run" {
-                return run::run(&given).map_err(|told| format!("run: {told}"));
-            }
-            print(&command::run(verb, &given)?)
+    let name = match name.as_deref() {
+        None | Some("--help" | "-h") => return print(&TABLE.help()),
+        Some("--version" | "-v") => {
+            return print(&format!("cofferctl version {}\n", env!("CARGO_PKG_VERSION")));
         }
+        Some(name) => name,
+    };
+    let verb = find(name)?;
+    let given = Given::read(verb, arguments)?;
+    if given.help {
+        return print(&TABLE.help_of(verb));
+    }
+    match verb.name {
+        "completion" => print(&completion(&given)?),
+        "help" => match given.arguments() {
+            [] => print(&TABLE.help()),
+            [name, ..] => print(&TABLE.help_of(find(&name.to_string_lossy())?)),
+        },
+        "run" => run::run(&given).map_err(|told| format!("run: {told}")),
+        _ => print(&command::run(verb, &given)?),
+    }
+}
+
+fn find(name: &str) -> Result<&'static Verb, String> {
+    let told = || format!("no such command: {}; see \"cofferctl help\"", spec::quoted(name));
+    TABLE.find(name).ok_or_else(told)
+}
+
+/// The script for a shell, or what may stand in place of the last of these words.
+fn completion(given: &Given) -> Result<String, String> {
+    let words: Vec<String> =
+        given.arguments().iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let (shell, rest) = words.split_first().ok_or("completion: SHELL is missing")?;
+    let shell = Shell::named(shell)
+        .ok_or_else(|| format!("completion: {shell:?} is none of {}", Shell::NAMES.join(", ")))?;
+    match rest {
+        [] => Ok(shell.script("cofferctl")),
+        [end, words @ ..] if end == "--" => Ok(Asked::of(&TABLE, shell, words).answer(&[])),
+        [word, ..] => Err(format!("completion: {word:?}: the words stand after --")),
     }
 }
 

@@ -19,7 +19,7 @@ use state::Store;
 use sys::{Called as _, Errno, Failed};
 
 use crate::command;
-use crate::flags::Given;
+use cofferctl::flags::Given;
 
 /// Runs; the program's exit status.
 pub(crate) fn run(given: &Given) -> Result<u8, String> {
@@ -85,7 +85,7 @@ fn missing(rootfs: &str) -> Option<&'static str> {
 fn image(given: &Given, package: &Package<File>) -> Result<Mounted, String> {
     let is_checked = given.value("check").is_some();
     let Some(key) = given.value("key") else {
-        crate::warn("without --key nobody asks who signed this, and whether it is what was signed");
+        crate::warn(command::UNASKED);
         if is_checked {
             package.check(|_| ()).map_err(told)?;
         }

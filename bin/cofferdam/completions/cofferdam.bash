@@ -1,4 +1,4 @@
-# Completion of cofferdam(1) for bash: asks the program itself, which knows its commands, flags and containers.
+# Completion of cofferdam(1) for bash: asks the program itself, which knows what may be typed.
 # Printed by "cofferdam completion bash".
 _cofferdam() {
     local lines

@@ -1,4 +1,4 @@
-# Completion of cofferdam(1) for fish: asks the program itself, which knows its commands, flags and containers.
+# Completion of cofferdam(1) for fish: asks the program itself, which knows what may be typed.
 # Printed by "cofferdam completion fish".
 function __cofferdam_complete
     set -l words (commandline --tokenize --cut-at-cursor --current-process)

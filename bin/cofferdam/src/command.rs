@@ -73,7 +73,7 @@ pub fn run(global: &Global, command: Command, log: &mut Log) -> Outcome {
         Command::Help(text) => print(&text),
         Command::Version => print(&flags::version()),
         Command::Check { format } => look::check(format),
-        Command::Completion { shell, words: None } => print(shell.script()),
+        Command::Completion { shell, words: None } => print(&shell.script("cofferdam")),
         Command::Completion { shell, words: Some(words) } => look::complete(shell, &words),
         Command::Spec { bundle, rootless } => documents::write_template(bundle.as_deref(), rootless),
         Command::Features => documents::features(),

@@ -15,8 +15,8 @@ pub use exec::Exec;
 pub use sandbox::{Action, Sandbox, Subject, Wished};
 pub use update::{Limits, Update};
 
-use crate::complete::Shell;
-use crate::flags::{self, GLOBAL, Given, Misuse, Verb, boolean, text};
+use crate::flags::{self, GLOBAL, Given, Misuse, TABLE, Verb, boolean, text};
+use usage::complete::Shell;
 
 /// One call of the program.
 ///
@@ -388,7 +388,7 @@ fn preserved(given: &Given) -> Result<u32, Misuse> {
 }
 
 fn find(name: &str) -> Result<&'static Verb, Misuse> {
-    Verb::find(if name == "h" { "help" } else { name }).ok_or_else(|| {
+    TABLE.find(if name == "h" { "help" } else { name }).ok_or_else(|| {
         // Both the words and the status are runc's.
         Misuse::new(format!("No help topic for '{name}'"))
             .hinting("\"cofferdam help\" prints the commands")

@@ -7,6 +7,8 @@
 
 #[path = "manual/page.rs"]
 mod page;
+#[path = "manual/parts.rs"]
+mod parts;
 #[path = "manual/roff.rs"]
 mod roff;
 #[path = "manual/source.rs"]

@@ -17,6 +17,7 @@ mod signature;
 mod source;
 pub mod squashfs;
 pub mod tree;
+pub mod unpack;
 pub mod verity;
 mod version;
 mod yaml;

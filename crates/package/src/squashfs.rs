@@ -1,4 +1,4 @@
-//! squashfs 4.0, the image of a package: written here, read by the kernel.
+//! squashfs 4.0, the image of a package: written here; read by the kernel where a package runs, and here where it is unpacked.
 //!
 //! Our own, because the library that there is (backhand 0.25) stores neither extended attributes nor hard links, and an
 //! image of Docker's has both: file capabilities are attributes. What is written depends on the tree alone, so the same
@@ -13,6 +13,11 @@
 
 mod directory;
 mod meta;
+mod read;
+mod stream;
+mod walk;
 mod write;
 
+pub use read::{Image, Inode, Listing, Piece, Stored, What};
+pub use walk::{Step, Walk};
 pub use write::{Compression, write};

@@ -18,4 +18,5 @@ fn the_corpora_hold() {
     each("package", hold::package);
     each("manifest", hold::manifest);
     each("superblock", hold::superblock);
+    each("squashfs", hold::squashfs);
 }

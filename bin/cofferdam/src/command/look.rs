@@ -10,12 +10,12 @@ use spec::{Report as State, VERSION};
 
 use super::{Complaint, Outcome, containers, print, told};
 use crate::check::Report;
-use crate::complete::{Asked, Shell, Wanted};
 use crate::invocation::{Format, Global};
 use crate::list;
 use crate::log::Log;
 use crate::manager;
 use crate::ps;
+use usage::complete::{Asked, Shell, Wanted};
 
 fn shown(known: &Known, owner: String) -> State {
     State {
@@ -121,7 +121,7 @@ pub(super) fn check(format: Format) -> Outcome {
 /// What may be typed next. Who cannot look into the state root is offered no container, and told nothing: the person is
 /// in the midst of a line.
 pub(super) fn complete(shell: Shell, words: &[String]) -> Outcome {
-    let asked = Asked::of(shell, words);
+    let asked = Asked::of(&crate::flags::TABLE, shell, words);
     let ids = match &asked.wanted {
         Wanted::Container { root } => ids(root.as_deref()).unwrap_or_default(),
         _ => Vec::new(),

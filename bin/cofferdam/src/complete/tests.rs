@@ -1,8 +1,11 @@
+use usage::complete::Asked;
+
 use super::*;
+use crate::flags::{GLOBAL, VERBS};
 
 fn asked(shell: Shell, words: &[&str]) -> Asked {
     let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-    Asked::of(shell, &words)
+    Asked::of(&TABLE, shell, &words)
 }
 
 fn answer(words: &[&str]) -> String {

@@ -2,7 +2,16 @@
 //!
 //! What the manual says of a command besides stands in `bin/cofferdam/pages`; tests/manual.rs makes the pages of both.
 
-use super::{Flag, Verb};
+use usage::{Flag, HELP, Table, Verb};
+
+/// The program.
+pub static TABLE: Table = Table {
+    program: "cofferdam",
+    about: "run containers on Linux",
+    global: GLOBAL,
+    verbs: VERBS,
+    argument: crate::complete::argument,
+};
 
 /// The flags that stand before the command.
 pub static GLOBAL: &[Flag] = &[
@@ -17,7 +26,7 @@ pub static GLOBAL: &[Flag] = &[
     Flag::text("rootless", "WHEN", "ignore missing rights on control groups: true, false or auto")
         .default("auto")
         .words(&["auto", "false", "true"]),
-    super::HELP,
+    HELP,
     Flag::switch("version", "print the version").short('v'),
 ];
 

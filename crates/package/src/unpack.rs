@@ -1,0 +1,287 @@
+//! An image's files, written into a directory.
+//!
+//! Each is made by one name in a directory that is held open, and no link is followed: no path out of an image reaches a
+//! system call, and who may rename what is there already changes nothing of where the rest goes.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod,
+    fchown, fsetxattr, futimens, linkat, makedev, mkdir, mkdirat, mknodat, open, openat, rmdir, setxattr,
+    symlinkat, unlinkat, utimensat,
+};
+use sys::{Called as _, Errno, Failed};
+
+use crate::error::{Doing as _, Error, Kind, shown};
+use crate::source::Source;
+use crate::squashfs::{Image, Inode, Piece, Step, Stored, Walk, What};
+
+/// Looks through all names and inodes of an image; the bytes of its files' contents, holes included.
+pub fn survey<S: Source>(image: &mut Image<S>) -> Result<u64, Error> {
+    let root = image.root()?;
+    let mut walk = Walk::from(image, &root)?;
+    let mut size = 0u64;
+    while let Some(step) = walk.next(image)? {
+        if let Step::Meet(_, Inode { kind: What::File(stored), .. }) = &step {
+            size = size.saturating_add(stored.size);
+        }
+    }
+    Ok(size)
+}
+
+/// Writes all files of an image into a directory, which is made, or is there and empty: with contents, holes, hard links,
+/// attributes, owners, modes and times. If anything fails, nothing of it stays. `each` hears how many bytes of contents have
+/// been written since it heard last.
+pub fn unpack<S: Source>(image: &mut Image<S>, to: &Path, each: &mut dyn FnMut(u64)) -> Result<(), Error> {
+    // Names that must not be are found before there is a file.
+    survey(image)?;
+    let place = Place::take(to)?;
+    let done = Unpacking { place: &place, linked: HashMap::new(), open: Vec::new(), each }.run(image);
+    done.map_err(|error| match place.give_back() {
+        Ok(()) => error,
+        Err(left) => Error::new(error.kind(), format!("{error}; then {left}")),
+    })
+}
+
+const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// Nobody else looks in while it is not what it is to be.
+const OURS: Mode = Mode::RWXU;
+
+/// The directory that files go into.
+struct Place<'a> {
+    path: &'a Path,
+    directory: OwnedFd,
+    is_made: bool,
+}
+
+impl<'a> Place<'a> {
+    fn take(path: &'a Path) -> Result<Self, Error> {
+        let is_made = match mkdir(path, OURS) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(errno) => return Err(Failed::call(format!("mkdir({})", shown(path)), errno).into()),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = open(path, flags, Mode::empty()).called(|| format!("open({})", shown(path)))?;
+        if !is_made && !names(directory.as_fd())?.is_empty() {
+            return Err(Error::new(Kind::Exists, format!("{} is not empty", shown(path))));
+        }
+        Ok(Self { path, directory, is_made })
+    }
+
+    /// Leaves it as it was found.
+    fn give_back(&self) -> Result<(), Failed> {
+        clear(self.directory.as_fd())?;
+        if self.is_made { rmdir(self.path).called(|| format!("rmdir({})", shown(self.path))) } else { Ok(()) }
+    }
+}
+
+/// The names in a directory.
+fn names(directory: BorrowedFd<'_>) -> Result<Vec<std::ffi::CString>, Failed> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory).called(|| "opendir()")? {
+        let entry = entry.called(|| "readdir()")?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Removes all that is in a directory.
+fn clear(directory: BorrowedFd<'_>) -> Result<(), Failed> {
+    for name in names(directory)? {
+        match unlinkat(directory, &name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => {
+                let below = openat(directory, &name, HANDLE | OFlags::DIRECTORY, Mode::empty())
+                    .called(|| format!("openat({name:?})"))?;
+                // It may have its last mode already, which need not let its owner in.
+                chmod(by_handle(&below), OURS).called(|| format!("chmod({name:?})"))?;
+                let below =
+                    openat(&below, ".", READ, Mode::empty()).called(|| format!("openat({name:?})"))?;
+                clear(below.as_fd())?;
+                unlinkat(directory, &name, AtFlags::REMOVEDIR).called(|| format!("rmdir({name:?})"))?;
+            }
+            removed => removed.called(|| format!("unlink({name:?})"))?,
+        }
+    }
+    Ok(())
+}
+
+/// A name for what a handle is of: it leads there and nowhere else, also where that is a link.
+fn by_handle(handle: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", handle.as_raw_fd())
+}
+
+/// A directory that is being filled.
+struct Level {
+    name: Vec<u8>,
+    directory: OwnedFd,
+    inode: Inode,
+}
+
+struct Unpacking<'a> {
+    place: &'a Place<'a>,
+    /// Where the first name of each file that has several is: its directory's names, and its own.
+    linked: HashMap<u32, Vec<Vec<u8>>>,
+    open: Vec<Level>,
+    each: &'a mut dyn FnMut(u64),
+}
+
+impl Unpacking<'_> {
+    fn run<S: Source>(mut self, image: &mut Image<S>) -> Result<(), Error> {
+        let inode = image.root()?;
+        let mut walk = Walk::from(image, &inode)?;
+        let directory = self.place.directory.try_clone().map_err(|error| Error::io("dup()", &error))?;
+        self.open.push(Level { name: Vec::new(), directory, inode });
+        while let Some(step) = walk.next(image)? {
+            let path = self.path(&step);
+            self.step(image, step).doing(|| path)?;
+        }
+        Ok(())
+    }
+
+    /// A path in quotes, from the root of the image.
+    fn path(&self, step: &Step) -> String {
+        let last: &[u8] = match step {
+            Step::Enter(name, _) | Step::Meet(name, _) | Step::Again(name, _) => name,
+            Step::Leave => b"",
+        };
+        let names = self.open.iter().skip(1).map(|level| level.name.as_slice());
+        let names: Vec<&[u8]> = names.chain([last]).filter(|name| !name.is_empty()).collect();
+        spec::quoted(&format!("/{}", String::from_utf8_lossy(&names.join(b"/".as_slice()))))
+    }
+
+    fn step<S: Source>(&mut self, image: &mut Image<S>, step: Step) -> Result<(), Error> {
+        if let Step::Leave = step {
+            // The walk leaves what it has entered.
+            let Some(level) = self.open.pop() else { return Ok(()) };
+            return dress(image, level.directory.as_fd(), &level.inode);
+        }
+        let Some(Level { directory: here, .. }) = self.open.last() else { return Ok(()) };
+        match step {
+            Step::Leave => {}
+            Step::Enter(name, inode) => {
+                mkdirat(here, &name, OURS).called(|| "mkdirat()")?;
+                let directory = openat(here, &name, READ, Mode::empty()).called(|| "openat()")?;
+                self.open.push(Level { name, directory, inode });
+            }
+            Step::Meet(name, inode) => {
+                match &inode.kind {
+                    What::File(stored) => {
+                        let file = write(image, here, &name, stored, self.each)?;
+                        dress(image, file.as_fd(), &inode)?;
+                    }
+                    _ => node(image, here, &name, &inode)?,
+                }
+                if inode.links > 1 {
+                    let above = self.open.iter().skip(1).map(|level| level.name.clone());
+                    self.linked.insert(inode.number, above.chain([name]).collect());
+                }
+            }
+            Step::Again(name, inode) => {
+                let first = self.linked.get(&inode.number);
+                let first = first.and_then(|path| path.split_last());
+                let (last, above) = first.ok_or_else(|| Error::damaged("is a hard link to nothing"))?;
+                let mut from = None;
+                for part in above {
+                    let below = from.as_ref().unwrap_or(&self.place.directory);
+                    let next = openat(below, part, HANDLE | OFlags::DIRECTORY, Mode::empty());
+                    from = Some(next.called(|| "open(its first name)")?);
+                }
+                let from = from.as_ref().unwrap_or(&self.place.directory);
+                linkat(from, last, here, &name, AtFlags::empty()).called(|| "linkat()")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a regular file, and writes its content.
+fn write<S: Source>(
+    image: &mut Image<S>,
+    here: &OwnedFd,
+    name: &[u8],
+    stored: &Stored,
+    each: &mut dyn FnMut(u64),
+) -> Result<File, Error> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(openat(here, name, flags, Mode::RUSR | Mode::WUSR).called(|| "openat()")?);
+    let mut at = 0;
+    image.content(stored, &mut |piece| {
+        let count = match piece {
+            Piece::Hole(count) => count,
+            Piece::Bytes(bytes) => {
+                file.write_all_at(bytes, at)
+                    .map_err(|error| Error::io(format!("pwrite({} at {at})", bytes.len()), &error))?;
+                bytes.len() as u64
+            }
+        };
+        at += count;
+        each(count);
+        Ok(())
+    })?;
+    // It may end with a hole.
+    file.set_len(at).map_err(|error| Error::io(format!("ftruncate({at})"), &error))?;
+    Ok(file)
+}
+
+/// Gives a file or directory its owner, attributes, mode and times, in this order: a new owner takes set-user-id and
+/// capabilities away.
+fn dress<S: Source>(image: &mut Image<S>, file: BorrowedFd<'_>, inode: &Inode) -> Result<(), Error> {
+    let (uid, gid) = (Uid::from_raw(inode.uid), Gid::from_raw(inode.gid));
+    fchown(file, Some(uid), Some(gid)).called(|| format!("fchown({}:{})", inode.uid, inode.gid))?;
+    for (name, value) in image.xattrs(inode)? {
+        fsetxattr(file, &name, &value, XattrFlags::empty())
+            .called(|| format!("fsetxattr({})", told(&name)))?;
+    }
+    fchmod(file, Mode::from_raw_mode(inode.mode.into())).called(|| format!("fchmod({:o})", inode.mode))?;
+    futimens(file, &times(inode)).called(|| "futimens()")?;
+    Ok(())
+}
+
+/// Makes a link, a device, a pipe or a socket, with all that [`dress`] gives.
+fn node<S: Source>(image: &mut Image<S>, here: &OwnedFd, name: &[u8], inode: &Inode) -> Result<(), Error> {
+    let make = |kind, device| mknodat(here, name, kind, Mode::empty(), device).called(|| "mknodat()");
+    match &inode.kind {
+        What::Link(target) => {
+            symlinkat(target.as_slice(), here, name).called(|| format!("symlink({})", told(target)))?;
+        }
+        What::Char(major, minor) => make(FileType::CharacterDevice, makedev(*major, *minor))?,
+        What::Block(major, minor) => make(FileType::BlockDevice, makedev(*major, *minor))?,
+        What::Fifo => make(FileType::Fifo, 0)?,
+        What::Socket => make(FileType::Socket, 0)?,
+        // Others have taken these.
+        What::Directory(_) | What::File(_) => {}
+    }
+    let handle = openat(here, name, HANDLE, Mode::empty()).called(|| "openat()")?;
+    let (uid, gid) = (Uid::from_raw(inode.uid), Gid::from_raw(inode.gid));
+    chownat(&handle, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+        .called(|| format!("chown({}:{})", inode.uid, inode.gid))?;
+    for (name, value) in image.xattrs(inode)? {
+        setxattr(by_handle(&handle), &name, &value, XattrFlags::empty())
+            .called(|| format!("setxattr({})", told(&name)))?;
+    }
+    // Linux has no modes of links.
+    if !matches!(inode.kind, What::Link(_)) {
+        chmod(by_handle(&handle), Mode::from_raw_mode(inode.mode.into()))
+            .called(|| format!("chmod({:o})", inode.mode))?;
+    }
+    utimensat(here, name, &times(inode), AtFlags::SYMLINK_NOFOLLOW).called(|| "utimensat()")?;
+    Ok(())
+}
+
+fn told(bytes: &[u8]) -> String {
+    spec::quoted(&String::from_utf8_lossy(bytes))
+}
+
+/// Squashfs knows the last change alone.
+fn times(inode: &Inode) -> Timestamps {
+    let time = Timespec { tv_sec: inode.mtime.into(), tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}

@@ -1,0 +1,415 @@
+//! Images that are read again, here and with every byte of them changed.
+#![allow(
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    clippy::print_stderr,
+    reason = "a test states what it expects, and which it skips"
+)]
+
+mod hold;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use package::squashfs::{Compression, Image, Inode, Piece, Step, Walk, What, write};
+use package::tree::{Content, Kind, Node, Tree};
+use package::unpack::unpack;
+
+/// An image of a tree.
+fn image(tree: &Tree, compression: Compression) -> Vec<u8> {
+    let mut file = tempfile::tempfile().expect("a file");
+    write(tree, &file, 0, compression, &mut |_| ()).expect("it is written");
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).expect("the start");
+    file.read_to_end(&mut bytes).expect("all of it");
+    bytes
+}
+
+fn opened(bytes: &[u8]) -> Result<Image<&[u8]>, package::Error> {
+    Image::read(bytes, 0..bytes.len() as u64)
+}
+
+/// Bytes that do not become smaller.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..size).map(|_| next()).collect()
+}
+
+/// One of each, whose owner is the one who runs the test.
+fn everything(with_devices: bool) -> Tree {
+    let own = tempfile::tempfile().and_then(|file| file.metadata()).expect("a file");
+    let mut tree = Tree::default();
+    let mut add = |path: &str, kind: Kind, mode: u16| {
+        let mut node = Node::new(kind, mode);
+        (node.uid, node.gid, node.mtime) = (own.uid(), own.gid(), 1_000_000 + u32::from(mode));
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let above = tree.directories(above.as_bytes(), &Node::directory(0o755)).expect("directories");
+        tree.add(above, name.as_bytes(), node).expect("a file")
+    };
+    let bytes = |bytes: &[u8]| Kind::File(Content::Bytes(bytes.to_vec()));
+    add("empty", bytes(b""), 0o600);
+    let first = add("bin/first", bytes(b"content"), 0o755);
+    add("bin/plain", bytes(&noise(300_000)), 0o4755);
+    add("bin/soft", bytes(&b"0123456789".repeat(40_000)), 0o444);
+    add("holes", bytes(&[vec![0; 262_144], noise(5)].concat()), 0o640);
+    add("ends-with-a-hole", bytes(&[noise(131_072), vec![0; 131_072]].concat()), 0o640);
+    add("link", Kind::Link(b"../../etc/passwd".to_vec()), 0o777);
+    add("pipe", Kind::Fifo, 0o620);
+    add("socket", Kind::Socket, 0o700);
+    add("shut/inside", bytes(b"inside"), 0o000);
+    if with_devices {
+        add("null", Kind::Char(1, 3), 0o666);
+        add("far", Kind::Block(259, 70_000), 0o660);
+    }
+    for index in 0..600 {
+        add(&format!("many/{index:04}"), bytes(format!("{index}").as_bytes()), 0o644);
+    }
+    let again = tree.directories(b"again", &Node::directory(0o2711)).expect("a directory");
+    tree.link(again, b"second", first).expect("a name");
+    tree.node_mut(first).xattrs.insert(b"user.one".to_vec(), b"1".to_vec());
+    tree.node_mut(again).xattrs.insert(b"user.two".to_vec(), noise(3000));
+    let shut = tree.find(Tree::ROOT, b"shut").expect("it is there");
+    tree.node_mut(shut).mode = 0o000;
+    for node in tree.nodes_mut() {
+        (node.uid, node.gid) = (own.uid(), own.gid());
+    }
+    tree
+}
+
+/// What is told of each file but its number.
+type Told = BTreeMap<String, String>;
+
+fn of_inode(told: &str, inode: &Inode) -> String {
+    format!("{told} {:o} {}:{} {}", inode.mode, inode.uid, inode.gid, inode.mtime)
+}
+
+/// All that an image holds.
+fn read(bytes: &[u8]) -> Result<Told, package::Error> {
+    let mut image = opened(bytes)?;
+    let root = image.root()?;
+    let mut walk = Walk::from(&image, &root)?;
+    let (mut told, mut path) = (Told::new(), Vec::new());
+    while let Some(step) = walk.next(&mut image)? {
+        let (name, inode) = match step {
+            Step::Leave => {
+                path.pop();
+                continue;
+            }
+            Step::Enter(name, inode) => {
+                path.push(String::from_utf8_lossy(&name).into_owned());
+                (String::new(), inode)
+            }
+            Step::Meet(name, inode) | Step::Again(name, inode) => {
+                (format!("/{}", String::from_utf8_lossy(&name)), inode)
+            }
+        };
+        let kind = match &inode.kind {
+            What::Directory(_) => "directory".to_owned(),
+            What::File(stored) => {
+                let mut crc = crc32fast::Hasher::new();
+                image.content(stored, &mut |piece| {
+                    match piece {
+                        Piece::Bytes(bytes) => crc.update(bytes),
+                        Piece::Hole(count) => crc.update(&vec![0; count as usize]),
+                    }
+                    Ok(())
+                })?;
+                format!("file {} {:x} {}", stored.size, crc.finalize(), inode.links)
+            }
+            other => format!("{other:?}"),
+        };
+        let xattrs = image.xattrs(&inode)?;
+        let attributes: Vec<String> = xattrs
+            .iter()
+            .map(|(name, value)| format!(" {}={:x}", String::from_utf8_lossy(name), crc32fast::hash(value)))
+            .collect();
+        told.insert(path.join("/") + &name, of_inode(&kind, &inode) + &attributes.concat());
+    }
+    Ok(told)
+}
+
+/// The same of the tree that the image was made of.
+fn of_tree(tree: &Tree) -> Told {
+    let mut told = Told::new();
+    let mut open = vec![(String::new(), Tree::ROOT)];
+    while let Some((path, directory)) = open.pop() {
+        let Kind::Directory(names) = &tree.node(directory).kind else { continue };
+        for (name, id) in names {
+            let node = tree.node(*id);
+            let separator = if path.is_empty() { "" } else { "/" };
+            let path = format!("{path}{separator}{}", String::from_utf8_lossy(name));
+            let is_directory = matches!(node.kind, Kind::Directory(_));
+            let kind = match &node.kind {
+                Kind::Directory(_) => "directory".to_owned(),
+                Kind::File(Content::Bytes(bytes)) => {
+                    let links = if bytes == b"content" { 2 } else { 1 };
+                    format!("file {} {:x} {links}", bytes.len(), crc32fast::hash(bytes))
+                }
+                other => format!("{other:?}"),
+            };
+            let attributes: Vec<String> = node
+                .xattrs
+                .iter()
+                .map(|(name, value)| {
+                    format!(" {}={:x}", String::from_utf8_lossy(name), crc32fast::hash(value))
+                })
+                .collect();
+            let line = format!("{kind} {:o} {}:{} {}", node.mode, node.uid, node.gid, node.mtime);
+            if is_directory {
+                open.push((path.clone(), *id));
+            }
+            let path = if is_directory || path.contains('/') { path } else { format!("/{path}") };
+            told.insert(path, line + &attributes.concat());
+        }
+    }
+    told
+}
+
+#[test]
+fn what_was_written_is_read() {
+    let tree = everything(true);
+    for compression in [Compression::Gzip, Compression::None] {
+        let told = read(&image(&tree, compression)).expect("it is whole");
+        assert!(told.len() > 610, "{}", told.len());
+        assert_eq!(told, of_tree(&tree), "{compression:?}");
+    }
+}
+
+/// Whether whoever runs the test may give files to others, and make devices.
+fn is_root() -> bool {
+    tempfile::tempfile().and_then(|file| file.metadata()).expect("a file").uid() == 0
+}
+
+/// What whoever runs the test can make, and read again.
+fn what_may_be_made() -> Tree {
+    let mut tree = everything(is_root());
+    if !is_root() {
+        let shut = tree.find(Tree::ROOT, b"shut").expect("it is there");
+        tree.node_mut(shut).mode = 0o700;
+        let inside = tree.find(shut, b"inside").expect("it is there");
+        tree.node_mut(inside).mode = 0o600;
+    }
+    tree
+}
+
+/// An image, unpacked and packed again, is the same: what the first says, the second was made of.
+#[test]
+fn what_is_unpacked_can_be_packed_to_the_same_bytes() {
+    let mut tree = what_may_be_made();
+    for node in tree.nodes_mut() {
+        node.mtime = 0;
+    }
+    let first = image(&tree, Compression::Gzip);
+    let directory = tempfile::tempdir().expect("a directory");
+    let to = directory.path().join("to");
+    let mut heard = 0;
+    unpack(&mut opened(&first).expect("an image"), &to, &mut |bytes| heard += bytes).expect("it is unpacked");
+    assert_eq!(heard, tree.size());
+    let again = Tree::of_directory(&to).expect("a tree");
+    assert!(image(&again, Compression::Gzip) == first, "another image");
+    assert_eq!(to.join("bin").metadata().expect("it is there").mtime(), 0);
+    let hole = to.join("holes").metadata().expect("it is there");
+    assert!(hole.blocks() * 512 < hole.size(), "{hole:?}");
+}
+
+fn refusal(bytes: &[u8], to: &Path) -> String {
+    let unpacked = opened(bytes).and_then(|mut image| unpack(&mut image, to, &mut |_| ()));
+    unpacked.expect_err("it is refused").to_string()
+}
+
+#[test]
+fn what_fails_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (new, there) = (directory.path().join("new"), directory.path().join("there"));
+    std::fs::create_dir(&there).expect("a directory");
+    // The last file's content, which is found when all others are written, lies in the block of ends.
+    let tree = everything(is_root());
+    let mut bytes = image(&tree, Compression::Gzip);
+    let content = u64::from_le_bytes(bytes[64..72].try_into().expect("eight bytes")) as usize;
+    for byte in &mut bytes[content - 40..content - 20] {
+        *byte = 0xff;
+    }
+    for to in [&new, &there] {
+        let told = refusal(&bytes, to);
+        assert!(told.contains("that zlib does not read"), "{told}");
+    }
+    assert!(!new.exists());
+    assert_eq!(there.read_dir().expect("it is there").count(), 0);
+
+    std::fs::write(there.join("mine"), "").expect("a file");
+    assert_eq!(refusal(&image(&tree, Compression::Gzip), &there), format!("{there:?} is not empty"));
+    assert_eq!(there.read_dir().expect("it is there").count(), 1);
+    let file = directory.path().join("file");
+    File::create(&file).expect("a file");
+    let told = refusal(&image(&tree, Compression::Gzip), &file);
+    assert_eq!(told, format!("open({file:?}): not a directory (os error 20)"));
+}
+
+/// A small image with one of each.
+fn small(compression: Compression) -> Vec<u8> {
+    let mut tree = Tree::default();
+    let file = Node::new(Kind::File(Content::Bytes(b"content".to_vec())), 0o644);
+    let directory = tree.directories(b"a/b", &Node::directory(0o755)).expect("directories");
+    let id = tree.add(directory, b"file", file).expect("a file");
+    tree.link(Tree::ROOT, b"hard", id).expect("a name");
+    tree.node_mut(id).xattrs.insert(b"user.a".to_vec(), b"value".to_vec());
+    tree.add(Tree::ROOT, b"link", Node::new(Kind::Link(b"a".to_vec()), 0o777)).expect("a link");
+    tree.add(Tree::ROOT, b"null", Node::new(Kind::Char(1, 3), 0o666)).expect("a device");
+    image(&tree, compression)
+}
+
+#[test]
+fn every_flipped_byte_is_refused_or_read_to_the_end() {
+    let mut refused = 0;
+    for compression in [Compression::Gzip, Compression::None] {
+        let good = small(compression);
+        let used = u64::from_le_bytes(good[40..48].try_into().expect("eight bytes")) as usize;
+        for at in 0..used {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut bytes = good.clone();
+                bytes[at] ^= flip;
+                hold::squashfs(&bytes);
+                refused += u32::from(read(&bytes).is_err());
+            }
+        }
+        for length in 0..used {
+            assert!(read(&good[..length]).is_err(), "{length}");
+        }
+    }
+    assert!(refused > 500, "{refused} flips were seen");
+}
+
+/// What is told of an image where one piece of it was replaced by another of the same size.
+fn replaced(from: &[u8], to: &[u8]) -> String {
+    let mut bytes = small(Compression::None);
+    let at = bytes.windows(from.len()).position(|window| window == from).expect("it is there");
+    bytes[at..at + to.len()].copy_from_slice(to);
+    read(&bytes).expect_err("it is refused").to_string()
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_refused() {
+    for (from, to, told) in [
+        (b"file", b"../e", "\"/a/b/\": \"../e\" is no name for a file"),
+        (b"file", b"fi\0e", "\"/a/b/\": \"fi\\0e\" is no name for a file"),
+        (b"link", b"hard", "\"/\": \"hard\" comes twice"),
+        (b"link", b"b\0\0\0", "\"/\": \"b\\0\\0\\0\" is no name for a file"),
+        (b"link", b"abcd", "\"/\": \"abcd\" stands out of order"),
+    ] {
+        assert_eq!(replaced(from, to), told);
+    }
+}
+
+#[test]
+fn what_is_no_image_of_ours_is_told_by_name() {
+    let with = |at: usize, bytes: &[u8]| {
+        let mut image = small(Compression::Gzip);
+        image[at..at + bytes.len()].copy_from_slice(bytes);
+        read(&image).expect_err("it is refused").to_string()
+    };
+    for (at, bytes, told) in [
+        (0, b"hsqz".as_slice(), "is no squashfs image"),
+        (20, &[6, 0], "is compressed by zstd: gzip and none are read"),
+        (20, &[9, 0], "is compressed by number 9: gzip and none are read"),
+        (28, &[3, 0], "squashfs 3.0: 4.0 is read"),
+        (22, &[30, 0], "blocks of 131072 bytes, 2 to the power of 30"),
+        (40, &[0xff; 8], "18446744073709551615 bytes are used of 4096"),
+        (32, &[0xff; 8], "a reference 0xffffffffffffffff to nowhere"),
+        (64, &[0xff; 8], "the tables do not lie behind each other"),
+    ] {
+        assert_eq!(with(at, bytes), told);
+    }
+}
+
+/// A directory that is in itself: the listing of the inner one is made to tell of the outer one.
+#[test]
+fn a_directory_is_entered_once() {
+    let mut tree = Tree::default();
+    tree.directories(b"a/b", &Node::directory(0o755)).expect("directories");
+    let mut inner = image(&tree, Compression::None);
+    let listings = u64::from_le_bytes(inner[72..80].try_into().expect("eight bytes")) as usize + 2;
+    // The deepest listing stands first: of "b" in "a", with b's inode; let it tell of a's.
+    let outer = inner[listings + 12 + 9..].to_vec();
+    inner[listings..listings + 12].copy_from_slice(&outer[..12]);
+    inner[listings + 12..listings + 16].copy_from_slice(&outer[12..16]);
+    let told = read(&inner).expect_err("it is refused").to_string();
+    assert_eq!(told, "\"/a/b\": is a directory in a second place");
+}
+
+/// A few bytes that say they are very many: the end of a table comes before the end of memory or of the day.
+#[test]
+fn what_says_that_it_is_endless_ends() {
+    let mut tree = Tree::default();
+    let zeros = Kind::File(Content::Bytes(vec![0; 262_144]));
+    tree.add(Tree::ROOT, b"zeros", Node::new(zeros, 0o644)).expect("a file");
+    let bytes = image(&tree, Compression::None);
+    let size = 262_144u32.to_le_bytes();
+    let at = bytes.windows(4).position(|window| window == size).expect("the file's size");
+    let mut longer = bytes.clone();
+    longer[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    let told = read(&longer).expect_err("it is refused").to_string();
+    // What stands behind the sizes of its blocks is another inode.
+    assert!(told.starts_with("a block of data of "), "{told}");
+
+    let mut tree = Tree::default();
+    let file = tree.add(Tree::ROOT, b"file", Node::new(Kind::Fifo, 0o644)).expect("a file");
+    for index in 0..17u8 {
+        tree.node_mut(file).xattrs.insert([b"user.".as_slice(), &[b'a' + index]].concat(), vec![0; 64 << 10]);
+    }
+    let told = read(&image(&tree, Compression::Gzip)).expect_err("it is refused").to_string();
+    assert_eq!(told, "more than 1048576 bytes of attributes");
+
+    let mut tree = Tree::default();
+    let path = "d/".repeat(2048);
+    tree.directories(&path.as_bytes()[..2 * 2040], &Node::directory(0o755)).expect("directories");
+    assert_eq!(read(&image(&tree, Compression::Gzip)).expect("as deep as is written").len(), 2040);
+}
+
+/// What others write is read: the same files, with compressions of zlib and none, without and with ends in blocks of their own.
+#[test]
+fn images_of_mksquashfs_are_read() {
+    if Command::new("mksquashfs").arg("-version").output().is_err() {
+        eprintln!("skipped: images_of_mksquashfs_are_read: mksquashfs is missing");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+    let tree = what_may_be_made();
+    unpack(&mut opened(&image(&tree, Compression::Gzip)).expect("an image"), &from, &mut |_| ())
+        .expect("it is unpacked");
+    let made = |flags: &[&str]| {
+        let path = directory.path().join("image");
+        let output = Command::new("mksquashfs")
+            .args([from.as_path(), path.as_path()])
+            .args(["-noappend", "-no-progress"])
+            .args(flags)
+            .output()
+            .expect("mksquashfs runs");
+        assert!(output.status.success(), "{output:?}");
+        std::fs::read(path).expect("an image")
+    };
+    for flags in [
+        &[] as &[&str],
+        &["-noI", "-noD", "-noF", "-noX", "-no-fragments"],
+        &["-b", "4096"],
+        &["-b", "1M", "-always-use-fragments", "-nopad"],
+        &["-no-duplicates", "-Xcompression-level", "1"],
+    ] {
+        let bytes = made(flags);
+        assert_eq!(read(&bytes).expect("it is whole"), of_tree(&tree), "{flags:?}");
+        unpack(&mut opened(&bytes).expect("an image"), &to, &mut |_| ()).expect("it is unpacked");
+        let [one, other] = [&from, &to].map(|path| Tree::of_directory(path).expect("a tree"));
+        assert!(image(&one, Compression::None) == image(&other, Compression::None), "{flags:?}");
+        std::fs::remove_dir_all(&to).expect("it goes");
+    }
+    let told = read(&made(&["-comp", "xz"])).expect_err("it is refused").to_string();
+    assert_eq!(told, "is compressed by xz: gzip and none are read");
+}
