@@ -54,7 +54,7 @@ struct Entry {
 }
 
 /// Directories within directories, as many as are written.
-const DEEPEST: usize = 2048;
+const DEEPEST: usize = 256;
 /// Names under one head.
 const MOST: u32 = 256;
 /// The longest name that Linux takes.
