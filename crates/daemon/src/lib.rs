@@ -1,0 +1,4 @@
+//! The device daemon: packages installed, started, supervised; the console.
+//!
+//! Two processes: the guard, which may do everything and knows few words, and the talker, which may do nothing and talks
+//! to the world.
