@@ -2,3 +2,5 @@
 //!
 //! Two processes: the guard, which may do everything and knows few words, and the talker, which may do nothing and talks
 //! to the world.
+
+pub mod console;
