@@ -3,4 +3,5 @@
 //! Two processes: the guard, which may do everything and knows few words, and the talker, which may do nothing and talks
 //! to the world. [`words`] is all that they say to each other.
 
+pub mod console;
 pub mod words;
