@@ -3,5 +3,7 @@
 //! Two processes: the guard, which may do everything and knows few words, and the talker, which may do nothing and talks
 //! to the world. [`words`] is all that they say to each other.
 
+pub mod config;
 pub mod console;
+mod race;
 pub mod words;

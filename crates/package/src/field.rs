@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use crate::error::Error;
+use crate::size::size;
 use crate::yaml::{Node, Value};
 
 /// A value, with the way to it.
@@ -261,46 +262,9 @@ fn number(text: &str) -> Option<i128> {
     i128::from_str_radix(digits, base).ok().map(|number| sign * number)
 }
 
-/// See [`Field::size`].
-fn size(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(end);
-    let unit = unit.trim().to_ascii_lowercase();
-    let unit = unit.strip_suffix('b').unwrap_or(&unit);
-    let (letter, base) = match unit.strip_suffix('i') {
-        Some(letter) => (letter, 1024u64),
-        None => (unit, 1000),
-    };
-    let power = match letter {
-        "" if base == 1000 => 0,
-        letter => 1 + ["k", "m", "g", "t", "p", "e"].iter().position(|known| *known == letter)?,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(base.checked_pow(power.try_into().ok()?)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_units_of_two_kinds() {
-        for (text, bytes) in [
-            ("4096", Some(4096)),
-            ("20M", Some(20_000_000)),
-            ("20mib", Some(20 << 20)),
-            ("1 Kb", Some(1000)),
-            ("7b", Some(7)),
-            ("15E", Some(15_000_000_000_000_000_000)),
-            ("16Ei", None),
-            ("i", None),
-            ("1.5M", None),
-            ("-1", None),
-            ("", None),
-        ] {
-            assert_eq!(size(text), bytes, "{text}");
-        }
-    }
 
     #[test]
     fn numbers_are_told_from_texts() {

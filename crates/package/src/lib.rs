@@ -14,6 +14,7 @@ mod npk;
 pub mod oci;
 pub mod repository;
 mod signature;
+mod size;
 mod source;
 pub mod squashfs;
 pub mod tree;
@@ -31,5 +32,6 @@ pub use manifest::{
 };
 pub use npk::{Draft, Package, Seal, Verity};
 pub use signature::Hashes;
+pub use size::size;
 pub use source::Source;
 pub use version::Version;

@@ -7,6 +7,7 @@
 //! Every message is one JSON value on one line. A client begins with [`Connect`], and then sends requests, which are answered
 //! one after the other; notifications come in between.
 
+mod address;
 mod bytes;
 mod container;
 mod error;
@@ -17,7 +18,8 @@ mod request;
 mod response;
 mod token;
 
-pub use bytes::Bytes;
+pub use address::{Address, NoAddress};
+pub use bytes::{Bytes, NoBase64};
 pub use container::{Container, Name, Unnamed};
 pub use error::Error;
 pub use message::{Connect, Malformed, Message, Nack};
@@ -26,7 +28,7 @@ pub use permission::{Permission, Permissions};
 pub use request::{Request, Start};
 pub use response::{Data, Inspected, Installed, Outcome, Process, Response};
 pub use semver::Version;
-pub use token::{Key, Maker, Token, Verdict};
+pub use token::{Key, Maker, NoToken, Token, Verdict};
 
 /// The version of the protocol that is spoken here.
 pub const VERSION: Version = Version::new(0, 9, 2);

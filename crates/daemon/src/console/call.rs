@@ -42,6 +42,16 @@ pub struct Cut {
     pub missing: u64,
 }
 
+impl Peer {
+    /// What it is called.
+    pub fn ident(&self) -> Container {
+        match self {
+            Self::Outside => Container::outside(),
+            Self::Container(container) => container.clone(),
+        }
+    }
+}
+
 impl Body {
     /// A package of `size` bytes, and where its pieces are put: no more than `ahead` that nobody has taken.
     pub fn new(size: u64, ahead: usize) -> (mpsc::Sender<Vec<u8>>, Self) {
