@@ -140,12 +140,12 @@ impl<R: AsyncRead + Unpin> Connection<'_, R> {
         Message::read(&line).map_err(End::Malformed)
     }
 
-    async fn say(&self, message: Message) -> Result<(), End> {
+    async fn say(&mut self, message: Message) -> Result<(), End> {
         say(&self.out, message).await
     }
 
     /// Lets a client in, or says why not; the notifications, if it wants them.
-    async fn welcome(&self, connect: &Connect) -> Result<Option<broadcast::Receiver<Notification>>, End> {
+    async fn welcome(&mut self, connect: &Connect) -> Result<Option<broadcast::Receiver<Notification>>, End> {
         let nack = if !wire::is_understood(&connect.version) {
             Some(Nack::InvalidProtocolVersion { version: wire::VERSION })
         } else if connect.subscribe_notifications && !self.rules.permissions.allow(Permission::Notifications)
@@ -211,7 +211,11 @@ impl<R: AsyncRead + Unpin> Connection<'_, R> {
         }
     }
 
-    async fn call(&self, request: Request, body: Option<Body>) -> Result<oneshot::Receiver<Response>, End> {
+    async fn call(
+        &mut self,
+        request: Request,
+        body: Option<Body>,
+    ) -> Result<oneshot::Receiver<Response>, End> {
         let (answer, answered) = oneshot::channel();
         let call = Call { peer: self.peer.clone(), request, body, answer };
         self.shared.calls.send(call).await.map_err(|_| End::Closing)?;
