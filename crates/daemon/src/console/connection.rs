@@ -76,13 +76,15 @@ where
             rules,
         };
         // It ends with an error always: there is no other way out of it.
-        match first(connection.run(), closing.wait_for(|closing| *closing)).await {
+        match first(pin!(connection.run()), pin!(closing.wait_for(|closing| *closing))).await {
             First::This(Err(end)) => end,
             First::This(Ok(never)) => match never {},
             First::That(_) => End::Closing,
         }
     };
-    match first(writing.as_mut(), reading).await {
+    // Whoever reads is gone at the end of this line, and says nothing more.
+    let ended = first(writing.as_mut(), pin!(reading)).await;
+    match ended {
         First::This(_) => End::Deaf,
         // What was said before the end is still written.
         First::That(end) => match writing.await {
@@ -125,7 +127,7 @@ impl<R: AsyncRead + Unpin> Connection<'_, R> {
             None => self.requests().await,
             Some(news) => {
                 let out = self.out.clone();
-                match first(self.requests(), forward(news, out)).await {
+                match first(pin!(self.requests()), pin!(forward(news, out))).await {
                     First::This(end) | First::That(end) => end,
                 }
             }
@@ -140,12 +142,12 @@ impl<R: AsyncRead + Unpin> Connection<'_, R> {
         Message::read(&line).map_err(End::Malformed)
     }
 
-    async fn say(&self, message: Message) -> Result<(), End> {
+    async fn say(&mut self, message: Message) -> Result<(), End> {
         say(&self.out, message).await
     }
 
     /// Lets a client in, or says why not; the notifications, if it wants them.
-    async fn welcome(&self, connect: &Connect) -> Result<Option<broadcast::Receiver<Notification>>, End> {
+    async fn welcome(&mut self, connect: &Connect) -> Result<Option<broadcast::Receiver<Notification>>, End> {
         let nack = if !wire::is_understood(&connect.version) {
             Some(Nack::InvalidProtocolVersion { version: wire::VERSION })
         } else if connect.subscribe_notifications && !self.rules.permissions.allow(Permission::Notifications)
@@ -211,7 +213,11 @@ impl<R: AsyncRead + Unpin> Connection<'_, R> {
         }
     }
 
-    async fn call(&self, request: Request, body: Option<Body>) -> Result<oneshot::Receiver<Response>, End> {
+    async fn call(
+        &mut self,
+        request: Request,
+        body: Option<Body>,
+    ) -> Result<oneshot::Receiver<Response>, End> {
         let (answer, answered) = oneshot::channel();
         let call = Call { peer: self.peer.clone(), request, body, answer };
         self.shared.calls.send(call).await.map_err(|_| End::Closing)?;
