@@ -31,8 +31,8 @@ fn zeroes() -> Token {
 }
 
 #[track_caller]
-fn same(text: &str, message: Message) {
-    assert_eq!(Message::read(text.as_bytes()).as_ref(), Ok(&message), "{text}");
+fn same(text: &str, message: &Message) {
+    assert_eq!(Message::read(text.as_bytes()).as_ref(), Ok(message), "{text}");
     assert_eq!(message.line().map(|line| String::from_utf8(line).unwrap()), Ok(format!("{text}\n")));
 }
 
@@ -40,14 +40,14 @@ fn same(text: &str, message: Message) {
 fn clients_are_greeted() {
     same(
         r#"{"connect":{"version":"0.9.2","subscribe_notifications":false}}"#,
-        Message::Connect(Connect { version: Version::new(0, 9, 2), subscribe_notifications: false }),
+        &Message::Connect(Connect { version: Version::new(0, 9, 2), subscribe_notifications: false }),
     );
-    same(r#"{"connect_ack":null}"#, Message::ConnectAck(()));
+    same(r#"{"connect_ack":null}"#, &Message::ConnectAck(()));
     same(
         r#"{"connect_nack":{"invalid_protocol_version":{"version":"0.9.2"}}}"#,
-        Message::ConnectNack(Nack::InvalidProtocolVersion { version: wire::VERSION }),
+        &Message::ConnectNack(Nack::InvalidProtocolVersion { version: wire::VERSION }),
     );
-    same(r#"{"connect_nack":"permission_denied"}"#, Message::ConnectNack(Nack::PermissionDenied));
+    same(r#"{"connect_nack":"permission_denied"}"#, &Message::ConnectNack(Nack::PermissionDenied));
 }
 
 #[test]
@@ -126,10 +126,10 @@ fn requests() -> Vec<(&'static str, Request, Permission)> {
 fn requests_are_asked_and_denied() {
     for (text, request, permission) in requests() {
         assert_eq!(request.permission(), permission, "{text}");
-        same(&format!(r#"{{"request":{text}}}"#), Message::Request(request.clone()));
+        same(&format!(r#"{{"request":{text}}}"#), &Message::Request(request.clone()));
         same(
             &format!(r#"{{"response":{{"permission_denied":{text}}}}}"#),
-            Message::Response(Response::PermissionDenied(request)),
+            &Message::Response(Response::PermissionDenied(request)),
         );
     }
 }
@@ -224,7 +224,7 @@ fn responses_are_given() {
         (r#"{"umount":[]}"#, Response::Umount(Vec::new())),
         (r#"{"uninstall":{"ok":{"container":"a:1.0.0"}}}"#, Response::Uninstall(outcome(Ok(())))),
     ] {
-        same(&format!(r#"{{"response":{text}}}"#), Message::Response(response));
+        same(&format!(r#"{{"response":{text}}}"#), &Message::Response(response));
     }
 }
 
@@ -237,12 +237,12 @@ fn containers_are_described() {
     };
     same(
         r#"{"response":{"inspect":{"ok":{"container":"a:1.0.0","data":{"manifest":{"name":"a"},"repository":"default","mounted":true,"process":null}}}}}"#,
-        data(None),
+        &data(None),
     );
     let process = Process { pid: 123, uptime: 506_580_831, statistics: json!({"cpu": {"stat": "x"}}) };
     same(
         r#"{"response":{"inspect":{"ok":{"container":"a:1.0.0","data":{"manifest":{"name":"a"},"repository":"default","mounted":true,"process":{"pid":123,"uptime":506580831,"statistics":{"cpu":{"stat":"x"}}}}}}}}"#,
-        data(Some(process)),
+        &data(Some(process)),
     );
 }
 
@@ -252,11 +252,11 @@ fn failures_are_of_the_kinds_that_the_client_knows() {
         assert!(!error.to_string().is_empty());
         same(
             &format!(r#"{{"response":{{"install":{{"error":{{"error":{text}}}}}}}}}"#),
-            Message::Response(Response::Install(Installed::Error { error: error.clone() })),
+            &Message::Response(Response::Install(Installed::Error { error: error.clone() })),
         );
         same(
             &format!(r#"{{"response":{{"inspect":{{"error":{{"container":"a:1.0.0","error":{text}}}}}}}}}"#),
-            Message::Response(Response::Inspect(Inspected::Error { container: a(), error })),
+            &Message::Response(Response::Inspect(Inspected::Error { container: a(), error })),
         );
     }
 }
@@ -280,7 +280,7 @@ fn notifications_are_told() {
         ),
     ] {
         assert!(!notification.to_string().is_empty());
-        same(&format!(r#"{{"notification":{text}}}"#), Message::Notification(notification));
+        same(&format!(r#"{{"notification":{text}}}"#), &Message::Notification(notification));
     }
 }
 

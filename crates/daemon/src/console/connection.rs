@@ -76,13 +76,15 @@ where
             rules,
         };
         // It ends with an error always: there is no other way out of it.
-        match first(connection.run(), closing.wait_for(|closing| *closing)).await {
+        match first(pin!(connection.run()), pin!(closing.wait_for(|closing| *closing))).await {
             First::This(Err(end)) => end,
             First::This(Ok(never)) => match never {},
             First::That(_) => End::Closing,
         }
     };
-    match first(writing.as_mut(), reading).await {
+    // Whoever reads is gone at the end of this line, and says nothing more.
+    let ended = first(writing.as_mut(), pin!(reading)).await;
+    match ended {
         First::This(_) => End::Deaf,
         // What was said before the end is still written.
         First::That(end) => match writing.await {
@@ -125,7 +127,7 @@ impl<R: AsyncRead + Unpin> Connection<'_, R> {
             None => self.requests().await,
             Some(news) => {
                 let out = self.out.clone();
-                match first(self.requests(), forward(news, out)).await {
+                match first(pin!(self.requests()), pin!(forward(news, out))).await {
                     First::This(end) | First::That(end) => end,
                 }
             }

@@ -6,6 +6,7 @@ use std::net::ToSocketAddrs as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,7 +107,8 @@ impl Console {
         let console = self.clone();
         tokio::spawn(async move {
             let mut closing = console.0.closing.subscribe();
-            first(closing.wait_for(|closing| *closing), console.take_in(&listener, &rules, most)).await;
+            let closing = closing.wait_for(|closing| *closing);
+            first(pin!(closing), pin!(console.take_in(&listener, &rules, most))).await;
         });
     }
 
@@ -117,7 +119,7 @@ impl Console {
             match (listener.accept().await, Arc::clone(&places).try_acquire_owned()) {
                 (Ok(client), Ok(place)) => drop(self.spawn(client, Peer::Outside, rules.clone(), place)),
                 (Ok(_), Err(_)) => {
-                    log(&format_args!("console: sent a client away: there are {most} already"))
+                    log(&format_args!("console: sent a client away: there are {most} already"));
                 }
                 (Err(error), _) => {
                     log(&format_args!("console: accept: {error}"));
