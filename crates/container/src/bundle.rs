@@ -36,8 +36,6 @@ pub struct Order {
     pub pid_file: Option<String>,
     /// Whether the program waits for `start`.
     pub gated: bool,
-    /// Whether the program is the second process of its pid namespace, and the first a steward of ours.
-    pub steward: bool,
     /// Whether how init ended is kept, by a process that outlives us.
     pub keep_status: bool,
     /// Whether nobody of ours stays with the program.
@@ -89,7 +87,6 @@ fn plan_with(order: &Order, kept: impl FnOnce(&Spec) -> Kept) -> Result<Plan, Er
         preserve_fds: order.preserve_fds,
         keep_status: order.keep_status,
         gated: order.gated,
-        steward: order.steward,
         detached: order.detached,
         console_socket: order.console_socket.clone(),
         console_line: order.console_line,

@@ -49,7 +49,6 @@ pub use door::Door;
 pub use error::{Error, Kind};
 pub use events::{Events, Watched};
 pub use exec::{ExecOrder, Executed};
-pub use init::program_exit;
 pub use life::Known;
 pub use plan::Plan;
 pub use spec::Status;

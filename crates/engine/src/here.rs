@@ -60,7 +60,6 @@ impl Here {
             keep_keyring: order.keep_keyring,
             no_pivot: order.no_pivot,
             gated: true,
-            steward: order.steward,
             detached: true,
             console_line: order.terminal,
             ..Order::default()

@@ -14,7 +14,7 @@ mod layers;
 mod task;
 mod work;
 
-pub use container::{Event, Events, Statistics, Watched, metrics, program_exit};
+pub use container::{Event, Events, Statistics, Watched, metrics};
 pub use error::{Error, Kind};
 pub use here::Here;
 pub use layers::{Layer, detach as detach_rootfs, is_mounted};

@@ -51,9 +51,6 @@ pub struct Create {
     pub no_pivot: bool,
     /// Whether the program has a terminal, whose master end comes to us.
     pub terminal: bool,
-    /// Whether the first process is a steward of ours, who passes signals on and reaps, and the program the second. How that
-    /// ended, [`program_exit`](crate::program_exit) tells.
-    pub steward: bool,
 }
 
 /// What is asked of [`Task::exec`].

@@ -10,7 +10,6 @@ mod join;
 mod program;
 mod report;
 mod stdio;
-mod steward;
 mod terminal;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -24,13 +23,12 @@ use rustix::system::{setdomainname, sethostname};
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
 use spec::{NamespaceKind, RlimitKind, State, Status};
 use state::Gate;
-use sys::{Called, Doing, Errno, Failed, Mask, Newborn, Side, Strings};
+use sys::{Called, Doing, Errno, Failed, Mask, Newborn, Strings};
 
 pub use forerun::forerun;
 pub use hook::{IMPATIENCE, Manner, run_hook, run_hooks};
 pub use join::{Opened, bit};
 pub use report::{Listener, Parent, Report, Word};
-pub use steward::program_exit;
 use terminal::Terminal;
 
 /// More descriptors than we ever have open at a time: below this many, what has done its work is closed before the limit counts.
@@ -247,7 +245,6 @@ impl Child<'_> {
             Step::Heed(signals) => sys::heed_signals(*signals).doing(|| "heed signals"),
             Step::Ready => self.ready(),
             Step::Gate => self.wait(),
-            Step::Steward => self.leave_a_steward().doing(|| "leave a steward"),
             Step::Execute => self.execute(),
         }
     }
@@ -437,19 +434,6 @@ impl Child<'_> {
             return Err(Failed::refused("start hung up before it said go"));
         }
         Ok(())
-    }
-
-    /// Goes on as a second process, and leaves the first to its house.
-    fn leave_a_steward(&mut self) -> Result<(), Failed> {
-        // No end of the program's may come before the steward hears.
-        let mask = sys::block_signals()?;
-        match self.newborn.fork()? {
-            Side::Child(newborn) => {
-                self.newborn = newborn;
-                sys::restore_mask(&mask)
-            }
-            Side::Parent(pid, program) => sys::leave(steward::stay(&self.newborn, pid, &program)),
-        }
     }
 
     fn execute(&mut self) -> Result<(), Failed> {

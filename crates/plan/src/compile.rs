@@ -161,13 +161,6 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
     if request.gated {
         plan.steps.push(Step::Gate);
     }
-    if request.steward {
-        if !namespaces.fresh(NamespaceKind::Pid) {
-            return Err(Refused::new("linux.namespaces", "a steward takes a pid namespace of its own"));
-        }
-        // Before the filter, whose profile need not allow what a steward does.
-        plan.steps.push(Step::Steward);
-    }
     plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.push(Step::Execute);
     if request.gated {

@@ -69,8 +69,6 @@ pub struct Request {
     pub preserve_fds: u32,
     /// Whether the program waits for `start`.
     pub gated: bool,
-    /// Whether the program is the second process of its pid namespace, and the first a steward of ours.
-    pub steward: bool,
     /// Whether nobody of ours stays with the program.
     pub detached: bool,
     /// `--console-socket`: who gets the master end of the program's terminal.

@@ -269,8 +269,6 @@ pub enum Step {
     Ready,
     /// Waits for `start`.
     Gate,
-    /// Forks: the child goes on, and the first process stays, passes signals on, reaps orphans, and ends as the program does.
-    Steward,
     /// Runs a hook, inside, as what the program will be.
     StartHook(Hook),
     /// Becomes the program.

@@ -254,7 +254,6 @@ impl fmt::Display for Step {
             }
             Self::Ready => write!(to, "find    the program, report ready"),
             Self::Gate => write!(to, "wait    for start"),
-            Self::Steward => write!(to, "fork    and leave a steward, who passes signals on and reaps"),
             Self::Meet => write!(to, "meet    the parent, wait for its hooks"),
             Self::CreateHook(hook) | Self::StartHook(hook) => hook.fmt(to),
             Self::Execute => write!(to, "exec    the program"),

@@ -91,7 +91,7 @@ pub(crate) fn hold(bytes: &[u8]) {
         ..request()
     };
     for (_, host) in hosts() {
-        for request in [request(), other.clone(), Request { steward: true, ..request() }] {
+        for request in [request(), other.clone()] {
             match plan(bytes, &host, &request) {
                 Err(line) => {
                     assert!(!line.chars().any(char::is_control), "one printable line: {line:?}");
@@ -185,14 +185,12 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     assert!(last(before_user).is_none_or(|before| before < user), "privilege is used before it is given up");
     let kept = at(|step| matches!(step, Step::Capabilities(_)));
     assert!(kept.is_some_and(|keep| user < keep), "capabilities are always decided, by the user");
-    let gate = request.gated.then_some(Step::Gate);
-    let steward = request.steward.then_some(Step::Steward);
-    let end = [Some(Step::Ready), gate, steward, Some(Step::Execute)];
-    let end: Vec<Step> = end.into_iter().flatten().collect();
+    let end: &[Step] =
+        if request.gated { &[Step::Ready, Step::Gate, Step::Execute] } else { &[Step::Ready, Step::Execute] };
     // The hooks of startContainer and the filter apart, which come last of all.
     let apart = |step: &Step| matches!(step, Step::StartHook(_) | Step::Filter(_));
     let bare: Vec<Step> = steps.iter().filter(|step| !apart(step)).cloned().collect();
-    assert!(bare.ends_with(&end), "{steps:#?}");
+    assert!(bare.ends_with(end), "{steps:#?}");
     assert_eq!(
         at(|step| matches!(step, Step::Heed(_))).is_some(),
         request.gated,
@@ -389,7 +387,6 @@ fn place(step: &Step) -> Place {
         | Step::Go(_)
         | Step::Ready
         | Step::Gate
-        | Step::Steward
         | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus
