@@ -5,5 +5,7 @@
 
 pub mod config;
 pub mod console;
+pub mod guard;
+pub mod log;
 mod race;
 pub mod words;
