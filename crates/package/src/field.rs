@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::size::size;
@@ -121,7 +122,8 @@ impl<'a> Field<'a> {
 
     /// A whole number, decimal, or by `0x`, `0o` or `0b`.
     pub(crate) fn number<T: TryFrom<i128>>(&self) -> Result<T, Error> {
-        let number = self.node.text().filter(|_| self.node.tag.is_none() && self.is_plain()).and_then(number);
+        let number =
+            self.node.text().filter(|_| self.node.tag.is_none() && self.is_plain()).and_then(integer);
         let number = number.ok_or_else(|| self.wrong("a whole number is due"))?;
         T::try_from(number).map_err(|_| self.wrong(format!("{number} is out of range")))
     }
@@ -152,6 +154,14 @@ impl<'a> Field<'a> {
         let text = self.node.text().ok_or_else(|| self.wrong("a size is due"))?;
         size(text).ok_or_else(|| {
             self.wrong(format!("{} is no size, such as 4096, 20M or 20MiB", spec::quoted(text)))
+        })
+    }
+
+    /// A length of time: numbers with units, `500ms`, `10s`, `1h 30m`.
+    pub(crate) fn duration(&self) -> Result<Duration, Error> {
+        let text = self.node.text().ok_or_else(|| self.wrong("a length of time is due"))?;
+        humantime::parse_duration(text).map_err(|_| {
+            self.wrong(format!("{} is no length of time, such as 500ms, 10s or 5m", spec::quoted(text)))
         })
     }
 
@@ -239,14 +249,17 @@ impl<'a> Object<'a> {
 fn is_other(text: &str) -> bool {
     const WORDS: [&str; 11] =
         ["", "~", "null", "Null", "NULL", "true", "True", "TRUE", "false", "False", "FALSE"];
-    let is_float = || {
-        text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first))
-            && text.parse::<f64>().is_ok()
-    };
-    WORDS.contains(&text) || number(text).is_some() || is_float()
+    WORDS.contains(&text) || integer(text).is_some() || float(text).is_some()
 }
 
-fn number(text: &str) -> Option<i128> {
+/// The number that a text without quotes is.
+pub(crate) fn float(text: &str) -> Option<f64> {
+    let begins = text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first));
+    begins.then(|| text.parse().ok()).flatten()
+}
+
+/// The whole number that a text without quotes is.
+pub(crate) fn integer(text: &str) -> Option<i128> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),
         None => (1, text.strip_prefix('+').unwrap_or(text)),
@@ -271,7 +284,7 @@ mod tests {
         for (text, is) in
             [("0o660", Some(432)), ("0x10", Some(16)), ("-5", Some(-5)), ("0.0.1", None), ("+-5", None)]
         {
-            assert_eq!(number(text), is, "{text}");
+            assert_eq!(integer(text), is, "{text}");
         }
         assert!(
             is_other("1e3") && is_other(".5") && !is_other("0.0.1") && !is_other("nan") && !is_other("..")
