@@ -1,7 +1,9 @@
-//! The command line for packages.
+//! The command line for packages, and for the daemon that keeps them.
 #![cfg_attr(not(test), no_main)]
 
+mod client;
 mod command;
+mod device;
 mod progress;
 mod run;
 
@@ -59,6 +61,9 @@ fn obey() -> Result<u8, String> {
             [name, ..] => print(&TABLE.help_of(find(&name.to_string_lossy())?)),
         },
         "run" => run::run(&given).map_err(|told| format!("run: {told}")),
+        name if device::is_meant(name, &given) => {
+            device::run(name, &given).map_err(|told| format!("{name}: {told}"))
+        }
         _ => print(&command::run(verb, &given)?),
     }
 }
@@ -82,7 +87,7 @@ fn completion(given: &Given) -> Result<String, String> {
     }
 }
 
-fn print(text: &str) -> Result<u8, String> {
+pub(crate) fn print(text: &str) -> Result<u8, String> {
     let mut stream = std::io::stdout();
     let written = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
     written.map(|()| 0).map_err(|error| format!("write(standard output): {error}"))

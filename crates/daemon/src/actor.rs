@@ -511,8 +511,8 @@ impl Actor {
             Life::Running(running) => user == container || running.resources.contains(container),
             Life::Down | Life::Waiting(_) => false,
         };
-        let mut users = self.packages.iter().filter(|(user, package)| uses(user, package));
-        users.next().map(|(user, _)| user.clone())
+        let mut all = self.packages.iter().filter(|(user, package)| uses(user, package));
+        all.next().map(|(user, _)| user.clone())
     }
 
     fn say(&mut self, word: Word, doing: Doing) {

@@ -6,6 +6,8 @@
 pub mod actor;
 pub mod config;
 pub mod console;
+pub mod guard;
+pub mod log;
 mod race;
 pub mod talk;
 pub mod words;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -150,7 +151,9 @@ impl Talk {
                     None => std::future::pending().await,
                 }
             };
-            match first(first(self.guard.next(), calls.recv()), time).await {
+            let said = async { first(pin!(self.guard.next()), pin!(calls.recv())).await };
+            let came = first(pin!(said), pin!(time)).await;
+            match came {
                 First::This(First::This(heard)) => match heard? {
                     Some((number, told)) => self.told(number, told)?,
                     None => return Err(Failed::refused("the guard is gone")),
@@ -307,7 +310,7 @@ impl Guard {
             }
         };
         let heard = async { line.readable().await.map(|mut heard| heard.clear_ready()) };
-        match first(heard, room).await {
+        match first(pin!(heard), pin!(room)).await {
             First::This(ready) | First::That(ready) => ready.map_err(|why| lost(&why)),
         }
     }

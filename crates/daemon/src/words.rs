@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sys::Exit;
 
 pub use line::{Assembly, Heard, LARGEST_TOLD, LARGEST_WORD, Line, MOST_DESCRIPTORS, packets};
 
@@ -153,7 +154,7 @@ pub enum Told {
     Memory {
         /// Which.
         container: String,
-        /// How often what happened since it was told last.
+        /// How often what has happened to it since it was made.
         counts: Memory,
     },
     /// Unasked: somebody wants the daemon to end. All is to be stopped in order, and then [`Word::Leave`] said; whoever
@@ -279,6 +280,24 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Status {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exit(status) => write!(to, "exit status {status}"),
+            Self::Signal(signal) => write!(to, "signal {signal}"),
+        }
+    }
+}
+
+impl From<Exit> for Status {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Status(status) => Self::Exit(status),
+            Exit::Signal(signal) => Self::Signal(signal),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.write_str(&self.text)
@@ -286,6 +305,23 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+impl From<engine::Error> for Failure {
+    fn from(error: engine::Error) -> Self {
+        Self::new(Kind::Other, error.to_string())
+    }
+}
+
+impl From<package::Error> for Failure {
+    fn from(error: package::Error) -> Self {
+        let kind = match error.kind() {
+            package::Kind::Full => Kind::Full,
+            package::Kind::NotFound => Kind::NotInstalled,
+            _ => Kind::Other,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
 
 impl From<sys::Failed> for Failure {
     fn from(failed: sys::Failed) -> Self {

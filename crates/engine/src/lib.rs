@@ -14,12 +14,19 @@ mod layers;
 mod task;
 mod work;
 
+pub use container::statistics::{Gauge, Transfer};
 pub use container::{Event, Events, Statistics, Watched, metrics};
 pub use error::{Error, Kind};
 pub use here::Here;
 pub use layers::{Layer, detach as detach_rootfs, is_mounted};
 pub use task::{Create, Exec, Streams, Task};
-pub use work::{Word, Work};
+pub use work::{Bench, Word, Work};
+
+/// The ids of all containers below a state root, in order; those too that nobody has finished making.
+pub fn containers(root: &str) -> Result<Vec<String>, Error> {
+    let all = container::Containers::under(root).all()?;
+    Ok(all.into_iter().map(|(id, ..)| id).collect())
+}
 
 /// The features document of this build on this kernel, JSON.
 pub fn features() -> String {

@@ -1,6 +1,6 @@
 //! Packages: a program's files, what it may do, and the signature over both, in one file of Northstar's format.
 //!
-//! Touches: the files and directories it is given; loop devices and the device mapper.
+//! Touches: the files and directories it is given; loop devices and the device mapper; /etc/group.
 //! Never:   believes a length, an offset or a hash out of a package before it is checked; starts a thread.
 //! Begin with [`Package::read`], [`Draft::begin`] to write one, or [`repository::Repository`] to keep many.
 
@@ -12,6 +12,7 @@ mod manifest;
 pub mod mount;
 mod npk;
 pub mod oci;
+pub mod places;
 pub mod repository;
 mod signature;
 mod size;

@@ -244,6 +244,9 @@ fn lowered(text: &str) -> spec::Spec {
         groups: [("log".into(), 7)].into(),
         cgroup: Some("northstar".into()),
         present: vec!["/lib".into()],
+        console: Some(3),
+        sockets: [("in".into(), 4), ("out".into(), 5)].into(),
+        socket_directory: Some("/run/sockets".into()),
     };
     let spec = read(text).expect("it is good").to_spec(&places).expect("it is carried out");
     assert_eq!(spec.check(), Ok(()));
@@ -287,6 +290,19 @@ fn a_manifest_becomes_a_document_for_the_engine() {
         ]
     );
     assert_eq!(spec.linux.and_then(|linux| linux.cgroups_path).as_deref(), Some("/northstar/a"));
+}
+
+#[test]
+fn what_a_daemon_lends_is_told_to_who_asked_for_it() {
+    let socket = "{type: stream, mode: 0}";
+    let spec = lowered(&format!(
+        "{LEAST}init: /a\nconsole: {{permissions: full}}\nsockets: {{out: {socket}, in: {socket}}}\nmounts: {{/s: {{type: sockets}}}}\n"
+    ));
+    let env = spec.process.expect("there is one").env;
+    assert_eq!(env[3..], ["NORTHSTAR_CONSOLE=3", "NORTHSTAR_SOCKET_in=4", "NORTHSTAR_SOCKET_out=5"]);
+    let mount = &spec.mounts[1];
+    assert_eq!(mount.source.as_deref(), Some("/run/sockets"));
+    assert_eq!(mount.options.join(","), "bind,rprivate,ro,noexec,nosuid,nodev");
 }
 
 #[test]

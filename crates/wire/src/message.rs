@@ -56,16 +56,28 @@ pub struct Malformed(String);
 impl Message {
     /// Reads one line, with or without its end.
     pub fn read(line: &[u8]) -> Result<Self, Malformed> {
-        serde_json::from_slice(line).map_err(|error| Malformed(error.to_string()))
+        serde_json::from_slice(line).map_err(|error| Malformed::told(&error))
     }
 
     /// The message as a line, with its end.
     pub fn line(&self) -> Result<Vec<u8>, Malformed> {
-        let mut line = serde_json::to_vec(self).map_err(|error| Malformed(error.to_string()))?;
+        let mut line = serde_json::to_vec(self).map_err(|error| Malformed::told(&error))?;
         line.push(b'\n');
         Ok(line)
     }
 }
+
+impl Malformed {
+    /// What is wrong often quotes what was said, which may be long, and may command a terminal.
+    fn told(error: &serde_json::Error) -> Self {
+        let told = error.to_string();
+        let short: String = told.chars().take(MOST).flat_map(char::escape_debug).collect();
+        Self(if told.chars().nth(MOST).is_some() { short + "..." } else { short })
+    }
+}
+
+/// Letters of an error.
+const MOST: usize = 200;
 
 /// The same with every key there may be.
 #[derive(Deserialize)]

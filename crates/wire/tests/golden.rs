@@ -344,6 +344,10 @@ fn what_is_no_message_is_refused() {
         assert!(Message::read(text.as_bytes()).is_err(), "{text:.100}");
     }
     assert!(Message::read(b"{\"request\":\"\xff\"}").is_err());
+    // Nobody writes into the log by what he gets wrong, or fills it.
+    let long = format!(r#"{{"request":"\n\u001b[2J{}"}}"#, "x".repeat(1_000_000));
+    let told = Message::read(long.as_bytes()).expect_err("no request").to_string();
+    assert!(told.starts_with(r"unknown variant `\n\u{1b}[2Jxxx") && told.len() < 1000, "{told:.1000}");
 }
 
 #[test]

@@ -85,7 +85,9 @@ where
     // Whoever reads is gone at the end of this line, and says nothing more.
     let ended = first(writing.as_mut(), pin!(reading)).await;
     match ended {
-        First::This(_) => End::Deaf,
+        First::This(Err(end)) => end,
+        // As long as there is somebody who reads, there may be something to write.
+        First::This(Ok(())) => End::Closing,
         // What was said before the end is still written.
         First::That(end) => match writing.await {
             Ok(()) => end,

@@ -3,14 +3,14 @@
 use std::fs;
 use std::io;
 use std::net::ToSocketAddrs as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{Mode, chmod};
+use rustix::fs::{FileType, Mode, OFlags, chmod, fstat, open};
 use rustix::io::ioctl_fionbio;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen, socket_with, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -50,11 +50,23 @@ pub fn bind(address: &Address, mode: u32) -> io::Result<OwnedFd> {
             make_room(path)?;
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
             rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-            chmod(path, Mode::from_raw_mode(mode))?;
+            set_mode(path, mode)?;
             listen(&socket, BACKLOG)?;
             Ok(socket)
         }
     }
+}
+
+/// By the socket itself: in a directory of others', its name may be a link to another file by now.
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::Socket {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "somebody has put another file in its place",
+        ));
+    }
+    Ok(chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), Mode::from_raw_mode(mode))?)
 }
 
 /// Clients that knock before they are let in; the kernel lowers it to what it allows.
@@ -115,14 +127,22 @@ impl Console {
     async fn take_in(&self, listener: &Listener, rules: &Rules, most: usize) {
         let log = &self.0.log;
         let places = Arc::new(Semaphore::new(most));
+        let mut is_told = false;
         loop {
             match (listener.accept().await, Arc::clone(&places).try_acquire_owned()) {
-                (Ok(client), Ok(place)) => drop(self.spawn(client, Peer::Outside, rules.clone(), place)),
+                (Ok(client), Ok(place)) => {
+                    is_told = false;
+                    self.spawn(client, Peer::Outside, rules.clone(), place);
+                }
                 (Ok(_), Err(_)) => {
                     log(&format_args!("console: sent a client away: there are {most} already"));
                 }
                 (Err(error), _) => {
-                    log(&format_args!("console: accept: {error}"));
+                    // Once is enough, until it is over.
+                    if !is_told {
+                        log(&format_args!("console: accept: {error}"));
+                    }
+                    is_told = true;
                     sleep(BACK_OFF).await;
                 }
             }

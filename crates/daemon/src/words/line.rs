@@ -223,6 +223,7 @@ impl Assembly {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use super::super::{Status, Told, Word};
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -48,6 +48,11 @@ impl Directory {
         let directory =
             openat(CWD, path, flags, Mode::empty()).called(|| format!("open({})", shown(path)))?;
         Ok(Self(directory))
+    }
+
+    /// The directory itself.
+    pub(super) fn handle(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     /// The names of all that is in it, in order.
@@ -168,6 +173,21 @@ impl Draft {
             Err(Errno::WOULDBLOCK) => Ok(false),
             Err(errno) => Err(errno).called(|| call("flock", &self.name)).map_err(Error::from),
         }
+    }
+
+    /// The same draft by another descriptor of its file.
+    pub(super) fn with(&self, file: File) -> Self {
+        Self {
+            directory: Arc::clone(&self.directory),
+            name: self.name.clone(),
+            file,
+            is_there: self.is_there,
+        }
+    }
+
+    /// What a fork of ours needs open to write it, and to remove it.
+    pub(super) fn handles(&self) -> [BorrowedFd<'_>; 2] {
+        [self.file.as_fd(), self.directory.handle()]
     }
 
     /// Gives it its name, for good. Its content must be on disk.
