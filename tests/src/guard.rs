@@ -27,6 +27,11 @@ impl<'a> Guard<'a> {
     /// Writes a configuration, and begins: `repo` is a repository of a directory, whose key is `k.pub` where the host has
     /// a device mapper, and `mem` one in memory. `program` is the guard.
     pub fn begin(packages: &'a Packages, program: &Path) -> Self {
+        Self::begin_with(packages, program, &[])
+    }
+
+    /// The same with flags.
+    pub fn begin_with(packages: &'a Packages, program: &Path, flags: &[&str]) -> Self {
         for name in ["run", "socket", "repo"] {
             fs::create_dir_all(packages.path(name)).expect("a directory");
         }
@@ -49,6 +54,7 @@ impl<'a> Guard<'a> {
         let log = File::options().create(true).append(true).open(packages.path("log")).expect("a log");
         let child = Command::new(program)
             .arg(packages.path("daemon.toml"))
+            .args(flags)
             .stdin(OwnedFd::from(theirs))
             .stdout(log.try_clone().expect("a descriptor"))
             .stderr(log)
@@ -233,6 +239,22 @@ impl<'a> Guard<'a> {
     pub fn wait(&mut self) -> Option<i32> {
         assert!(crate::gone_within(self.pid(), LIMIT), "it does not end: {}", self.log());
         self.child.wait().expect("an exit status").code()
+    }
+
+    /// Waits until so many installations are under way in the repository of a directory.
+    #[track_caller]
+    pub fn drafts(&self, count: usize) {
+        let drafts = || {
+            let all = fs::read_dir(self.packages.path("repo")).expect("a repository").flatten();
+            all.filter(|entry| entry.file_name().to_string_lossy().ends_with(".part")).count()
+        };
+        until(|| drafts() == count, || format!("{count} drafts, of which there are {}", drafts()));
+    }
+
+    /// Sends it a signal.
+    pub fn kill_by(&self, signal: i32) {
+        let process = sys::Pidfd::open(self.pid()).expect("the guard");
+        process.signal(signal).expect("send a signal");
     }
 
     /// Kills it, and nobody else.

@@ -41,14 +41,23 @@ use crate::words::{
     Failure, Heard, Installed, Kind, Memory, Numbered, Process, Start, Status, Told, UNASKED, Word,
 };
 
-pub use talker::Talk;
+pub use talker::{Talk, Turn};
+
+/// What is not in the configuration.
+#[derive(Debug, Default)]
+pub struct Setting {
+    /// Sockets that clients connect to, for the talker alone.
+    pub listeners: Vec<OwnedFd>,
+    /// Whether images are mounted where the host sees them. Otherwise they are in a mount namespace of our own, and go with
+    /// us however we end.
+    pub shares_mounts: bool,
+}
 
 /// Forks the talker, which runs `talk`, and does what it asks for until the daemon is to end; the exit status.
 ///
-/// The caller has one thread, and what executes us cannot be written by a container ([`sys::seal`]). `listeners` are for the
-/// talker alone.
-pub fn run(config: &Config, listeners: Vec<OwnedFd>, talk: Talk<'_>) -> u8 {
-    let ended = Guard::begin(config, listeners, talk).and_then(Guard::stand);
+/// The caller has one thread, and what executes us cannot be written by a container ([`sys::seal`]).
+pub fn run(config: &Config, setting: Setting, talk: Talk<'_>) -> u8 {
+    let ended = Guard::begin(config, setting, talk).and_then(Guard::stand);
     match ended {
         Ok(()) => 0,
         Err(failure) => {
@@ -132,9 +141,12 @@ const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
 impl<'a> Guard<'a> {
-    fn begin(config: &Config, listeners: Vec<OwnedFd>, talk: Talk<'a>) -> Result<Self, Failure> {
+    fn begin(config: &Config, setting: Setting, talk: Talk<'a>) -> Result<Self, Failure> {
         let mask = block_signals()?;
-        let talker = Talker::begin(talk, listeners, (config.user, config.group))?;
+        let talker = Talker::begin(talk, setting.listeners, (config.user, config.group))?;
+        if !setting.shares_mounts {
+            sys::unshare_mounts()?;
+        }
         let heard = [SIGHUP, SIGINT, SIGTERM, SIGCHLD].iter().fold(0, |set, signal| set | 1 << (signal - 1));
         let signals = SignalFd::of(heard)?;
         let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
@@ -747,7 +759,7 @@ impl<'a> Guard<'a> {
             log::say(&format!("how {} ended is not known: {failed}", container.package));
             Status::Signal(SIGKILL)
         };
-        container.status = Some(exit.map_or_else(unknown, Status::from));
+        container.status = Some(exit.map_or_else(unknown, |exit| container.status_of(exit)));
         if container.phase == Phase::Running {
             self.end(name);
         }
@@ -785,7 +797,8 @@ impl<'a> Guard<'a> {
         }
         if let Some((_, init)) = &container.init {
             // Deleted, it is dead; it is reaped with the strays.
-            container.status = container.status.or(init.exit().ok().flatten().map(Status::from));
+            let exit = init.exit().ok().flatten();
+            container.status = container.status.or(exit.map(|exit| container.status_of(exit)));
         }
         std::mem::take(&mut container.outputs).into_values().for_each(output::Output::finish);
         if let Err(failed) = house::remove_bundle(&container.bundle) {

@@ -75,6 +75,7 @@ impl Here {
             detached: true,
             console_line: order.terminal,
             preserve_fds: more,
+            attended: order.attended,
             ..Order::default()
         };
         let plan = containers.plan(&order)?;

@@ -53,6 +53,10 @@ pub struct Create {
     pub no_pivot: bool,
     /// Whether the program has a terminal, whose master end comes to us.
     pub terminal: bool,
+    /// Whether the program is looked after by a first process of ours: it dies of signals as it would on the host, and who
+    /// loses his parent there is reaped. The last of [`Streams::more`] is then not the program's: [`sys::Exit::heard`]
+    /// understands what is said over it before the first process ends.
+    pub attended: bool,
 }
 
 /// What is asked of [`Task::exec`].

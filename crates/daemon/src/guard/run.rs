@@ -8,7 +8,7 @@
 //! Each arrow is a worker's end, or the program's.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,8 @@ use package::places::{lacking, survey};
 use package::{Manifest, Mount};
 use path::{Root, open_host};
 use rustix::fs::{OFlags, readlink};
-use sys::{Called as _, Errno, Failed, Pidfd};
+use rustix::pipe::{PipeFlags, pipe_with};
+use sys::{Called as _, Errno, Exit, Failed, Pidfd};
 
 use super::Asked;
 use super::house::{House, io, provide};
@@ -40,8 +41,10 @@ pub(super) struct Container {
     pub(super) init: Option<(i32, Pidfd)>,
     pub(super) pid: i32,
     pub(super) since: Instant,
-    /// How the first process ended.
+    /// How the program ended.
     pub(super) status: Option<Status>,
+    /// Where its attendant says that.
+    told: OwnedFd,
     /// Why it was not started.
     pub(super) failure: Option<Failure>,
     pub(super) outputs: BTreeMap<&'static str, Output>,
@@ -82,8 +85,10 @@ impl Container {
         let [stdout, stderr] = [(manifest.io.stdout, false), (manifest.io.stderr, true)]
             .map(|(way, is_stderr)| output::open(way, is_stderr, &start.container));
         let (stdout, stderr) = (stdout?, stderr?);
-        let more: Vec<BorrowedFd<'_>> =
-            console.iter().map(|fd| fd.as_fd()).chain(sockets.handles()).collect();
+        let (end, theirs) = pipe_with(PipeFlags::CLOEXEC).called(|| "pipe2()")?;
+        rustix::io::ioctl_fionbio(&end, true).called(|| "ioctl(FIONBIO)")?;
+        let lent = console.iter().map(AsFd::as_fd).chain(sockets.handles());
+        let more: Vec<BorrowedFd<'_>> = lent.chain([theirs.as_fd()]).collect();
         let streams = Streams {
             stdin: Some(null),
             stdout: Some(stdout.as_ref().map_or(null, |(end, _)| end.as_fd())),
@@ -92,7 +97,7 @@ impl Container {
         };
         let bundle = house.bundle(&manifest.name);
         let task = house.task(&manifest.name);
-        let create = Create { bundle: bundle.clone(), ..Create::default() };
+        let create = Create { bundle: bundle.clone(), attended: true, ..Create::default() };
         let has_console = console.is_some();
         let work = task.create_after(create, &streams, || {
             prepare(house, &manifest, start, has_console)
@@ -111,6 +116,7 @@ impl Container {
             pid: 0,
             since: Instant::now(),
             status: None,
+            told: end,
             failure: None,
             outputs,
             is_watched: false,
@@ -119,6 +125,15 @@ impl Container {
             _sockets: sockets,
         };
         Ok((container, work))
+    }
+}
+
+impl Container {
+    /// How the program ended, of which we know how its attendant did: that may have been killed before it could say more.
+    pub(super) fn status_of(&self, attendant: Exit) -> Status {
+        let mut said = [0; 2];
+        let length = rustix::io::read(&self.told, &mut said).unwrap_or_default();
+        Exit::heard(said.get(..length).unwrap_or_default()).unwrap_or(attendant).into()
     }
 }
 

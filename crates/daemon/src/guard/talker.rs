@@ -9,8 +9,19 @@ use sys::{Called as _, Doing as _, Failed, Pidfd, SIGKILL, Side};
 use crate::log;
 use crate::words::{Line, Status};
 
-/// What the talker runs: it is given its end of the line and the listeners, and comes back with its exit status.
-pub type Talk<'a> = &'a dyn Fn(OwnedFd, &[OwnedFd]) -> u8;
+/// What the talker runs; its exit status.
+pub type Talk<'a> = &'a dyn Fn(Turn<'_>) -> u8;
+
+/// What a talker begins with.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    /// Its end of the line.
+    pub line: OwnedFd,
+    /// The listeners, which those who come after it listen at too.
+    pub listeners: &'a [OwnedFd],
+    /// Whether the daemon starts, and this is no talker in another's place.
+    pub is_first: bool,
+}
 
 /// The talker, or the time when there is to be another one.
 pub(super) struct Talker<'a> {
@@ -57,7 +68,11 @@ impl<'a> Talker<'a> {
                     if getppid() == Some(guard) { Ok(()) } else { Err(Failed::refused("the guard is gone")) }
                 });
                 sys::leave(match settled {
-                    Ok(()) => (self.talk)(theirs, &self.listeners),
+                    Ok(()) => (self.talk)(Turn {
+                        line: theirs,
+                        listeners: &self.listeners,
+                        is_first: self.round == 0,
+                    }),
                     Err(failed) => {
                         log::say(&format!("become the talker: {failed}"));
                         1
