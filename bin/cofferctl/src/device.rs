@@ -16,8 +16,8 @@ use wire::{
 };
 
 use crate::client::Client;
-use crate::print;
 use crate::progress::Bar;
+use crate::{print, told};
 use cofferctl::flags::Given;
 
 /// Where the daemon is, if nobody says otherwise.
@@ -443,9 +443,4 @@ fn text(word: &OsStr) -> Result<String, String> {
 fn another(response: &Response) -> String {
     let text = serde_json::to_string(response).unwrap_or_default();
     format!("the daemon answered another question: {text}")
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
-fn told(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

@@ -87,6 +87,12 @@ fn completion(given: &Given) -> Result<String, String> {
     }
 }
 
+/// What went wrong, in words.
+#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+pub(crate) fn told(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
 pub(crate) fn print(text: &str) -> Result<u8, String> {
     let mut stream = std::io::stdout();
     let written = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
