@@ -11,7 +11,7 @@ use std::io::Write as _;
 
 use cofferctl::flags::{Given, TABLE};
 use usage::Verb;
-use usage::complete::{Asked, Shell};
+use usage::complete::{Asked, Shell, Wanted};
 
 #[cfg(not(test))]
 sys::entry!(entry);
@@ -82,7 +82,14 @@ fn completion(given: &Given) -> Result<String, String> {
         .ok_or_else(|| format!("completion: {shell:?} is none of {}", Shell::NAMES.join(", ")))?;
     match rest {
         [] => Ok(shell.script("cofferctl")),
-        [end, words @ ..] if end == "--" => Ok(Asked::of(&TABLE, shell, words).answer(&[])),
+        [end, words @ ..] if end == "--" => {
+            let asked = Asked::of(&TABLE, shell, words);
+            let there = match asked.wanted {
+                Wanted::Container { .. } => device::names(words),
+                _ => Vec::new(),
+            };
+            Ok(asked.answer(&there))
+        }
         [word, ..] => Err(format!("completion: {word:?}: the words stand after --")),
     }
 }
