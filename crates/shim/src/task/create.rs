@@ -92,6 +92,7 @@ impl Service {
             stdout: asked.stdout.clone(),
             stderr: asked.stderr.clone(),
             terminal: asked.terminal,
+            attended: false,
         };
         let container = Rc::new(Container {
             task: self.task(&asked.id, &options),
@@ -135,6 +136,7 @@ impl Service {
             keep_keyring: options.no_new_keyring,
             no_pivot: options.no_pivot_root,
             terminal: asked.terminal,
+            attended: false,
         };
         let failed = |refusal: Refusal| Refusal {
             text: format!("OCI runtime create failed: {}", refusal.text),
@@ -216,6 +218,7 @@ impl Service {
             stdout: asked.stdout,
             stderr: asked.stderr,
             terminal: asked.terminal,
+            attended: false,
             ..TaskIO::default()
         };
         let event = TaskCreate {
