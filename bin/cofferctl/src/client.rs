@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::net::{SendFlags, send};
 use wire::{Address, Connect, Message, Nack, Notification, Request, Response};
 
+use crate::told;
+
 /// A line to the daemon.
 pub(crate) struct Client {
     stream: BufReader<Stream>,
@@ -185,9 +187,4 @@ fn is_end(error: &io::Error) -> bool {
 fn unexpected(message: &Message) -> String {
     let line = message.line().unwrap_or_default();
     format!("the daemon said what it was not asked: {}", String::from_utf8_lossy(&line).trim_end())
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
-fn told(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

@@ -12,6 +12,7 @@ use package::unpack::{survey, unpack as unpack_all};
 use package::{Manifest, Package, PublicKey, SecretKey, generate_pair};
 
 use crate::progress::Bar;
+use crate::told;
 use cofferctl::flags::Given;
 use usage::Verb;
 
@@ -217,11 +218,6 @@ pub(crate) fn open(given: &Given) -> Result<(PathBuf, Package<File>), String> {
 
 fn in_package(path: &Path, error: &package::Error) -> String {
     format!("{}: {error}", path.display())
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
-fn told(error: package::Error) -> String {
-    error.to_string()
 }
 
 /// The two halves of packing.

@@ -16,8 +16,8 @@ use wire::{
 };
 
 use crate::client::Client;
-use crate::print;
 use crate::progress::Bar;
+use crate::{print, told};
 use cofferctl::flags::Given;
 
 /// Where the daemon is, if nobody says otherwise.
@@ -64,6 +64,30 @@ pub(crate) fn run(verb: &str, given: &Given) -> Result<u8, String> {
         _ => asking.shutdown(),
     }
 }
+
+/// What may be typed for a container behind these words: its name, with the version where there are several of them. None
+/// where no daemon answers, for somebody waits at a keyboard.
+pub(crate) fn names(words: &[String]) -> Vec<String> {
+    let behind = |flag: &str| words.iter().position(|word| word == flag).and_then(|at| words.get(at + 1));
+    let joined = words.iter().find_map(|word| word.strip_prefix("--url="));
+    let url = joined.or(behind("--url").or(behind("-u")).map(String::as_str)).unwrap_or(CONSOLE);
+    let all = url.parse::<Address>().map_err(told).and_then(|address| {
+        match Client::connect(&address, KEYBOARD, false)?.ask(Request::List)? {
+            Response::List(all) => Ok(all),
+            other => Err(another(&other)),
+        }
+    });
+    let mut all = all.unwrap_or_default();
+    all.sort();
+    let is_one = |name: &Name| all.iter().filter(|container| container.name == *name).count() == 1;
+    let typed = |container: &Container| {
+        if is_one(&container.name) { container.name.to_string() } else { container.to_string() }
+    };
+    all.iter().map(typed).collect()
+}
+
+/// How long somebody at a keyboard waits.
+const KEYBOARD: Duration = Duration::from_millis(500);
 
 /// What was typed, and a line to the daemon.
 struct Asking<'a> {
@@ -443,9 +467,4 @@ fn text(word: &OsStr) -> Result<String, String> {
 fn another(response: &Response) -> String {
     let text = serde_json::to_string(response).unwrap_or_default();
     format!("the daemon answered another question: {text}")
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
-fn told(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

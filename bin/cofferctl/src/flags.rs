@@ -19,7 +19,12 @@ pub static TABLE: Table = Table {
 
 /// The argument of a command, by the word that stands for it in the usage line.
 fn argument(verb: &'static Verb, count: usize) -> Wanted {
-    match verb.usage.split(' ').nth(count) {
+    // The last word stands for as many as there are, unless what follows is another program's.
+    let is_more = verb.most.is_none() && !verb.stops;
+    let mut words = verb.usage.split(' ');
+    let word = words.nth(count).or_else(|| verb.usage.split(' ').next_back().filter(|_| is_more));
+    match word {
+        Some("CONTAINER" | "CONTAINERS") => Wanted::Container { root: None },
         Some("[COMMAND]") => Wanted::verbs(&TABLE),
         Some("DIR") => Wanted::Directory,
         Some("PACKAGE" | "PACKAGE|CONTAINER") => Wanted::File,
@@ -370,7 +375,7 @@ mod tests {
         use usage::complete::Asked;
         let answer = |words: &[&str]| {
             let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-            Asked::of(&TABLE, Shell::Bash, &words).answer(&[])
+            Asked::of(&TABLE, Shell::Bash, &words).answer(&["a".to_owned(), "b:1.0.0".to_owned()])
         };
         for (words, told) in [
             (["veri"].as_slice(), "words\nverify\nverify-token\n"),
@@ -383,6 +388,9 @@ mod tests {
             (&["unpack", "a.npk", ""], "directories\n"),
             (&["unpack", "a.npk", "to", ""], "words\n"),
             (&["completion", "z"], "words\nzsh\n"),
+            (&["stop", ""], "words\na\nb:1.0.0\n"),
+            (&["umount", "a", "b"], "words\nb:1.0.0\n"),
+            (&["start", "a", ""], "words\n"),
             (&["kill", "a", "US"], "words\nUSR1\nUSR2\n"),
             (&["install", ""], "files\n"),
             (&["start", "--en"], "words\n--env\n"),

@@ -11,7 +11,7 @@ use std::io::Write as _;
 
 use cofferctl::flags::{Given, TABLE};
 use usage::Verb;
-use usage::complete::{Asked, Shell};
+use usage::complete::{Asked, Shell, Wanted};
 
 #[cfg(not(test))]
 sys::entry!(entry);
@@ -82,9 +82,22 @@ fn completion(given: &Given) -> Result<String, String> {
         .ok_or_else(|| format!("completion: {shell:?} is none of {}", Shell::NAMES.join(", ")))?;
     match rest {
         [] => Ok(shell.script("cofferctl")),
-        [end, words @ ..] if end == "--" => Ok(Asked::of(&TABLE, shell, words).answer(&[])),
+        [end, words @ ..] if end == "--" => {
+            let asked = Asked::of(&TABLE, shell, words);
+            let there = match asked.wanted {
+                Wanted::Container { .. } => device::names(words),
+                _ => Vec::new(),
+            };
+            Ok(asked.answer(&there))
+        }
         [word, ..] => Err(format!("completion: {word:?}: the words stand after --")),
     }
+}
+
+/// What went wrong, in words.
+#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+pub(crate) fn told(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }
 
 pub(crate) fn print(text: &str) -> Result<u8, String> {

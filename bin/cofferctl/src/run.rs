@@ -17,7 +17,7 @@ use rustix::process::{chdir, geteuid};
 use state::Store;
 use sys::{Called as _, Errno, Failed};
 
-use crate::command;
+use crate::{command, told};
 use cofferctl::flags::Given;
 
 /// Runs; the program's exit status.
@@ -177,9 +177,4 @@ fn claim(path: &str) -> Result<OwnedFd, Failed> {
         Err(Errno::WOULDBLOCK) => Err(Failed::refused("a package is being run under this id already")),
         locked => locked.map(|()| lock).called(|| format!("flock({path:?})")),
     }
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
-fn told(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

@@ -375,6 +375,26 @@ fn what_is_denied_and_what_does_not_come_is_told() {
 }
 
 #[test]
+fn containers_are_offered_at_the_keyboard() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("console");
+    let url = format!("unix://{}", socket.display());
+    let offered = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferctl"));
+        told(command.args(["completion", "bash", "--"]).args(words).output().unwrap())
+    };
+    good(&offered(&["stop", "--url", &url, ""]), "words\n");
+    let listener = UnixListener::bind(&socket).unwrap();
+    for flag in [["-u".to_owned(), url.clone()].as_slice(), &[format!("--url={url}")]] {
+        let listener = listener.try_clone().unwrap();
+        let server = thread::spawn(move || serve(&listener, false, vec![list()]));
+        let words: Vec<_> = ["stop"].into_iter().chain(flag.iter().map(String::as_str)).chain([""]).collect();
+        good(&offered(&words), "words\na:0.9.0\na:1.0.0\nb\n");
+        server.join().unwrap();
+    }
+}
+
+#[test]
 fn where_no_daemon_is_the_address_is_told() {
     let output =
         |words: &[&str]| told(Command::new(env!("CARGO_BIN_EXE_cofferctl")).args(words).output().unwrap());

@@ -78,9 +78,66 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             self.buffer.shrink_to(PIECE);
         }
         self.buffer.reserve(PIECE);
-        let before = self.buffer.len();
-        let read = (&mut self.from).take(PIECE as u64).read_buf(&mut self.buffer).await?;
-        debug_assert_eq!(self.buffer.len(), before + read);
-        Ok(read)
+        (&mut self.from).take(PIECE as u64).read_buf(&mut self.buffer).await
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test states what it expects")]
+mod tests {
+    use tokio::io::{AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    /// Hands the same bytes over in pieces of each size, and looks at what comes of them.
+    fn each_way(bytes: &[u8], look: impl AsyncFn(Lines<tokio::io::DuplexStream>)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for size in (1..40).chain([PIECE, 3 * PIECE]) {
+            runtime.block_on(async {
+                let (mut to, from) = duplex(size);
+                let bytes = bytes.to_vec();
+                // Who has heard enough may go before the end.
+                let writing = tokio::spawn(async move { to.write_all(&bytes).await.is_ok() });
+                look(Lines::new(from, 10)).await;
+                writing.await.unwrap();
+            });
+        }
+    }
+
+    #[test]
+    fn lines_and_bytes_are_told_apart_in_pieces_of_any_size() {
+        each_way(b"one\n\n0123456789\n\nwo\nthree\nrest", async |mut lines| {
+            for line in [b"one".as_slice(), b"", b"0123456789"] {
+                assert_eq!(lines.next().await.unwrap(), line);
+            }
+            let mut bytes = Vec::new();
+            while bytes.len() < 3 {
+                let more = lines.bytes(3 - bytes.len() as u64).await.unwrap();
+                assert!(!more.is_empty());
+                bytes.extend(more);
+            }
+            assert_eq!(bytes, b"\nwo");
+            assert_eq!(lines.next().await.unwrap(), b"");
+            assert_eq!(lines.next().await.unwrap(), b"three");
+            assert!(matches!(lines.next().await, Err(NoLine::Ended)), "a rest without an end is no line");
+        });
+    }
+
+    #[test]
+    fn a_line_is_too_long_whether_it_ends_or_not() {
+        for bytes in [b"one\n01234567890\n".as_slice(), b"one\n01234567890"] {
+            each_way(bytes, async |mut lines| {
+                assert_eq!(lines.next().await.unwrap(), b"one");
+                assert!(matches!(lines.next().await, Err(NoLine::TooLong)));
+            });
+        }
+    }
+
+    #[test]
+    fn nothing_comes_after_the_end() {
+        each_way(b"x", async |mut lines| {
+            assert_eq!(lines.bytes(9).await.unwrap(), b"x");
+            assert_eq!(lines.bytes(9).await.unwrap(), b"");
+        });
     }
 }
