@@ -92,7 +92,6 @@ impl Service {
             stdout: asked.stdout.clone(),
             stderr: asked.stderr.clone(),
             terminal: asked.terminal,
-            attended: false,
         };
         let container = Rc::new(Container {
             task: self.task(&asked.id, &options),
@@ -218,7 +217,6 @@ impl Service {
             stdout: asked.stdout,
             stderr: asked.stderr,
             terminal: asked.terminal,
-            attended: false,
             ..TaskIO::default()
         };
         let event = TaskCreate {
