@@ -311,8 +311,8 @@ impl Actor {
                     self.answer(call, Response::Start((container, Err(error)).into()));
                 }
             }
-            Request::Mount { containers } => self.mount_all(call, containers),
-            Request::Umount { containers } => self.umount_all(call, containers),
+            Request::Mount { containers } => self.mount_all(call, &containers),
+            Request::Umount { containers } => self.umount_all(call, &containers),
             Request::Install { repository, size } => self.install(call, repository, size),
             Request::Uninstall { container, wipe } => self.uninstall(call, container, wipe),
             Request::Shutdown => {
@@ -389,7 +389,7 @@ impl Actor {
                 self.actions.push(Action::Install { number, call, repository, size });
             }
             Ok(()) => {
-                self.answer(call, Response::Install(Err(Error::InvalidRepository { repository }).into()))
+                self.answer(call, Response::Install(Err(Error::InvalidRepository { repository }).into()));
             }
             Err(error) => self.answer(call, Response::Install(Err(error).into())),
         }
@@ -402,7 +402,6 @@ impl Actor {
             Err(failure) => Err(words::not_installed(repository, failure)),
         };
         if let Ok(container) = &outcome {
-            self.log(Level::Info, format!("{container} was installed"));
             self.notify(Notification::Install(container.clone()));
         }
         self.answer(call, Response::Install(outcome.into()));

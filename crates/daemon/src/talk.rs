@@ -151,8 +151,10 @@ impl Talk {
                     None => std::future::pending().await,
                 }
             };
-            let said = async { first(pin!(self.guard.next()), pin!(calls.recv())).await };
-            let came = first(pin!(said), pin!(time)).await;
+            let came = {
+                let said = async { first(pin!(self.guard.next()), pin!(calls.recv())).await };
+                first(pin!(said), pin!(time)).await
+            };
             match came {
                 First::This(First::This(heard)) => match heard? {
                     Some((number, told)) => self.told(number, told)?,

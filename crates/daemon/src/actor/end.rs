@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::*;
+use super::{Action, Actor, Container, Error, Image, Level, Life, Notification, Package, Waiter};
 
 /// How long a container may take to stop whose manifest does not say.
 const STOPPING: Duration = Duration::from_secs(10);

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::*;
+use super::{
+    Actor, BTreeSet, Container, Doing, Error, Failure, Image, Level, Life, List, Notification, Outcome,
+    Package, Response, Waiter, Word, words,
+};
 
 impl Actor {
     pub(super) fn mount_at_start(&mut self, repositories: &BTreeSet<String>) {
@@ -44,7 +47,7 @@ impl Actor {
         }
     }
 
-    pub(super) fn mount_all(&mut self, call: u64, containers: Vec<Container>) {
+    pub(super) fn mount_all(&mut self, call: u64, containers: &[Container]) {
         self.begin_list(call, Response::Mount, containers.len());
         for (place, container) in containers.iter().enumerate() {
             match self.may_mount(container) {
@@ -64,7 +67,7 @@ impl Actor {
         }
     }
 
-    pub(super) fn umount_all(&mut self, call: u64, containers: Vec<Container>) {
+    pub(super) fn umount_all(&mut self, call: u64, containers: &[Container]) {
         self.begin_list(call, Response::Umount, containers.len());
         for (place, container) in containers.iter().enumerate() {
             match self.may_umount(container) {
@@ -146,7 +149,6 @@ impl Actor {
         match &outcome {
             Ok(()) => {
                 self.packages.remove(&container);
-                self.log(Level::Info, format!("{container} was uninstalled"));
                 self.notify(Notification::Uninstall(container.clone()));
             }
             Err(_) => {

@@ -12,7 +12,7 @@ pub(super) struct Row {
 }
 
 /// Whether an end is of those that a restart follows. Who was asked to end stays down, whatever he makes of it.
-pub(super) fn is_meant(when: When, status: &Status, was_asked: bool) -> bool {
+pub(super) fn is_meant(when: When, status: Status, was_asked: bool) -> bool {
     let is_failure = !status.is_success();
     !was_asked
         && match when {
@@ -79,9 +79,9 @@ mod tests {
         for (when, after_well, after_ill) in
             [(When::Never, false, false), (When::OnFailure, false, true), (When::Always, true, true)]
         {
-            assert_eq!(is_meant(when, &well, false), after_well);
-            assert_eq!(is_meant(when, &ill, false), after_ill);
-            assert!(!is_meant(when, &ill, true));
+            assert_eq!(is_meant(when, well, false), after_well);
+            assert_eq!(is_meant(when, ill, false), after_ill);
+            assert!(!is_meant(when, ill, true));
         }
     }
 }

@@ -5,7 +5,11 @@ use std::time::Duration;
 use package::{Autostart, Mount, Version, When};
 
 use super::restart::is_meant;
-use super::*;
+use super::{
+    Actor, BTreeMap, BTreeSet, By, Container, Doing, Error, Failure, Image, Level, Life, Manifest, Name,
+    Notification, Outcome, Package, Response, Running, Start, Starting, Status, Told, Waiter, Word, named,
+    words,
+};
 
 /// Who are started by themselves at the same time, at most: a start is mostly the kernel's work, on few processors.
 const AT_ONCE: usize = 4;
@@ -174,7 +178,6 @@ impl Actor {
             let running = Running { pid, since: now, resources, was_asked: false, killed_at: None };
             package.life = Life::Running(running);
         }
-        self.log(Level::Info, format!("{container} was started, process {pid}"));
         self.notify(Notification::Started(container.clone()));
         if let By::Call(call) = by {
             self.answer(call, Response::Start(Outcome::Ok { container: container.clone() }));
@@ -214,8 +217,7 @@ impl Actor {
         };
         package.life = Life::Down;
         let is_critical = package.manifest.autostart == Some(Autostart::Critical);
-        let is_restarted = is_meant(package.manifest.upkeep.restart.when, &status, was_asked);
-        self.log(Level::Info, format!("{container} {status}"));
+        let is_restarted = is_meant(package.manifest.upkeep.restart.when, status, was_asked);
         self.notify(Notification::Exit(container.clone(), status));
         if self.ending.is_some() {
             return;

@@ -116,6 +116,9 @@ impl Guard<'_> {
         if self.talker.line().is_some() {
             self.talker.end("all is over");
         }
+        if let Err(failed) = engine::remove_group(&self.house.cgroup) {
+            left.push(failed.to_string());
+        }
         let failure = self.ending.take().and_then(|ending| ending.failure);
         if !left.is_empty() {
             return Err(Failure::new(Kind::Other, format!("what is left: {}", left.join("; "))));
