@@ -82,6 +82,17 @@ impl<'a> Guard<'a> {
         i32::try_from(self.child.id()).expect("a number")
     }
 
+    /// The talker's number: it alone of the guard's children is nobody's.
+    pub fn talker(&self) -> i32 {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("its children");
+        let is_talker = |pid: &i32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.contains("Uid:\t65534")
+        };
+        children.split(' ').filter_map(|pid| pid.parse().ok()).find(is_talker).expect("a talker")
+    }
+
     /// What it has logged, and its containers.
     pub fn log(&self) -> String {
         log_of(self.packages)
@@ -115,7 +126,10 @@ impl<'a> Guard<'a> {
                 Some((told, answered)) if answered == number => return told,
                 Some((told, UNASKED)) => self.told.push(told),
                 Some((told, other)) => panic!("{told:?} answers {other}, not {number}"),
-                None => panic!("the guard hung up: {}", self.log()),
+                None => {
+                    let _gone = crate::gone_within(self.pid(), Duration::from_secs(5));
+                    panic!("the guard hung up ({:?}): {}", self.child.try_wait(), self.log());
+                }
             }
         }
     }

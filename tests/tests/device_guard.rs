@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use daemon::words::{Command, Kind, Start, Status, Told, Word};
-use tests::{Guard, Packages, needs};
+use tests::{Guard, Packages, needs, until};
 
 fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_guard"))
@@ -204,7 +204,7 @@ fn root_a_program_is_attended_and_finds_itself_clean() {
 }
 
 /// Whatever the guard is at when it is killed, the next one finds what is left. `point` is told the guard, which has a
-/// package `a` that sleeps, and one `b` that cannot be mounted without being read whole.
+/// package `a` that sleeps.
 #[track_caller]
 fn killed_at(shares_mounts: bool, point: impl FnOnce(&mut Guard<'_>)) {
     let packages = Packages::new();
@@ -485,6 +485,7 @@ fn root_what_fails_of_one_container_fails_for_it_alone() {
         ("memory", "cgroups: {memory: {memory_hard_limit: 4096}}\n"),
         ("cpu", "cgroups: {cpu: {quota: 1, period: 7}}\n"),
         ("net", "network: !namespace nobody-has-this\n"),
+        ("limit", "rlimits: {nofile: {soft: 4000000000, hard: 4000000000}}\n"),
         (
             "socket",
             "sockets: {s123456789012345678901234567890123456789012345678901234567890: {type: stream, mode: 0}, \
@@ -504,6 +505,123 @@ fn root_what_fails_of_one_container_fails_for_it_alone() {
         assert!(failure.text.contains(told), "{name}: {failure}");
         guard.done(&umount(&container));
     }
+    assert_eq!(guard.leave(None), Some(0));
+    assert_gone(&packages);
+}
+
+/// The lines of /proc/PID/status that begin so.
+fn status_of(pid: i32, names: &[&str]) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let wanted = |line: &&str| names.iter().any(|name| line.starts_with(name));
+    text.lines().filter(wanted).map(str::to_owned).collect()
+}
+
+#[test]
+fn root_the_talker_can_do_nothing() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    pack(&packages, "a", "exec busybox sleep 1000", "");
+    let mut guard = Guard::begin(&packages, program());
+    let talker = guard.talker();
+    let nothing = "0000000000000000";
+    let wanted = [
+        "Uid:\t65534\t65534\t65534\t65534".to_owned(),
+        "Gid:\t65534\t65534\t65534\t65534".to_owned(),
+        "Groups:\t ".to_owned(),
+        format!("CapInh:\t{nothing}"),
+        format!("CapPrm:\t{nothing}"),
+        format!("CapEff:\t{nothing}"),
+        format!("CapBnd:\t{nothing}"),
+        format!("CapAmb:\t{nothing}"),
+        "NoNewPrivs:\t1".to_owned(),
+    ];
+    assert_eq!(status_of(talker, &["Uid", "Gid", "Groups", "Cap", "NoNewPrivs"]), wanted);
+    // The three streams and the socket over which the line went.
+    let fds = || fs::read_dir(format!("/proc/{talker}/fd")).expect("descriptors").count();
+    until(|| fds() == 4, || format!("four descriptors, of which there are {}", fds()));
+    assert_eq!(fs::read_link(format!("/proc/{talker}/cwd")).expect("a directory"), Path::new("/"));
+    // What it has open is root's to look at, and not that user's.
+    assert_eq!(fs::metadata(format!("/proc/{talker}/fd")).expect("a process").uid(), 0);
+    // What it asks for is not believed.
+    for word in [
+        mount("../../etc"),
+        mount("a:1.0.0"),
+        Word::Start(Start { container: "../a".to_owned(), ..Start::default() }),
+        Word::Install { repository: "repo".to_owned(), size: 3 },
+        Word::Uninstall { container: "/".to_owned(), wipe: true },
+        Word::Statistics { container: String::new() },
+    ] {
+        guard.refused(&word);
+    }
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+    let number = guard.say(&Word::Install { repository: "repo".to_owned(), size: 3 }, vec![socket.into()]);
+    assert!(matches!(guard.answer(number), Told::Failed(failure) if failure.text.contains("no pipe")));
+    // Killed, it has a successor, and the container does not notice.
+    guard.install("a.npk", "repo").expect("a package");
+    let pid = guard.start("a:1.0.0");
+    sys::Pidfd::open(talker).and_then(|talker| talker.signal(9)).expect("kill the talker");
+    guard.next_talker();
+    assert!(guard.talker() != talker);
+    let all = guard.survey();
+    assert_eq!(all[0].process.as_ref().map(|process| process.pid), u32::try_from(pid).ok());
+    assert_eq!(guard.leave(None), Some(0));
+    assert_gone(&packages);
+}
+
+#[test]
+fn root_a_survey_waits_for_what_another_talker_has_begun() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    pack(&packages, "a", "exec busybox sleep 1000", "");
+    let mut guard = Guard::begin(&packages, program());
+    guard.install("a.npk", "repo").expect("a package");
+    guard.done(&mount("a:1.0.0"));
+    guard.say(&Word::Start(Start { container: "a:1.0.0".to_owned(), ..Start::default() }), Vec::new());
+    guard.say_nonsense();
+    guard.next_talker();
+    let all = guard.survey();
+    assert!(all[0].process.is_some(), "{}", guard.log());
+    assert_eq!(guard.leave(None), Some(0));
+    assert_gone(&packages);
+}
+
+#[test]
+fn root_a_container_is_frozen_counted_and_alone_of_its_name() {
+    needs!(Root, Busybox, Cofferctl, Freezer);
+    let packages = Packages::new();
+    pack(&packages, "a", "exec busybox sleep 1000", "");
+    let text = fs::read_to_string(packages.path("a.yaml")).expect("a manifest").replace("1.0.0", "2.0.0");
+    fs::write(packages.path("a.yaml"), text).expect("a manifest");
+    packages.expect(&["pack", "-m", "a.yaml", "-r", "root", "-k", "k.key", "-o", "a2.npk"]);
+    let mut guard = Guard::begin(&packages, program());
+    guard.install("a.npk", "repo").expect("a package");
+    guard.install("a2.npk", "repo").expect("a package");
+    guard.start("a:1.0.0");
+    guard.done(&mount("a:2.0.0"));
+    let second = Start { container: "a:2.0.0".to_owned(), ..Start::default() };
+    let other = guard.refused(&Word::Start(second));
+    assert_eq!((other.kind, other.container.as_deref()), (Kind::Running, Some("a:1.0.0")));
+    guard.done(&umount("a:2.0.0"));
+    let wiped = guard.refused(&Word::Uninstall { container: "a:2.0.0".to_owned(), wipe: true });
+    assert_eq!((wiped.kind, wiped.container.as_deref()), (Kind::Busy, Some("a:1.0.0")));
+    let mounted = guard.refused(&Word::Uninstall { container: "a:1.0.0".to_owned(), wipe: false });
+    assert_eq!(mounted.kind, Kind::Mounted);
+    match guard.ask(&Word::Statistics { container: "a:1.0.0".to_owned() }, Vec::new()) {
+        Told::Statistics(told) => {
+            assert_eq!(told["pids"]["current"], 2, "{told}");
+            assert!(told["memory"]["memory"]["usage_in_bytes"].is_u64(), "{told}");
+            assert!(told["cpu"]["stat"].as_str().is_some_and(|stat| stat.contains("usage_usec")), "{told}");
+        }
+        told => panic!("{told:?}"),
+    }
+    guard.done(&Word::Freeze { container: "a:1.0.0".to_owned() });
+    guard.done(&signal("a:1.0.0", 15));
+    guard.done(&Word::Thaw { container: "a:1.0.0".to_owned() });
+    assert_eq!(guard.ended("a:1.0.0"), Status::Signal(15));
+    guard.start_mounted(Start { container: "a:1.0.0".to_owned(), ..Start::default() }, Vec::new());
+    guard.done(&signal("a:1.0.0", 19));
+    guard.done(&signal("a:1.0.0", 9));
+    assert_eq!(guard.ended("a:1.0.0"), Status::Signal(9));
     assert_eq!(guard.leave(None), Some(0));
     assert_gone(&packages);
 }

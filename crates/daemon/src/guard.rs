@@ -57,8 +57,7 @@ pub struct Setting {
 ///
 /// The caller has one thread, and what executes us cannot be written by a container ([`sys::seal`]).
 pub fn run(config: &Config, setting: Setting, talk: Talk<'_>) -> u8 {
-    let ended = Guard::begin(config, setting, talk).and_then(Guard::stand);
-    match ended {
+    match Guard::begin(config, setting, talk).and_then(Guard::stand) {
         Ok(()) => 0,
         Err(failure) => {
             log::say(&failure.to_string());
@@ -82,6 +81,7 @@ struct Guard<'a> {
     containers: BTreeMap<String, Container>,
     jobs: BTreeMap<u64, Job>,
     next_job: u64,
+    surveys: Vec<Asked>,
     ending: Option<Ending>,
 }
 
@@ -137,6 +137,8 @@ const MOST_INSTALLS: usize = 16;
 const MOST_WORDS: usize = 64;
 
 const SIGHUP: i32 = 1;
+const SIGCONT: i32 = 18;
+const SIGSTOP: i32 = 19;
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
@@ -164,6 +166,7 @@ impl<'a> Guard<'a> {
             containers: BTreeMap::new(),
             jobs: BTreeMap::new(),
             next_job: 0,
+            surveys: Vec::new(),
             ending: None,
         };
         for (name, repository) in &config.repositories {
@@ -219,6 +222,7 @@ impl<'a> Guard<'a> {
         loop {
             self.wait()?;
             self.reap_strays()?;
+            self.answer_surveys();
             if self.go_on_ending() {
                 return self.close();
             }
@@ -325,13 +329,16 @@ impl<'a> Guard<'a> {
             return;
         }
         let answer = match word {
-            Word::Survey => Ok(Some(self.survey(number))),
+            Word::Survey => {
+                self.surveys.push(asked);
+                Ok(None)
+            }
             Word::Install { repository, size } => self.install(asked, repository, size, with.pop()),
             Word::Uninstall { container, wipe } => self.uninstall(asked, &container, wipe),
             Word::Mount { container } => self.mount(asked, container),
             Word::Umount { container } => self.umount(asked, container),
             Word::Start(start) => self.start(asked, &start, with.pop()),
-            Word::Signal { container, signal } => self.signal(&container, signal),
+            Word::Signal { container, signal } => self.signal(asked, &container, signal),
             Word::Freeze { container } => self.freeze(asked, &container, true),
             Word::Thaw { container } => self.freeze(asked, &container, false),
             Word::Statistics { container } => self.statistics(&container),
@@ -344,6 +351,24 @@ impl<'a> Guard<'a> {
             Ok(Some(told)) => self.answer(Some(asked), &told),
             Ok(None) => {}
             Err(failure) => self.answer(Some(asked), &Told::Failed(failure)),
+        }
+    }
+
+    /// Answers those who want to know what is there, once nothing is under way any more that another talker has asked for:
+    /// nobody would tell what becomes of it.
+    fn answer_surveys(&mut self) {
+        let round = self.talker.round;
+        let is_old = |asked: Option<Asked>| asked.is_some_and(|asked| asked.round < round);
+        let is_unsettled = self.jobs.values().any(|job| is_old(job.asked))
+            || self.containers.values().any(|one| one.round < round && one.phase != Phase::Running);
+        if is_unsettled {
+            return;
+        }
+        for asked in std::mem::take(&mut self.surveys) {
+            if asked.round == round {
+                let told = self.survey(asked.number);
+                self.answer(Some(asked), &told);
+            }
         }
     }
 
@@ -469,8 +494,7 @@ impl<'a> Guard<'a> {
                 return Err(Failure::new(Kind::Busy, format!("{container} is being mounted or unmounted")));
             }
         }
-        let place = self.house.image(&container);
-        let work = images::mount(&self.mask, store, &container, &place, &self.house.devices)?;
+        let work = images::mount(&self.mask, &self.house, store, &container)?;
         self.images.insert(container.clone(), Image::UnderWay);
         self.hire(work, Some(asked), Task::Mount(container));
         Ok(None)
@@ -488,7 +512,7 @@ impl<'a> Guard<'a> {
         if let Some(user) = self.user_of(&container) {
             return Err(Failure::new(Kind::Busy, format!("{container} is used by {user}")).about(user));
         }
-        let work = images::umount(&self.mask, &self.house.image(&container))?;
+        let work = images::umount(&self.mask, &self.house, &container)?;
         self.images.insert(container.clone(), Image::UnderWay);
         self.hire(work, Some(asked), Task::Umount(container));
         Ok(None)
@@ -551,11 +575,15 @@ impl<'a> Guard<'a> {
         running.ok_or_else(|| Failure::new(Kind::NotRunning, format!("{container} does not run")))
     }
 
-    fn signal(&mut self, container: &str, signal: i32) -> Answer {
+    fn signal(&mut self, asked: Asked, container: &str, signal: i32) -> Answer {
         if !(1..=31).contains(&signal) {
             return Err(Failed::call(format!("kill({container}, {signal})"), Errno::INVAL).into());
         }
         let running = self.running(container)?;
+        if signal == SIGSTOP || signal == SIGCONT && running.is_frozen {
+            // It would stop the attendant, and nobody else.
+            return self.freeze(asked, container, signal == SIGSTOP);
+        }
         if signal == SIGKILL && running.is_frozen {
             let work = running.task.kill(signal, false)?;
             self.hire(work, None, Task::Kill(container.to_owned()));

@@ -12,9 +12,10 @@
 
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use engine::{Here, Task, detach_rootfs};
 use path::open_host;
@@ -37,8 +38,11 @@ pub(super) struct House {
     /// How the names of our mapped devices begin.
     pub(super) devices: String,
     mask: Mask,
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
+
+/// How long the workers of a daemon that was killed may take to follow it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl House {
     /// Takes the directories over, and removes what an earlier daemon has left in them.
@@ -49,11 +53,8 @@ impl House {
             provide(directory)?;
         }
         let lock = open_host(&own, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => {
-                return Err(Failure::new(Kind::Busy, format!("{run}: another daemon uses it")));
-            }
-            locked => locked.called(|| format!("flock({own:?})"))?,
+        if !lock_within(&lock, PATIENCE).doing(|| format!("lock {own}"))? {
+            return Err(Failure::new(Kind::Busy, format!("{run}: another daemon uses it")));
         }
         let told = fstat(&lock).called(|| format!("fstat({own:?})"))?;
         let house = Self {
@@ -62,12 +63,17 @@ impl House {
             cgroup: config.cgroup.clone(),
             devices: format!("cofferdamd-{:x}-{:x}-", told.st_dev, told.st_ino),
             mask,
-            _lock: lock,
+            lock,
             run,
             own,
         };
         house.sweep()?;
         Ok(house)
+    }
+
+    /// What a worker keeps open that mounts: as long as it lives, the directories are not another daemon's.
+    pub(super) fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
     }
 
     /// Where a package's image is mounted.
@@ -126,6 +132,19 @@ impl House {
         mounts.retain(|mount| Path::new(mount).starts_with(&run) && Path::new(mount) != run);
         mounts.reverse();
         Ok(mounts)
+    }
+}
+
+/// flock(2) has no deadline, and nothing tells that a lock is free: it is asked for again and again. Whether it is ours.
+fn lock_within(lock: &OwnedFd, patience: Duration) -> Result<bool, Failed> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let end = Instant::now() + patience;
+    loop {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(PAUSE),
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            locked => return locked.map(|()| true).called(|| "flock()"),
+        }
     }
 }
 

@@ -10,23 +10,19 @@ use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 use sys::{Called as _, Errno, Failed, Mask};
 
-use super::house::remove_directory;
+use super::house::{House, remove_directory};
 
 /// What comes through a pipe is written by pieces of so much.
 const PIECE: usize = 1 << 20;
 
 /// Verifies a package and mounts its image.
-pub(super) fn mount(
-    mask: &Mask,
-    store: &Repository,
-    container: &str,
-    place: &str,
-    devices: &str,
-) -> Result<Work, Error> {
-    Work::run(mask, &store.handles(container), |_| {
+pub(super) fn mount(mask: &Mask, house: &House, store: &Repository, container: &str) -> Result<Work, Error> {
+    let (place, mut kept) = (house.image(container), store.handles(container));
+    kept.push(house.lock());
+    Work::run(mask, &kept, |_| {
         let opened = store.package(container).map_err(refused)?;
-        let mounted = mount_as(devices, &opened.package, opened.verity.as_ref()).map_err(refused)?;
-        attach(mounted.mount.as_fd(), place)?;
+        let mounted = mount_as(&house.devices, &opened.package, opened.verity.as_ref()).map_err(refused)?;
+        attach(mounted.mount.as_fd(), &place)?;
         Ok(Vec::new())
     })
 }
@@ -41,10 +37,11 @@ fn attach(mount: BorrowedFd<'_>, place: &str) -> Result<(), Failed> {
 }
 
 /// Takes an image's mount away, which nobody of ours uses.
-pub(super) fn umount(mask: &Mask, place: &str) -> Result<Work, Error> {
-    Work::run(mask, &[], |_| {
-        unmount(place, UnmountFlags::NOFOLLOW).called(|| format!("umount({place:?})"))?;
-        remove_directory(place)?;
+pub(super) fn umount(mask: &Mask, house: &House, container: &str) -> Result<Work, Error> {
+    let place = house.image(container);
+    Work::run(mask, &[house.lock()], |_| {
+        unmount(place.as_str(), UnmountFlags::NOFOLLOW).called(|| format!("umount({place:?})"))?;
+        remove_directory(&place)?;
         Ok(Vec::new())
     })
 }

@@ -39,6 +39,8 @@ struct Lines {
 const PIECE: usize = 2048;
 /// How much of it one line of the log takes; more, where much had to be escaped, becomes several.
 const WIDTH: usize = 3000;
+/// What a pipe can hold, of those that an ordinary user may make it hold.
+const LEFT: usize = 1 << 20;
 /// What is read at once of a stream that goes on as it is.
 const BLOCK: usize = 4096;
 
@@ -102,9 +104,11 @@ impl Output {
         Piece::Some
     }
 
-    /// Passes on what is left when nobody can write any more; what the other side has no room for is lost.
+    /// Passes on what is left when the container is gone; what the other side has no room for is lost, and what somebody
+    /// writes who got hold of the other end.
     pub(super) fn finish(mut self) {
-        while matches!(self.pass_piece(), Piece::Some) {}
+        let most = LEFT / PIECE;
+        let _left = (0..most).find(|_| !matches!(self.pass_piece(), Piece::Some));
         if let To::Log(lines) = &mut self.to {
             lines.end();
         }

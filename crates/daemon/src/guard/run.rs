@@ -37,6 +37,8 @@ pub(super) struct Container {
     pub(super) phase: Phase,
     /// Who waits to hear that it runs.
     pub(super) asked: Option<Asked>,
+    /// Which talker that is, or was.
+    pub(super) round: u64,
     /// Its first process, until that was reaped.
     pub(super) init: Option<(i32, Pidfd)>,
     pub(super) pid: i32,
@@ -112,6 +114,7 @@ impl Container {
             task,
             phase: Phase::Making,
             asked: Some(asked),
+            round: asked.round,
             init: None,
             pid: 0,
             since: Instant::now(),
