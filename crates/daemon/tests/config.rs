@@ -28,7 +28,7 @@ fn what_is_not_said_has_a_default() {
     assert_eq!((config.user, config.group), (65534, 65534));
     assert!(config.console.global.is_none() && config.repositories.is_empty());
     let options = Options {
-        token_validity: Duration::from_secs(60),
+        token_validity: Duration::from_mins(1),
         max_requests_per_sec: 1000,
         max_request_size: 1_048_576,
         max_npk_install_size: 268_435_456,
