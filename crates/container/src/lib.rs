@@ -10,6 +10,7 @@
 mod agent;
 mod birth;
 mod bundle;
+mod calm;
 mod console;
 mod create;
 mod crowd;
@@ -42,6 +43,7 @@ mod wait;
 use state::{Entry, Record, Store};
 
 pub use bundle::{Order, host_buses, manager, plan_bundle, read_resources};
+pub use calm::undisturbed;
 pub use cgroup::{Event, Statistics, Strain, metrics, statistics};
 pub use create::Created;
 pub use delete::Removed;
