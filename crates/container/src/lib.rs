@@ -35,6 +35,7 @@ mod start;
 mod supervise;
 mod sweep;
 mod terminal;
+mod throwaway;
 mod undo;
 pub mod unit;
 mod update;
@@ -56,6 +57,7 @@ pub use plan::Plan;
 pub use spec::Status;
 pub use state::Ended;
 pub use sweep::{Fate, Stray};
+pub use throwaway::Throwaway;
 
 /// All containers under one state root.
 #[derive(Debug)]
