@@ -8,6 +8,7 @@ pub mod compose;
 mod error;
 mod field;
 mod key;
+mod limits;
 mod manifest;
 pub mod mount;
 mod npk;
@@ -24,7 +25,9 @@ mod yaml;
 mod zip;
 
 pub use error::{Error, Kind};
+pub use field::size;
 pub use key::{PublicKey, SecretKey, generate_pair};
+pub use limits::Limits;
 pub use manifest::{
     Allowed, Autostart, Cgroups, Io, Manifest, Mount, Network, Options, Output, Places, Seccomp, Selinux,
     Socket,

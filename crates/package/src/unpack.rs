@@ -17,28 +17,41 @@ use rustix::fs::{
 use sys::{Called as _, Errno, Failed};
 
 use crate::error::{Doing as _, Error, Kind, shown};
+use crate::limits::Limits;
 use crate::source::Source;
 use crate::squashfs::{Image, Inode, Piece, Step, Stored, Walk, What};
 
-/// Looks through all names and inodes of an image; the bytes of its files' contents, holes included.
-pub fn survey<S: Source>(image: &mut Image<S>) -> Result<u64, Error> {
+/// Looks through all names, inodes and attributes of an image, as long as they keep within the limits; the bytes of its files'
+/// contents, holes included.
+pub fn survey<S: Source>(image: &mut Image<S>, limits: Limits) -> Result<u64, Error> {
     let root = image.root()?;
     let mut walk = Walk::from(image, &root)?;
-    let mut size = 0u64;
+    let (mut size, mut left) = (0, limits.begin());
     while let Some(step) = walk.next(image)? {
-        if let Step::Meet(_, Inode { kind: What::File(stored), .. }) = &step {
-            size = size.saturating_add(stored.size);
+        let (Step::Enter(_, inode) | Step::Meet(_, inode)) = &step else { continue };
+        left.file()?;
+        // A set of attributes may be shared by all files, and is written for each.
+        let attributes = image.xattrs(inode)?;
+        left.bytes(attributes.values().map(|value| value.len() as u64).sum())?;
+        if let What::File(stored) = &inode.kind {
+            left.bytes(stored.size)?;
+            size += stored.size;
         }
     }
     Ok(size)
 }
 
 /// Writes all files of an image into a directory, which is made, or is there and empty: with contents, holes, hard links,
-/// attributes, owners, modes and times. If anything fails, nothing of it stays. `each` hears how many bytes of contents have
-/// been written since it heard last.
-pub fn unpack<S: Source>(image: &mut Image<S>, to: &Path, each: &mut dyn FnMut(u64)) -> Result<(), Error> {
+/// attributes, owners, modes and times. If it exceeds the limits there is no file; if anything else fails, nothing of it
+/// stays. `each` hears how many bytes of contents have been written since it heard last.
+pub fn unpack<S: Source>(
+    image: &mut Image<S>,
+    to: &Path,
+    limits: Limits,
+    each: &mut dyn FnMut(u64),
+) -> Result<(), Error> {
     // Names that must not be are found before there is a file.
-    survey(image)?;
+    survey(image, limits)?;
     let place = Place::take(to)?;
     let done = Unpacking { place: &place, linked: HashMap::new(), open: Vec::new(), each }.run(image);
     done.map_err(|error| match place.give_back() {
