@@ -9,6 +9,7 @@ mod blobs;
 mod layer;
 mod manifest;
 mod records;
+mod zstd;
 
 use std::path::Path;
 

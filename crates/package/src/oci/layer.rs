@@ -13,6 +13,7 @@ use tar::EntryType;
 
 use super::blobs::Blobs;
 use super::records::{Item, entries};
+use super::zstd::Zstd;
 use crate::error::{Doing as _, Error, shown};
 use crate::limits::Left;
 use crate::source::hex;
@@ -56,9 +57,10 @@ impl Unpack<'_> {
         let packed = head[..count].chain(packed);
         let mut plain: Box<dyn Read> = match head {
             [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(packed)),
-            [0x28, 0xb5, 0x2f, 0xfd] => {
-                return Err(Error::unsupported("is packed by zstd, which is not built in"));
-            }
+            // A frame, or one to be skipped, which may come first.
+            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Box::new(Zstd::new(packed)),
+            [0xfd, b'7', b'z', b'X'] => return Err(packed_by("xz")),
+            [b'B', b'Z', b'h', b'1'..=b'9'] => return Err(packed_by("bzip2")),
             _ => Box::new(packed),
         };
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
@@ -83,6 +85,10 @@ impl Unpack<'_> {
         }
         Ok(file)
     }
+}
+
+fn packed_by(how: &str) -> Error {
+    Error::unsupported(format!("is packed by {how}; gzip and zstd are read"))
 }
 
 fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Error> {
