@@ -14,6 +14,7 @@ use package::{Kind, Limits, Manifest, Package, PublicKey, SecretKey, generate_pa
 
 use crate::progress::Bar;
 use cofferctl::flags::Given;
+use sys::{ENDING, Held};
 use usage::Verb;
 
 type Outcome = Result<String, String>;
@@ -191,8 +192,17 @@ fn unpack(given: &Given) -> Outcome {
     let mut image = image.map_err(in_package)?;
     let limits = limits(given)?;
     let mut bar = Bar::new("unpacking", survey(&mut image, limits).map_err(in_package)?);
-    let unpacked = unpack_all(&mut image, &given.argument(1), limits, &mut |bytes| bar.advance(bytes));
+    let held = Held::take(ENDING).map_err(|failed| failed.to_string())?;
+    let unpacked = unpack_all(&mut image, &given.argument(1), limits, &mut |bytes| {
+        bar.advance(bytes);
+        match held.waiting()? {
+            Some(signal) => Err(package::Error::new(Kind::Interrupted, format!("signal {signal} came"))),
+            None => Ok(()),
+        }
+    });
     drop(bar);
+    // What has come ends us here, with nothing left to tidy up.
+    drop(held);
     unpacked.map_err(in_package)?;
     Ok(String::new())
 }

@@ -22,6 +22,8 @@ pub enum Kind {
     Exists,
     /// Make room.
     Full,
+    /// Begin again: whoever asked for it has taken that back.
+    Interrupted,
     /// Correct what was given.
     Invalid,
     /// See what the kernel says; its number, where it said one.

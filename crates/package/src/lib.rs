@@ -5,6 +5,7 @@
 //! Begin with [`Package::read`], [`Draft::begin`] to write one, or [`repository::Repository`] to keep many.
 
 pub mod compose;
+mod directory;
 mod error;
 mod field;
 mod key;

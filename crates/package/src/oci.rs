@@ -12,11 +12,13 @@ mod records;
 mod zstd;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 pub use manifest::Wishes;
 
+use crate::directory::Directory;
 use crate::error::{Doing as _, Error};
 use crate::limits::Limits;
 use crate::tree::Tree;
@@ -49,10 +51,11 @@ pub fn read(path: &Path, spool: &Path, limits: Limits, each: &mut dyn FnMut(u64)
             digests.len()
         )));
     }
+    let spool = Arc::new(Directory::open(spool)?);
     let mut tree = Tree::default();
     let mut left = limits.begin();
     for (name, digest) in layers.iter().zip(digests) {
-        let unpack = layer::Unpack { blobs: &blobs, name, digest, spool };
+        let unpack = layer::Unpack { blobs: &blobs, name, digest, spool: &spool };
         layer::apply(&mut tree, &unpack, &mut left, each).doing(|| format!("layer {name}"))?;
     }
     Ok(Image { tree: tree.sorted(), reference, config })

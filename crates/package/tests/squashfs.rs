@@ -212,8 +212,11 @@ fn what_is_unpacked_can_be_packed_to_the_same_bytes() {
     let directory = tempfile::tempdir().expect("a directory");
     let to = directory.path().join("to");
     let mut heard = 0;
-    unpack(&mut opened(&first).expect("an image"), &to, Limits::default(), &mut |bytes| heard += bytes)
-        .expect("it is unpacked");
+    unpack(&mut opened(&first).expect("an image"), &to, Limits::default(), &mut |bytes| {
+        heard += bytes;
+        Ok(())
+    })
+    .expect("it is unpacked");
     assert_eq!(heard, tree.size());
     let again = Tree::of_directory(&to).expect("a tree");
     assert!(image(&again, Compression::Gzip) == first, "another image");
@@ -223,7 +226,8 @@ fn what_is_unpacked_can_be_packed_to_the_same_bytes() {
 }
 
 fn refusal(bytes: &[u8], to: &Path) -> String {
-    let unpacked = opened(bytes).and_then(|mut image| unpack(&mut image, to, Limits::default(), &mut |_| ()));
+    let unpacked =
+        opened(bytes).and_then(|mut image| unpack(&mut image, to, Limits::default(), &mut |_| Ok(())));
     unpacked.expect_err("it is refused").to_string()
 }
 
@@ -388,7 +392,7 @@ fn images_of_mksquashfs_are_read() {
         &mut opened(&image(&tree, Compression::Gzip)).expect("an image"),
         &from,
         Limits::default(),
-        &mut |_| (),
+        &mut |_| Ok(()),
     )
     .expect("it is unpacked");
     let made = |flags: &[&str]| {
@@ -411,7 +415,7 @@ fn images_of_mksquashfs_are_read() {
     ] {
         let bytes = made(flags);
         assert_eq!(read(&bytes).expect("it is whole"), of_tree(&tree), "{flags:?}");
-        unpack(&mut opened(&bytes).expect("an image"), &to, Limits::default(), &mut |_| ())
+        unpack(&mut opened(&bytes).expect("an image"), &to, Limits::default(), &mut |_| Ok(()))
             .expect("it is unpacked");
         let [one, other] = [&from, &to].map(|path| Tree::of_directory(path).expect("a tree"));
         assert!(image(&one, Compression::None) == image(&other, Compression::None), "{flags:?}");
@@ -434,7 +438,7 @@ fn what_comes_to_more_than_the_limits_leaves_nothing() {
     let whole = 3 * 350_000;
     let directory = tempfile::tempdir().expect("a directory");
     let to = directory.path().join("to");
-    let unpacked = |limits| unpack(&mut opened(&bytes).expect("an image"), &to, limits, &mut |_| ());
+    let unpacked = |limits| unpack(&mut opened(&bytes).expect("an image"), &to, limits, &mut |_| Ok(()));
     for (limits, kind, told) in [
         (Limits { bytes: whole - 1, files: 3 }, "max-bytes", "comes to more than 1049999 bytes unpacked"),
         (Limits { bytes: whole, files: 2 }, "max-files", "comes to more than 2 files"),

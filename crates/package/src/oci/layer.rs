@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Write as _};
-use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::Mode;
 use sha2::{Digest as _, Sha256};
-use sys::Called as _;
 use tar::EntryType;
 
 use super::blobs::Blobs;
 use super::records::{Item, entries};
 use super::zstd::Zstd;
-use crate::error::{Doing as _, Error, shown};
+use crate::directory::{Directory, Draft};
+use crate::error::{Doing as _, Error};
 use crate::limits::Left;
 use crate::source::hex;
 use crate::tree::{Content, Id, Kind, Node, Tree, is_stored};
@@ -28,7 +27,7 @@ pub(super) struct Unpack<'a> {
     /// What it has once it is unpacked.
     pub(super) digest: &'a str,
     /// Where there is room for it.
-    pub(super) spool: &'a Path,
+    pub(super) spool: &'a Arc<Directory>,
 }
 
 /// Lays a layer over a tree.
@@ -63,10 +62,7 @@ impl Unpack<'_> {
             [b'B', b'Z', b'h', b'1'..=b'9'] => return Err(packed_by("bzip2")),
             _ => Box::new(packed),
         };
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = open(self.spool, flags, Mode::from_raw_mode(0o600))
-            .called(|| format!("open({}, O_TMPFILE)", shown(self.spool)))?;
-        let mut file = File::from(file);
+        let mut file = Draft::unnamed(self.spool, Mode::from(0o600))?.nameless()?;
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 256 << 10];
         loop {
