@@ -59,7 +59,7 @@ fn root_a_loop_device_is_the_same_by_two_calls() {
     let file = packages.path("a.npk").display().to_string();
     let tell = format!(
         "cd /sys/block; for each in loop*/loop; do \
-             busybox grep -qx '{file}' $each/backing_file && echo $(busybox cat $each/offset $each/sizelimit $each/autoclear \
+             busybox grep -qx {file} $each/backing_file && echo $(busybox cat $each/offset $each/sizelimit $each/autoclear \
              $each/../ro); done; exit 0"
     );
     packages.pack(&tell, "mounts:\n  /sys: {type: sysfs}\n");
