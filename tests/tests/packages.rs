@@ -2,9 +2,10 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use tests::{Packages, needs, until};
 
@@ -28,6 +29,33 @@ fn root_a_package_runs_and_leaves_nothing() {
     assert!(err.contains("/x: Read-only file system"), "{err}");
     let kept = packages.path("data/a/x").metadata().expect("what persists");
     assert_eq!((kept.uid(), kept.gid()), (1000, 1000));
+    assert_gone(&packages);
+}
+
+/// What the killed one has left, its container included, goes before the next is made.
+#[test]
+fn root_a_killed_run_does_not_keep_its_id() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    packages.pack("echo up; exec busybox sleep 1000", "");
+    let mut killed = Command::new(Packages::program())
+        .args(["run", "a.npk", "--id", &packages.id, "--state", "state"])
+        .current_dir(packages.path(""))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("run cofferctl");
+    let mut lines = BufReader::new(killed.stdout.take().expect("a pipe")).lines();
+    assert_eq!(lines.next().expect("a line").expect("text"), "up");
+    killed.kill().and_then(|()| killed.wait()).expect("kill cofferctl");
+    packages.pack("echo again", "");
+    let output = packages.run(&["--key", "k.pub", "--check"]);
+    assert_eq!(
+        (text(&output.stdout).as_str(), output.status.code()),
+        ("again\n", Some(0)),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(lines.next().is_none(), "the first program has ended");
     assert_gone(&packages);
 }
 

@@ -121,19 +121,7 @@ and if anything fails, none of them stays. A package that comes to more bytes or
         flags: &[Flag::path("out", "DIR", "where").short('o').default("the current directory")],
         ..Verb::new("gen-key", "NAME", 1, "make a pair of keys, NAME.key and NAME.pub")
     },
-    Verb {
-        long: "\
-The script goes where the shell looks for such; \"make install\" puts it there. It asks this program
-what may be typed next: with WORDS, those after the program's name, that is what is printed.",
-        most: None,
-        stops: true,
-        ..Verb::new(
-            "completion",
-            "SHELL [-- WORDS]",
-            1,
-            "print what completes command lines in bash, fish or zsh",
-        )
-    },
+    Verb::COMPLETION,
     Verb { least: 0, ..Verb::new("help", "[COMMAND]", 1, "print the commands, or the flags of one") },
 ];
 
