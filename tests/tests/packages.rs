@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 
 use tests::{Packages, needs, until};
 
+const DENY: &str = env!("CARGO_BIN_EXE_deny");
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -74,6 +76,31 @@ fn root_a_package_of_others_or_changed_since_does_not_run() {
     }
     packages
         .refuse(&["verify", "a.npk", "-k", "k.pub"], "block 1 of the image and its hash in the tree differ");
+    assert_gone(&packages);
+}
+
+/// A kernel before 5.8 has no one call for a loop device, and answers what it does not know with either of these.
+#[test]
+fn root_a_loop_device_is_the_same_by_two_calls() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    let file = packages.path("a.npk").display().to_string();
+    let tell = format!(
+        "cd /sys/block; for each in loop*/loop; do \
+             busybox grep -qx {file} $each/backing_file && echo $(busybox cat $each/offset $each/sizelimit $each/autoclear \
+             $each/../ro); done; exit 0"
+    );
+    packages.pack(&tell, "mounts:\n  /sys: {type: sysfs}\n");
+    let one = packages.run(&[]);
+    let (told, err) = (text(&one.stdout), text(&one.stderr));
+    assert!(told.starts_with("4096 ") && told.ends_with(" 1 1\n"), "{told}{err}");
+    for errno in ["EINVAL", "ENOTTY"] {
+        let two = packages.run_by(&[DENY, errno, "ioctl-loop-configure", "--"], &[]);
+        assert_eq!(text(&two.stdout), told, "{errno}: {}", text(&two.stderr));
+        assert_gone(&packages);
+    }
+    let none = packages.run_by(&[DENY, "EPERM", "ioctl-loop-configure", "--"], &[]);
+    assert!(text(&none.stderr).contains("LOOP_CONFIGURE): "), "{}", text(&none.stderr));
     assert_gone(&packages);
 }
 

@@ -261,8 +261,8 @@ fn number(text: &str) -> Option<i128> {
     i128::from_str_radix(digits, base).ok().map(|number| sign * number)
 }
 
-/// See [`Field::size`].
-fn size(text: &str) -> Option<u64> {
+/// A number of bytes in words: `4096`, `20M` for so many thousand thousands, `20MiB` for so many times 1024 times 1024.
+pub fn size(text: &str) -> Option<u64> {
     let text = text.trim();
     let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
