@@ -20,6 +20,8 @@ mod restart;
 mod starts;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whirl;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
