@@ -541,6 +541,9 @@ fn root_the_talker_can_do_nothing() {
     let fds = || fs::read_dir(format!("/proc/{talker}/fd")).expect("descriptors").count();
     until(|| fds() == 4, || format!("four descriptors, of which there are {}", fds()));
     assert_eq!(fs::read_link(format!("/proc/{talker}/cwd")).expect("a directory"), Path::new("/"));
+    let stat = fs::read_to_string(format!("/proc/{talker}/stat")).expect("a process");
+    let session = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(3));
+    assert_eq!(session.and_then(|session| session.parse().ok()), Some(talker));
     // What it has open is root's to look at, and not that user's.
     assert_eq!(fs::metadata(format!("/proc/{talker}/fd")).expect("a process").uid(), 0);
     // What it asks for is not believed.

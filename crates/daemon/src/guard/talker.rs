@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, chdir, getpid, getppid, set_parent_process_death_signal};
+use rustix::process::{Signal, chdir, getpid, getppid, set_parent_process_death_signal, setsid};
 use sys::{Called as _, Doing as _, Failed, Pidfd, SIGKILL, Side};
 
 use crate::log;
@@ -138,6 +138,8 @@ impl<'a> Talker<'a> {
 /// Gives up everything that root can do, for ever, and hides from others of that user.
 fn settle((uid, gid): (u32, u32)) -> Result<(), Failed> {
     chdir("/").called(|| "chdir(\"/\")")?;
+    // The terminal that the daemon may have been started at is not the talker's: nothing is typed into it.
+    setsid().called(|| "setsid()")?;
     confine::renounce(uid, gid)?;
     // Who becomes somebody else is not told of a parent's end any more: it is asked for again.
     set_parent_process_death_signal(Some(Signal::KILL)).called(|| "prctl(PR_SET_PDEATHSIG)")
