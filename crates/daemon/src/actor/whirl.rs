@@ -66,6 +66,7 @@ fn installed(container: &str) -> Installed {
         manifest: manifest(container),
         is_mounted: false,
         process: None,
+        ended: None,
     }
 }
 
