@@ -15,10 +15,10 @@ STATIC  := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=pie" \
            cargo build --quiet --release --target $(TARGET)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run run-device check test test-vm bench bench-shim attacks fuzz install uninstall
+.PHONY: help build run run-device check test test-vm bench bench-shim bench-packages attacks fuzz install uninstall
 
 help: ## print these lines
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 build: ## build the release binaries, static, and print their sizes
 	@echo "build: cofferdam, its shim, cofferctl and cofferdamd, static, with link-time optimisation (some minutes the first time)"
@@ -63,6 +63,10 @@ bench: build ## measure beside runc, crun and the floor, in turns (ARGS="--round
 bench-shim: build ## measure the containerd shim beside containerd's own, in turns (ARGS="--rounds 100")
 	@$(STATIC) -p bench
 	@$(OUT)/$(TARGET)/release/bench --shim cofferdam=$(SHIM) $(ARGS)
+
+bench-packages: ## measure packages made, installed and mounted, beside mksquashfs (ARGS="--packages DIR")
+	@$(STATIC) -p bench
+	@$(OUT)/$(TARGET)/release/bench --packages /usr/share/doc $(ARGS)
 
 attacks: ## take each defence out by its patch and show that its attack then succeeds
 	@script/attacks

@@ -19,6 +19,8 @@ bench [--runtime NAME=PATH]... [--rounds N] [--spaced N] [--gap MS] [--hybrid] [
   --shim NAME=PATH     a containerd shim beside containerd's own, and no runtimes; again for more
   --idle SECONDS       how long a shim is watched that has nothing to do (20)
   --json               print one JSON document
+  --packages DIR       no runtime at all: packages of these files are made and installed, and small ones mounted, --rounds
+                       times --gap apart, and --spaced times in a row
   --joins              no runtime at all: what each way into a control group takes, --spaced times, --gap apart
 ";
 
@@ -27,6 +29,8 @@ pub(crate) enum Wish {
     Measure(Arguments),
     /// Measure containerd shims.
     Shims(Arguments),
+    /// Measure packages.
+    Packages(Arguments),
     /// Measure the ways into a control group.
     Joins {
         rounds: u32,
@@ -40,6 +44,7 @@ pub(crate) enum Wish {
 pub(crate) struct Arguments {
     pub(crate) runtimes: Vec<(String, PathBuf)>,
     pub(crate) shims: Vec<(String, PathBuf)>,
+    pub(crate) packages: Option<PathBuf>,
     pub(crate) floor: PathBuf,
     pub(crate) rounds: u32,
     pub(crate) spaced: u32,
@@ -55,6 +60,7 @@ impl Wish {
         let mut asked = Arguments {
             runtimes: Vec::new(),
             shims: Vec::new(),
+            packages: None,
             floor,
             rounds: 200,
             spaced: 60,
@@ -82,6 +88,7 @@ impl Wish {
                     asked.shims.push((name.into(), path.into()));
                 }
                 "--idle" => asked.idle = number(&word, &value()?)?.into(),
+                "--packages" => asked.packages = Some(value()?.into()),
                 "--floor" => asked.floor = value()?.into(),
                 "--rounds" => asked.rounds = number(&word, &value()?)?,
                 "--spaced" => asked.spaced = number(&word, &value()?)?,
@@ -97,6 +104,12 @@ impl Wish {
         }
         if joins {
             return Ok(Self::Joins { rounds: asked.spaced, gap: asked.gap });
+        }
+        if asked.packages.is_some() {
+            if asked.json {
+                return Err("--json: packages are told in tables".into());
+            }
+            return Ok(Self::Packages(asked));
         }
         if !asked.shims.is_empty() {
             const STOCK: &str = "containerd-shim-runc-v2";

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod joins;
+mod packages;
 mod place;
 mod report;
 mod runtime;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let done = match Wish::parse(std::env::args_os().skip(1)) {
         Ok(Wish::Measure(arguments)) => apart(&arguments, measure),
         Ok(Wish::Shims(arguments)) => apart(&arguments, shims::measure),
+        Ok(Wish::Packages(arguments)) => apart(&arguments, packages::measure),
         Ok(Wish::Joins { rounds, gap }) => joins::measure(rounds, Duration::from_millis(gap))
             .and_then(|table| Ok(io::stdout().write_all(table.as_bytes()).map(|()| ExitCode::SUCCESS)?)),
         Ok(Wish::Peak(command)) => sample::tell_peak(&command),

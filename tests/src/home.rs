@@ -11,6 +11,13 @@ use crate::{Bundle, Container, Invocation, Output, Runtime, copy_program};
 /// Nobody that this host knows.
 pub const USER: u32 = 61_001;
 
+/// The ordinary user of the virtual machine, whose service manager runs without a login.
+pub const GUEST_USER: u32 = 1000;
+
+/// What runs a command as [`GUEST_USER`].
+pub const AS_GUEST_USER: [&str; 6] =
+    ["env", "XDG_RUNTIME_DIR=/run/user/1000", "setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"];
+
 /// A bundle of the user's own, a runtime that he may execute, and a runtime directory.
 #[derive(Debug)]
 pub struct Home {

@@ -54,7 +54,7 @@ pub use device::{Client, Device};
 pub use docker::Docker;
 pub use groups::{Groups, Limit};
 pub use guard::Guard;
-pub use home::{Delegated, Home, USER};
+pub use home::{AS_GUEST_USER, Delegated, GUEST_USER, Home, USER};
 pub use needs::{Need, figure, skipped};
 pub use packages::Packages;
 pub use player::{Call, Fifo, Place, Player, Service, Streams};

@@ -44,8 +44,15 @@ impl Packages {
 
     /// Runs the program in the directory.
     pub fn call(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(Self::program());
-        command.args(arguments).current_dir(&self.directory).stdin(Stdio::null());
+        self.call_by(&[], arguments)
+    }
+
+    /// The same by a program that executes the command line appended to it.
+    pub fn call_by(&self, launcher: &[&str], arguments: &[&str]) -> Output {
+        let program = Self::program();
+        let mut words = launcher.iter().map(Path::new).chain([program.as_path()]);
+        let mut command = Command::new(words.next().unwrap_or(Path::new("")));
+        command.args(words).args(arguments).current_dir(&self.directory).stdin(Stdio::null());
         command.output().expect("run cofferctl")
     }
 
@@ -78,8 +85,13 @@ impl Packages {
 
     /// Runs `a.npk` with these flags.
     pub fn run(&self, flags: &[&str]) -> Output {
+        self.run_by(&[], flags)
+    }
+
+    /// The same by a program that executes the command line appended to it.
+    pub fn run_by(&self, launcher: &[&str], flags: &[&str]) -> Output {
         let all = [&["run", "a.npk", "--id", &self.id, "--state", "state", "--data", "data"], flags].concat();
-        self.call(&all)
+        self.call_by(launcher, &all)
     }
 
     /// What is left of those that were run: loop devices of files here, entries of the state directory, control groups.

@@ -33,8 +33,13 @@ const LAUNCHER: &[&str] = &["/bin/sh", "-c", r#"kill -STOP $$; exec "$@""#, "sh"
 /// Runs the command and kills it, and it alone, as it returns from its `count`-th system call. Those of its first
 /// thread count, across an exec of itself; children run free.
 pub fn kill_after(command: Invocation<'_>, count: usize) -> Fate {
+    signal_after(command, count, Signal::SIGKILL)
+}
+
+/// The same with another signal, which the command may keep waiting: it is killed if that is what ends it.
+pub fn signal_after(command: Invocation<'_>, count: usize, signal: Signal) -> Fate {
     let mut process = command.then_launched_by(LAUNCHER).spawn();
-    let fate = by_the_clock(&process, || follow(&process, count));
+    let fate = by_the_clock(&process, || follow(&process, count, signal));
     process.reaped();
     fate
 }
@@ -70,7 +75,7 @@ fn seize(process: &Process, more: Options) -> Pid {
     pid
 }
 
-fn follow(process: &Process, count: usize) -> Fate {
+fn follow(process: &Process, count: usize, signal: Signal) -> Fate {
     let pid = seize(process, Options::empty());
     let mut is_runtime = false;
     // The first return is from the launcher's exec, and not the runtime's.
@@ -95,8 +100,8 @@ fn follow(process: &Process, count: usize) -> Fate {
                     returns += 1;
                     if returns > count {
                         let call = number(pid);
-                        kill(pid, Signal::SIGKILL).expect("kill the traced runtime");
-                        return end(pid, call);
+                        kill(pid, signal).expect("kill the traced runtime");
+                        return end(pid, signal, Fate::Killed { call }, returns - 1);
                     }
                 }
                 None
@@ -108,12 +113,21 @@ fn follow(process: &Process, count: usize) -> Fate {
     }
 }
 
-/// Waits for the end of a process that was killed.
-fn end(pid: Pid, call: u64) -> Fate {
+/// Waits for the end of a process that got this signal.
+fn end(pid: Pid, signal: Signal, killed: Fate, calls: usize) -> Fate {
+    let mut pass_on = None;
     loop {
+        if signal != Signal::SIGKILL {
+            let resumed = ptrace::cont(pid, pass_on.take());
+            assert!(matches!(resumed, Ok(()) | Err(nix::Error::ESRCH)), "resume {pid}: {resumed:?}");
+        }
         match waitpid(pid, Some(WaitPidFlag::__WALL)).expect("wait for the killed runtime") {
-            WaitStatus::Signaled(_, Signal::SIGKILL, _) => return Fate::Killed { call },
-            WaitStatus::Exited(_, code) => panic!("{pid} was killed and exited with {code}"),
+            WaitStatus::Signaled(_, by, _) if by == signal => return killed,
+            WaitStatus::Exited(_, code) if signal == Signal::SIGKILL => {
+                panic!("{pid} was killed and exited with {code}")
+            }
+            WaitStatus::Exited(_, code) => return Fate::Ended { code, calls },
+            WaitStatus::Stopped(_, other) => pass_on = Some(other),
             _ => {}
         }
     }

@@ -44,6 +44,15 @@ fn watch(container: &Container<'_>, interval: &str) -> (Process, Lines) {
     (container.command(&["events", "--interval", interval, "ID"]).stdout(stdout).spawn(), lines)
 }
 
+/// With the details, and with figures so rarely that none come.
+fn watch_closely(container: &Container<'_>) -> (Process, Lines) {
+    let (lines, stdout) = channel();
+    let words = ["events", "--details", "--interval", "1h", "ID"];
+    let events = container.command(&words).stdout(stdout).spawn();
+    settled(&events);
+    (events, lines)
+}
+
 fn parsed(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON: {error}: {line}"))
 }
@@ -385,10 +394,7 @@ fn root_details_say_how_much_memory_ran_out_and_when_it_was_hard_to_find() {
     let bundle = waiting("events-details", "tail /dev/zero");
     let before = Snapshot::take(&bundle);
     let container = running(&bundle, &Runtime::under_test());
-    let (mut lines, stdout) = channel();
-    let words = ["events", "--details", "--interval", "1h", "ID"];
-    let events = container.command(&words).stdout(stdout).spawn();
-    settled(&events);
+    let (events, mut lines) = watch_closely(&container);
     go(&bundle);
     let begin = Instant::now();
     let (mut lack, mut levels) = (None, BTreeSet::new());
@@ -432,10 +438,7 @@ fn root_a_trigger_tells_that_time_is_lost() {
     });
     let before = Snapshot::take(&bundle);
     let container = running(&bundle, &Runtime::under_test());
-    let (mut lines, stdout) = channel();
-    let words = ["events", "--details", "--interval", "1h", "ID"];
-    let events = container.command(&words).stdout(stdout).spawn();
-    settled(&events);
+    let (events, mut lines) = watch_closely(&container);
     go(&bundle);
     let begin = Instant::now();
     let line = parsed(&lines.next_within(LIMIT).expect("pressure"));

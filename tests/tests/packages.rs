@@ -2,11 +2,14 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use tests::{Packages, needs, until};
+
+const DENY: &str = env!("CARGO_BIN_EXE_deny");
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -29,6 +32,33 @@ fn root_a_package_runs_and_leaves_nothing() {
     assert_gone(&packages);
 }
 
+/// What the killed one has left, its container included, goes before the next is made.
+#[test]
+fn root_a_killed_run_does_not_keep_its_id() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    packages.pack("echo up; exec busybox sleep 1000", "");
+    let mut killed = Command::new(Packages::program())
+        .args(["run", "a.npk", "--id", &packages.id, "--state", "state"])
+        .current_dir(packages.path(""))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("run cofferctl");
+    let mut lines = BufReader::new(killed.stdout.take().expect("a pipe")).lines();
+    assert_eq!(lines.next().expect("a line").expect("text"), "up");
+    killed.kill().and_then(|()| killed.wait()).expect("kill cofferctl");
+    packages.pack("echo again", "");
+    let output = packages.run(&["--key", "k.pub", "--check"]);
+    assert_eq!(
+        (text(&output.stdout).as_str(), output.status.code()),
+        ("again\n", Some(0)),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(lines.next().is_none(), "the first program has ended");
+    assert_gone(&packages);
+}
+
 #[test]
 fn root_a_package_of_others_or_changed_since_does_not_run() {
     needs!(Root, Busybox, Cofferctl);
@@ -46,6 +76,31 @@ fn root_a_package_of_others_or_changed_since_does_not_run() {
     }
     packages
         .refuse(&["verify", "a.npk", "-k", "k.pub"], "block 1 of the image and its hash in the tree differ");
+    assert_gone(&packages);
+}
+
+/// A kernel before 5.8 has no one call for a loop device, and answers what it does not know with either of these.
+#[test]
+fn root_a_loop_device_is_the_same_by_two_calls() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    let file = packages.path("a.npk").display().to_string();
+    let tell = format!(
+        "cd /sys/block; for each in loop*/loop; do \
+             busybox grep -qx {file} $each/backing_file && echo $(busybox cat $each/offset $each/sizelimit $each/autoclear \
+             $each/../ro); done; exit 0"
+    );
+    packages.pack(&tell, "mounts:\n  /sys: {type: sysfs}\n");
+    let one = packages.run(&[]);
+    let (told, err) = (text(&one.stdout), text(&one.stderr));
+    assert!(told.starts_with("4096 ") && told.ends_with(" 1 1\n"), "{told}{err}");
+    for errno in ["EINVAL", "ENOTTY"] {
+        let two = packages.run_by(&[DENY, errno, "ioctl-loop-configure", "--"], &[]);
+        assert_eq!(text(&two.stdout), told, "{errno}: {}", text(&two.stderr));
+        assert_gone(&packages);
+    }
+    let none = packages.run_by(&[DENY, "EPERM", "ioctl-loop-configure", "--"], &[]);
+    assert!(text(&none.stderr).contains("LOOP_CONFIGURE): "), "{}", text(&none.stderr));
     assert_gone(&packages);
 }
 

@@ -249,7 +249,7 @@ mod answered {
             (libc::SYS_write, 2, "write(package, 4096 at 4096)"),
             (libc::SYS_fsync, 1, "fsync(package)"),
             (libc::SYS_renameat2, 1, "renameat2(\"a:2.0.0.npk\")"),
-            (libc::SYS_fsync, 2, "fsync(repository)"),
+            (libc::SYS_fsync, 2, "fsync(directory)"),
         ] {
             let output = answer_nth(depot.call(&["install", &new, "4096"]), call, nth, libc::EIO);
             let told = output.stderr.to_lowercase();

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tests::trace::{Fate, kill_after};
 use tests::{
-    Bundle, Delegated, Groups, Invocation, LIMIT, Lines, Output, Process, Runtime, Snapshot, channel, figure,
-    gone_within, needs,
+    AS_GUEST_USER, Bundle, Delegated, GUEST_USER, Groups, Invocation, LIMIT, Lines, Output, Process, Runtime,
+    Snapshot, channel, figure, gone_within, needs,
 };
 
 const STANDIN: &str = env!("CARGO_BIN_EXE_standin");
@@ -1343,20 +1343,11 @@ fn vm_point_10_a_user_has_limits_in_a_scope_of_his_own() {
     let bundle = Bundle::new("user");
     let state = bundle.dir().join("state");
     fs::create_dir(&state).expect("make the state root");
-    std::os::unix::fs::chown(&state, Some(1000), Some(1000)).expect("give it away");
-    // The machine's ordinary user, whose service manager runs without a login.
-    let as_user = [
-        "env",
-        "XDG_RUNTIME_DIR=/run/user/1000",
-        "setpriv",
-        "--reuid=1000",
-        "--regid=1000",
-        "--clear-groups",
-    ];
+    std::os::unix::fs::chown(&state, Some(GUEST_USER), Some(GUEST_USER)).expect("give it away");
     let sandbox = Sandbox::new(&bundle);
     let path = format!(":vm:{}", bundle.id());
     let words = ["--accel", "tcg", "--cgroup", &path, "--memory", "64m", "--", STANDIN, "stay"];
-    let applied = sandbox.command("apply", &words).launched_by(&as_user).run();
+    let applied = sandbox.command("apply", &words).launched_by(&AS_GUEST_USER).run();
     let pid: i32 = applied.success().stdout.trim().parse().expect("a number");
     assert_eq!(file_of(pid, "memory.max"), Some((64 * M).to_string()), "{applied}");
     assert!(applied.stderr.contains("not enforced: "), "device programs take root: {applied}");
@@ -1364,18 +1355,18 @@ fn vm_point_10_a_user_has_limits_in_a_scope_of_his_own() {
     let other = Sandbox { bundle: &bundle, id: format!("{}-2", bundle.id()) };
     let path = format!(":vm:{}", other.id);
     let words = ["--accel", "tcg", "--cgroup", &path, "--device", "/dev/null", "--", STANDIN, "stay"];
-    other.command("apply", &words).launched_by(&as_user).run().code(1);
-    sandbox.command("destroy", &[]).launched_by(&as_user).run().success();
+    other.command("apply", &words).launched_by(&AS_GUEST_USER).run().code(1);
+    sandbox.command("destroy", &[]).launched_by(&AS_GUEST_USER).run().success();
     assert!(gone_within(pid, LIMIT));
 
     // One of his that runs elsewhere already: his manager moves it, which he may not.
-    let (mut child, theirs) = Monitor::launched_by(&as_user[2..], &["open /dev/null"], bundle.id());
+    let (mut child, theirs) = Monitor::launched_by(&AS_GUEST_USER[2..], &["open /dev/null"], bundle.id());
     let pid = theirs.pid.to_string();
     let path = format!(":vm:{}", bundle.id());
     let words = ["--accel", "tcg", "--cgroup", &path, "--memory", "64m", "--pid", &pid];
-    sandbox.command("apply", &words).launched_by(&as_user).run().success();
+    sandbox.command("apply", &words).launched_by(&AS_GUEST_USER).run().success();
     assert!(group_of(theirs.pid, theirs.pid, "").ends_with(&format!("/vm-{}.scope/vmm", bundle.id())));
-    sandbox.command("destroy", &[]).launched_by(&as_user).run().success();
+    sandbox.command("destroy", &[]).launched_by(&AS_GUEST_USER).run().success();
     child.wait().expect("destroy has ended it");
     assert!(directories(bundle.id()).is_empty());
 }

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests::trace::{Fate, kill_after};
-use tests::{Bundle, Container, Invocation, LIMIT, Output, Runtime, figure, needs};
+use tests::{
+    AS_GUEST_USER, Bundle, Container, GUEST_USER, Invocation, LIMIT, Output, Runtime, figure, needs,
+};
 
 /// systemd answers nobody while it is reloaded, as one test here has it be, and in a virtual machine that takes its time.
 const LONG: Duration = LIMIT.saturating_mul(5);
@@ -489,27 +491,16 @@ fn vm_twenty_at_once() {
     no_unit_of(bundle.id());
 }
 
-/// The virtual machine's ordinary user, whose service manager runs without a login.
-const USER: u32 = 1000;
-
 fn as_user(more: &[&str]) -> Vec<String> {
-    let words = [
-        "env",
-        "XDG_RUNTIME_DIR=/run/user/1000",
-        "setpriv",
-        "--reuid=1000",
-        "--regid=1000",
-        "--clear-groups",
-    ];
-    words.iter().chain(more).map(|&word| word.to_owned()).collect()
+    AS_GUEST_USER.iter().chain(more).map(|&word| word.to_owned()).collect()
 }
 
 /// A bundle that the user can run.
 fn users(name: &str) -> Bundle {
-    let bundle = sleeper(name).namespace("user").namespace("cgroup").given_to(USER).edit(|config| {
+    let bundle = sleeper(name).namespace("user").namespace("cgroup").given_to(GUEST_USER).edit(|config| {
         let linux = &mut config["linux"];
         linux["namespaces"].as_array_mut().expect("a list").retain(|one| one["type"] != "network");
-        let map = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
+        let map = json!([{"containerID": 0, "hostID": GUEST_USER, "size": 1}]);
         (linux["uidMappings"], linux["gidMappings"]) = (map.clone(), map);
         linux["resources"] = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 40}});
         for mount in config["mounts"].as_array_mut().expect("a list") {
@@ -519,7 +510,7 @@ fn users(name: &str) -> Bundle {
         }
     });
     fs::create_dir(bundle.state_root()).expect("make a directory");
-    chown(bundle.state_root(), Some(USER), Some(USER)).expect("give it away");
+    chown(bundle.state_root(), Some(GUEST_USER), Some(GUEST_USER)).expect("give it away");
     bundle
 }
 

@@ -1,5 +1,6 @@
 //! What each command does; its answer is the text for standard output.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,11 +10,11 @@ use package::oci::{self, Wishes};
 use package::squashfs::{Compression, Image};
 use package::tree::Tree;
 use package::unpack::{survey, unpack as unpack_all};
-use package::{Manifest, Package, PublicKey, SecretKey, generate_pair};
+use package::{Kind, Limits, Manifest, Package, PublicKey, SecretKey, generate_pair};
 
 use crate::progress::Bar;
-use crate::told;
 use cofferctl::flags::Given;
+use sys::{ENDING, Held};
 use usage::Verb;
 
 type Outcome = Result<String, String>;
@@ -77,7 +78,7 @@ fn from_image(
     let spool = if out.is_dir() { out.as_path() } else { out.parent().unwrap_or(Path::new(".")) };
     let spool = if spool.as_os_str().is_empty() { Path::new(".") } else { spool };
     let mut bar = Bar::new("reading", path.metadata().map_or(0, |stat| stat.len()));
-    let image = oci::read(path, spool, &mut |bytes| bar.advance(bytes));
+    let image = oci::read(path, spool, limits(given)?, &mut |bytes| bar.advance(bytes));
     drop(bar);
     let mut image = image.map_err(told)?;
     let number = |name: &str| {
@@ -95,6 +96,19 @@ fn from_image(
         }
     };
     Ok((name, text, image.tree))
+}
+
+/// How much may come out of an image.
+fn limits(given: &Given) -> Result<Limits, String> {
+    let mut limits = Limits::default();
+    if let Some(text) = given.value("max-bytes").map(OsStr::to_string_lossy) {
+        limits.bytes = package::size(&text)
+            .ok_or_else(|| format!("--max-bytes: a number of bytes is due, or one such as 20GiB: {text}"))?;
+    }
+    if let Some(text) = given.value("max-files").map(OsStr::to_string_lossy) {
+        limits.files = text.parse().map_err(|_| format!("--max-files: a number is due: {text}"))?;
+    }
+    Ok(limits)
 }
 
 fn compression(given: &Given) -> Result<Compression, String> {
@@ -176,9 +190,19 @@ fn unpack(given: &Given) -> Outcome {
     checked.map_err(in_package)?;
     let image = package.image().and_then(|range| Image::read(package.file(), range));
     let mut image = image.map_err(in_package)?;
-    let mut bar = Bar::new("unpacking", survey(&mut image).map_err(in_package)?);
-    let unpacked = unpack_all(&mut image, &given.argument(1), &mut |bytes| bar.advance(bytes));
+    let limits = limits(given)?;
+    let mut bar = Bar::new("unpacking", survey(&mut image, limits).map_err(in_package)?);
+    let held = Held::take(ENDING).map_err(|failed| failed.to_string())?;
+    let unpacked = unpack_all(&mut image, &given.argument(1), limits, &mut |bytes| {
+        bar.advance(bytes);
+        match held.waiting()? {
+            Some(signal) => Err(package::Error::new(Kind::Interrupted, format!("signal {signal} came"))),
+            None => Ok(()),
+        }
+    });
     drop(bar);
+    // What has come ends us here, with nothing left to tidy up.
+    drop(held);
     unpacked.map_err(in_package)?;
     Ok(String::new())
 }
@@ -217,7 +241,20 @@ pub(crate) fn open(given: &Given) -> Result<(PathBuf, Package<File>), String> {
 }
 
 fn in_package(path: &Path, error: &package::Error) -> String {
-    format!("{}: {error}", path.display())
+    format!("{}: {}", path.display(), with_hint(error))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+fn told(error: package::Error) -> String {
+    with_hint(&error)
+}
+
+/// The error, and the flag that helps where one does.
+fn with_hint(error: &package::Error) -> String {
+    match error.kind() {
+        Kind::Limit(flag) => format!("{error}; --{flag} raises that limit"),
+        _ => error.to_string(),
+    }
 }
 
 /// The two halves of packing.

@@ -46,12 +46,18 @@ const OUT: Flag = Flag::path("out", "PATH", "the package, or the directory for N
     .short('o')
     .default("the current directory");
 
+const MOST_BYTES: Flag =
+    Flag::text("max-bytes", "SIZE", "refuse what comes to more bytes unpacked").default("16GiB");
+const MOST_FILES: Flag =
+    Flag::number("max-files", "COUNT", "refuse what comes to more files").default("1000000");
+
 /// The commands.
 pub static VERBS: &[Verb] = &[
     Verb {
         long: "\
 Without --root a package has no files but the places that its manifest mounts on. Of an image, the
-configuration makes a manifest, unless there is one.",
+configuration makes a manifest, unless there is one. --max-bytes and --max-files are for images,
+whose layers may be a thousand times what they seem; the bytes are those of all layers together.",
         flags: &[
             Flag::path("manifest-path", "FILE", "the manifest; may be missing with --from-oci").short('m'),
             Flag::path("root", "DIR", "the files; none without it").short('r'),
@@ -73,6 +79,8 @@ configuration makes a manifest, unless there is one.",
                 .short('c')
                 .default("gzip")
                 .words(&["gzip", "none"]),
+            MOST_BYTES,
+            MOST_FILES,
         ],
         ..Verb::new("pack", "", 0, "make a package of a manifest and a directory, or of an image")
     },
@@ -115,8 +123,9 @@ daemon is asked.",
     Verb {
         long: "\
 The directory is made, or is there and empty. The package is checked whole before a file is made,
-and if anything fails, none of them stays.",
-        flags: &[PUBLIC],
+and if anything fails, none of them stays. A package that comes to more bytes or files than
+--max-bytes and --max-files say is refused before there is one.",
+        flags: &[PUBLIC, MOST_BYTES, MOST_FILES],
         ..Verb::new("unpack", "PACKAGE DIR", 2, "write a package's files into a directory")
     },
     Verb {
@@ -236,19 +245,7 @@ REPOSITORY may be missing where the daemon has one alone.",
         flags: &[URL, TIMEOUT],
         ..Verb::new("shutdown", "", 0, "end the daemon, and every container with it")
     },
-    Verb {
-        long: "\
-The script goes where the shell looks for such; \"make install\" puts it there. It asks this program
-what may be typed next: with WORDS, those after the program's name, that is what is printed.",
-        most: None,
-        stops: true,
-        ..Verb::new(
-            "completion",
-            "SHELL [-- WORDS]",
-            1,
-            "print what completes command lines in bash, fish or zsh",
-        )
-    },
+    Verb::COMPLETION,
     Verb { least: 0, ..Verb::new("help", "[COMMAND]", 1, "print the commands, or the flags of one") },
 ];
 

@@ -53,12 +53,6 @@ impl From<Failed> for Complaint {
     }
 }
 
-impl From<microvm::Error> for Complaint {
-    fn from(error: microvm::Error) -> Self {
-        Self::new(error.to_string())
-    }
-}
-
 impl From<Error> for Complaint {
     fn from(error: Error) -> Self {
         Self::new(error.to_string())

@@ -27,7 +27,7 @@ pub use join::{Join, join_self};
 pub use mark::Mark;
 pub use record::{Paths, Record};
 pub use statistics::Statistics;
-pub use systemd::Systemd;
+pub use systemd::{Systemd, UnitChange};
 pub use watch::{Event, Strain, Watch};
 
 use plan::cgroup::Version;

@@ -2,6 +2,7 @@
 //! deadline, by a thread that has nothing else to do.
 
 mod bus;
+mod change;
 mod unit;
 
 use std::time::Duration;
@@ -11,6 +12,8 @@ use plan::systemd::{Bus, Manager};
 use sys::{Doing, Errno, Failed};
 
 use bus::{Connection, Told};
+
+pub use change::UnitChange;
 
 use crate::wait::Missing;
 

@@ -66,7 +66,8 @@ impl Error {
     }
 
     /// The same, with what could not be undone after it.
-    pub(crate) fn and_left(mut self, left: &[Failed]) -> Self {
+    #[must_use]
+    pub fn and_left(mut self, left: &[Failed]) -> Self {
         for failed in left {
             self.text = format!("{}; undoing it: {failed}", self.text);
         }

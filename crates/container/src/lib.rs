@@ -10,6 +10,7 @@
 mod agent;
 mod birth;
 mod bundle;
+mod calm;
 mod console;
 mod create;
 mod crowd;
@@ -34,6 +35,7 @@ mod start;
 mod supervise;
 mod sweep;
 mod terminal;
+mod throwaway;
 mod undo;
 pub mod unit;
 mod update;
@@ -42,6 +44,7 @@ mod wait;
 use state::{Entry, Record, Store};
 
 pub use bundle::{Order, host_buses, manager, plan_bundle, read_resources};
+pub use calm::undisturbed;
 pub use cgroup::{Event, Statistics, Strain, metrics, statistics};
 pub use create::Created;
 pub use delete::Removed;
@@ -54,6 +57,7 @@ pub use plan::Plan;
 pub use spec::Status;
 pub use state::Ended;
 pub use sweep::{Fate, Stray};
+pub use throwaway::Throwaway;
 
 /// All containers under one state root.
 #[derive(Debug)]

@@ -1,14 +1,14 @@
 //! Update: other limits for a container that is there.
 
-use cgroup::{Cgroup, Systemd};
+use cgroup::{Cgroup, UnitChange};
 use plan::cgroup::{Mode, Version};
 use plan::systemd::{Held, Property, changes, device_changes, unlimited};
 use plan::{Hierarchy, Refused, Update, compile_managed_update, compile_update};
 use spec::{Resources, Status};
-use sys::{Failed, block_signals, restore_mask};
+use sys::Failed;
 
 use crate::life::Known;
-use crate::{Containers, Error, Kind};
+use crate::{Containers, Error, Kind, undisturbed};
 
 impl Containers {
     /// Changes the limits that are asked for, all of them or none; says what has no effect. A limit that the kernel
@@ -17,13 +17,7 @@ impl Containers {
     /// Signals are blocked meanwhile. Who kills us all the same finds each limit as it was or as it should be, and
     /// the container undisturbed; the same update again leads to the end.
     pub fn update(&self, id: &str, asked: &Resources) -> Result<Vec<String>, Error> {
-        let mask = block_signals()?;
-        let outcome = self.update_blocked(id, asked);
-        match (outcome, restore_mask(&mask)) {
-            (Ok(_), Err(failed)) => Err(failed.into()),
-            (Err(error), Err(failed)) => Err(error.and_left(&[failed])),
-            (outcome, Ok(())) => outcome,
-        }
+        undisturbed(|_| self.update_blocked(id, asked))
     }
 
     fn update_blocked(&self, id: &str, asked: &Resources) -> Result<Vec<String>, Error> {
@@ -38,13 +32,13 @@ impl Containers {
         let update = plan(asked, &known)?;
         let mut change = groups.change();
         let properties =
-            known.record.unit.clone().map(|held| Properties::new(held, &update, &known)).transpose()?;
+            known.record.unit.clone().map(|held| unit_change(held, &update, &known)).transpose()?;
         known.record.limits = update.limits.clone();
         // The kernel first: what it refuses, or kills for, no manager has heard of. The manager then writes the same again, by
         // itself and a moment later.
         let changed = change
             .make(&update)
-            .and_then(|()| properties.as_ref().map_or(Ok(()), Properties::set))
+            .and_then(|()| properties.as_ref().map_or(Ok(()), UnitChange::make))
             .and_then(|()| entry.write(&known.record));
         match changed {
             Ok(()) => Ok(update.warnings),
@@ -82,46 +76,23 @@ fn recall(limits: &mut Resources, asked: &Resources, groups: &Cgroup) -> Result<
 }
 
 /// The same limits as properties of the container's unit, and those that were in force.
-struct Properties {
-    held: Held,
-    wanted: Vec<Property>,
-    former: Vec<Property>,
-}
-
-impl Properties {
-    fn new(held: Held, update: &Update, known: &Known) -> Result<Self, Error> {
-        let on_v1 = known.record.cgroup.groups.iter().any(|group| group.version == Version::V1);
-        let mode = if on_v1 { Mode::V1 } else { Mode::V2 };
-        let told = |resources: &Resources| changes(resources, held.version, mode).map_err(refused);
-        let mut wanted = told(&update.written)?;
-        let in_force = told(&known.record.limits)?;
-        let before = |property: &Property| {
-            let known = in_force.iter().find(|known| known.name == property.name).cloned();
-            known.unwrap_or_else(|| unlimited(property))
-        };
-        let mut former: Vec<Property> = wanted.iter().map(before).collect();
-        if update.devices.is_some() && !held.bus.is_user {
-            let told = |resources: &Resources| device_changes(resources, mode).map_err(refused);
-            wanted.extend(told(&update.limits)?);
-            former.extend(told(&known.record.limits)?);
-        }
-        Ok(Self { held, wanted, former })
+fn unit_change(held: Held, update: &Update, known: &Known) -> Result<UnitChange, Error> {
+    let on_v1 = known.record.cgroup.groups.iter().any(|group| group.version == Version::V1);
+    let mode = if on_v1 { Mode::V1 } else { Mode::V2 };
+    let told = |resources: &Resources| changes(resources, held.version, mode).map_err(refused);
+    let mut wanted = told(&update.written)?;
+    let in_force = told(&known.record.limits)?;
+    let before = |property: &Property| {
+        let known = in_force.iter().find(|known| known.name == property.name).cloned();
+        known.unwrap_or_else(|| unlimited(property))
+    };
+    let mut former: Vec<Property> = wanted.iter().map(before).collect();
+    if update.devices.is_some() && !held.bus.is_user {
+        let told = |resources: &Resources| device_changes(resources, mode).map_err(refused);
+        wanted.extend(told(&update.limits)?);
+        former.extend(told(&known.record.limits)?);
     }
-
-    fn set(&self) -> Result<(), Failed> {
-        self.say(&self.wanted)
-    }
-
-    fn take_back(&self) -> Result<(), Failed> {
-        self.say(&self.former)
-    }
-
-    fn say(&self, properties: &[Property]) -> Result<(), Failed> {
-        if properties.is_empty() {
-            return Ok(());
-        }
-        Systemd::reach(&self.held.bus)?.change(&self.held.unit, properties)
-    }
+    Ok(UnitChange { held, wanted, former })
 }
 
 fn plan(asked: &Resources, known: &Known) -> Result<Update, Error> {

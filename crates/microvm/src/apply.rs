@@ -2,18 +2,19 @@
 
 use cgroup::{Cgroup, Mark, Paths};
 use container::identity::written;
+use container::undisturbed;
 use container::unit::{self, Placeholder};
 use plan::cgroup::{CgroupPlan, Version};
 use plan::sandbox::{Pattern, SandboxPlan};
 use plan::systemd::Held;
 use rustix::process::getpid;
 use state::Entry;
-use sys::{Doing, Failed, Mask, Pidfd, block_signals, restore_mask};
+use sys::{Doing, Failed, Mask, Pidfd};
 
 use crate::birth::{Born, Program, bear, or_by_manager};
 use crate::destroy::dissolve;
 use crate::threads::{self, Found};
-use crate::{Error, Kind, Phase, Record, Sandboxes};
+use crate::{Error, Kind, Phase, Record, Sandboxes, not_found};
 
 /// Whom limits are for.
 #[derive(Debug)]
@@ -57,13 +58,7 @@ impl Sandboxes {
     ///
     /// Signals stay blocked meanwhile. What a killed `apply` has left is removed first.
     pub fn apply(&self, plan: &SandboxPlan, subject: &Subject, order: &Order) -> Result<Applied, Error> {
-        let mask = block_signals()?;
-        let applied = self.apply_blocked(plan, subject, order, mask);
-        match (applied, restore_mask(&mask)) {
-            (Ok(_), Err(failed)) => Err(failed.into()),
-            (Err(error), Err(failed)) => Err(error.and_left(&[failed])),
-            (applied, Ok(())) => applied,
-        }
+        undisturbed(|mask| self.apply_blocked(plan, subject, order, *mask))
     }
 
     fn apply_blocked(
@@ -161,7 +156,7 @@ impl Making<'_> {
     }
 
     fn entry(&self) -> Result<&Entry, Error> {
-        self.entry.as_ref().ok_or_else(Error::not_found)
+        self.entry.as_ref().ok_or_else(not_found)
     }
 
     /// What is there already is somebody else's: limits of ours would hit them, and removing it would end them.
@@ -272,7 +267,7 @@ impl Making<'_> {
     }
 
     fn adopt(&self, pid: i32, record: &Record) -> Result<(i32, state::Init), Error> {
-        let Some((_, process)) = &self.runs else { return Err(Error::not_found()) };
+        let Some((_, process)) = &self.runs else { return Err(not_found()) };
         let identity = written(pid, process)?;
         let moved = Cgroup::open(&record.vmm_in)?.adopt(pid);
         let moved = or_by_manager(moved, &record.vmm_in, self.unit.as_ref(), pid);
@@ -307,7 +302,7 @@ impl Making<'_> {
 
     fn monitor(&self) -> Result<&Pidfd, Error> {
         let born = self.born.as_ref().map(|born| &born.process);
-        born.or(self.runs.as_ref().map(|(_, process)| process)).ok_or_else(Error::not_found)
+        born.or(self.runs.as_ref().map(|(_, process)| process)).ok_or_else(not_found)
     }
 
     /// One that dies while it is put into its place leaves no sandbox behind.

@@ -36,9 +36,7 @@ impl Sandboxes {
         if Store::open(&self.root)?.is_none() {
             return Ok(Vec::new());
         }
-        let told = |error: container::Error| Error::new(Kind::Kernel(None), error.to_string());
-        let strays =
-            Containers::under(self.root.as_str()).sweep(&probe::host()?.cgroups, true).map_err(told)?;
+        let strays = Containers::under(self.root.as_str()).sweep(&probe::host()?.cgroups, true)?;
         let outcome = |stray: Stray| {
             let outcome = match stray.fate {
                 Fate::Removed | Fate::Removable => Ok(()),
@@ -49,7 +47,7 @@ impl Sandboxes {
                         stray.directories.join(", ")
                     ),
                 )),
-                Fate::Left(error) => Err(told(error)),
+                Fate::Left(error) => Err(error),
             };
             (stray.id, outcome)
         };

@@ -9,7 +9,6 @@
 mod apply;
 mod birth;
 mod destroy;
-mod error;
 mod figures;
 mod host;
 mod overhead;
@@ -19,13 +18,13 @@ mod threads;
 mod update;
 mod watch;
 
+use container::{Error, Kind};
 use state::{Entry, Store};
 use sys::Failed;
 
 pub use apply::{Applied, Order, Subject};
 pub use birth::Program;
 pub use destroy::Swept;
-pub use error::{Error, Kind};
 pub use figures::{Figures, GuestFigures, HostFigures, Killer, figures, killer};
 pub use host::{Asked, plan};
 pub use overhead::{Overhead, Split, of_process as measure};
@@ -66,7 +65,7 @@ impl Sandboxes {
         for _ in 0..TRIES {
             match Store::provide(&self.root, self.is_sticky)?.claim(id) {
                 Err(state::Error::NotFound) => {}
-                claimed => return Ok(claimed?),
+                claimed => return claimed.map_err(told),
             }
         }
         Err(Failed::refused(format!("{id} is swept away as often as it is claimed")).into())
@@ -74,14 +73,29 @@ impl Sandboxes {
 
     fn lock(&self, id: &str) -> Result<Entry, Error> {
         check_id(id)?;
-        let store = Store::open(&self.root)?.ok_or_else(Error::not_found)?;
-        Ok(store.lock(id)?)
+        self.store()?.lock(id).map_err(told)
     }
 
     fn look(&self, id: &str) -> Result<Entry, Error> {
         check_id(id)?;
-        let store = Store::open(&self.root)?.ok_or_else(Error::not_found)?;
-        Ok(store.look(id)?)
+        self.store()?.look(id).map_err(told)
+    }
+
+    fn store(&self) -> Result<Store, Error> {
+        Store::open(&self.root)?.ok_or_else(not_found)
+    }
+}
+
+fn not_found() -> Error {
+    Error::new(Kind::NotFound, "there is no such sandbox")
+}
+
+/// What the state directory says, of a sandbox.
+fn told(error: state::Error) -> Error {
+    match error {
+        state::Error::Exists => Error::new(Kind::Exists, "there is a sandbox of this id already"),
+        state::Error::NotFound => not_found(),
+        other => other.into(),
     }
 }
 

@@ -10,7 +10,7 @@ use sys::{Doing, Failed};
 
 use crate::figures::{Figures, GuestFigures, HostFigures, figures};
 use crate::overhead::{self, Overhead};
-use crate::{Error, Phase, Record, Sandboxes, destroy, threads};
+use crate::{Error, Phase, Record, Sandboxes, destroy, not_found, threads};
 
 /// A sandbox, as it is found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -83,7 +83,7 @@ impl Sandboxes {
     /// Looks at a sandbox; the guest's figures are the caller's to bring.
     pub fn show(&self, id: &str, guest: Option<GuestFigures>) -> Result<Shown, Error> {
         let entry = self.look(id)?;
-        let record = Record::read(&entry)?.ok_or_else(Error::not_found)?;
+        let record = Record::read(&entry)?.ok_or_else(not_found)?;
         let process = record.vmm.as_ref().map(same).transpose()?.flatten();
         let is_alive = process.as_ref().map_or(Ok(false), |one| one.has_exited().map(|ended| !ended))?;
         let status = match record.phase {

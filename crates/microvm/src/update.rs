@@ -1,20 +1,21 @@
 //! Changes of a sandbox that is there: devices come and go, containers get other processors, the monitor has other threads.
 
-use cgroup::{Cgroup, Paths, Systemd};
+use cgroup::{Cgroup, Paths, UnitChange};
 use container::identity::same;
+use container::undisturbed;
 use plan::cgroup::{Mode, Setting};
 use plan::sandbox::{
     Cpus, Device, DeviceTable, Handed, Host, Layout, Share, cpu_settings, device_change, unit_cpus,
     unit_devices,
 };
-use plan::systemd::{Held, Property};
+use plan::systemd::Held;
 use plan::{DeviceChange, Update};
 use spec::Resources;
 use state::Entry;
-use sys::{Doing, Failed, Mask, Pidfd, block_signals, restore_mask};
+use sys::{Doing, Failed, Mask, Pidfd};
 
 use crate::birth::bear;
-use crate::{Error, Kind, Phase, Record, Sandboxes, Subject, destroy, host, threads};
+use crate::{Error, Kind, Phase, Record, Sandboxes, Subject, destroy, host, not_found, threads};
 
 /// What is to be other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,13 +31,7 @@ pub struct Change {
 impl Sandboxes {
     /// Makes a change, all of it or nothing. Threads that have come meanwhile are put into their place.
     pub fn update(&self, id: &str, change: &Change) -> Result<(), Error> {
-        let mask = block_signals()?;
-        let outcome = self.update_blocked(id, change);
-        match (outcome, restore_mask(&mask)) {
-            (Ok(()), Err(failed)) => Err(failed.into()),
-            (Err(error), Err(failed)) => Err(error.and_left(&[failed])),
-            (outcome, Ok(())) => outcome,
-        }
+        undisturbed(|_| self.update_blocked(id, change))
     }
 
     fn update_blocked(&self, id: &str, change: &Change) -> Result<(), Error> {
@@ -60,13 +55,7 @@ impl Sandboxes {
 
     /// Puts a helper, such as virtiofsd(1), where helpers of this sandbox are; its number.
     pub fn help(&self, id: &str, subject: &Subject) -> Result<i32, Error> {
-        let mask = block_signals()?;
-        let outcome = self.help_blocked(id, subject, &mask);
-        match (outcome, restore_mask(&mask)) {
-            (Ok(_), Err(failed)) => Err(failed.into()),
-            (Err(error), Err(failed)) => Err(error.and_left(&[failed])),
-            (outcome, Ok(())) => outcome,
-        }
+        undisturbed(|mask| self.help_blocked(id, subject, mask))
     }
 
     fn help_blocked(&self, id: &str, subject: &Subject, mask: &Mask) -> Result<i32, Error> {
@@ -98,7 +87,7 @@ impl Sandboxes {
 
 /// The record of a sandbox whose monitor runs, and the monitor with its number.
 pub(crate) fn alive(record: Option<Record>) -> Result<(Record, i32, Pidfd), Error> {
-    let record = record.filter(|record| record.phase == Phase::Complete).ok_or_else(Error::not_found)?;
+    let record = record.filter(|record| record.phase == Phase::Complete).ok_or_else(not_found)?;
     let pid = record.vmm.as_ref().map(|vmm| vmm.pid);
     match (pid, record.vmm.as_ref().map(same).transpose()?.flatten()) {
         (Some(pid), Some(process)) if !process.has_exited()? => Ok((record, pid, process)),
@@ -140,7 +129,7 @@ fn make(record: &Record, wanted: &Record, entry: &Entry) -> Result<(), Error> {
             updates.push((groups, update(Vec::new(), devices)));
         }
     }
-    let properties = record.unit.as_ref().map(|held| Properties::new(held, record, wanted)).transpose()?;
+    let properties = record.unit.clone().map(|held| unit_change(held, record, wanted)).transpose()?;
 
     let mut changes = Vec::with_capacity(updates.len());
     let mut write = || -> Result<(), Failed> {
@@ -150,7 +139,7 @@ fn make(record: &Record, wanted: &Record, entry: &Entry) -> Result<(), Error> {
             changes.push(change);
             made?;
         }
-        properties.as_ref().map_or(Ok(()), Properties::set)?;
+        properties.as_ref().map_or(Ok(()), UnitChange::make)?;
         wanted.write(entry)
     };
     let Err(failed) = write() else { return Ok(()) };
@@ -189,36 +178,13 @@ fn update(settings: Vec<Vec<Setting>>, devices: Option<DeviceChange>) -> Update 
 }
 
 /// The same as properties of the sandbox's unit, and those that were in force.
-struct Properties<'a> {
-    held: &'a Held,
-    wanted: Vec<Property>,
-    former: Vec<Property>,
-}
-
-impl<'a> Properties<'a> {
-    fn new(held: &'a Held, record: &Record, wanted: &Record) -> Result<Self, Error> {
-        let mode = if record.is_v1() { Mode::Hybrid } else { Mode::V2 };
-        let (mut there, mut former) = unit_cpus(&cpus(record)?, &cpus(wanted)?, held.version, mode)?;
-        let (known, list) = (record.devices.list(), wanted.devices.list());
-        if known != list && !held.bus.is_user {
-            there.extend(unit_devices(&list, mode)?);
-            former.extend(unit_devices(&known, mode)?);
-        }
-        Ok(Self { held, wanted: there, former })
+fn unit_change(held: Held, record: &Record, wanted: &Record) -> Result<UnitChange, Error> {
+    let mode = if record.is_v1() { Mode::Hybrid } else { Mode::V2 };
+    let (mut there, mut former) = unit_cpus(&cpus(record)?, &cpus(wanted)?, held.version, mode)?;
+    let (known, list) = (record.devices.list(), wanted.devices.list());
+    if known != list && !held.bus.is_user {
+        there.extend(unit_devices(&list, mode)?);
+        former.extend(unit_devices(&known, mode)?);
     }
-
-    fn set(&self) -> Result<(), Failed> {
-        self.say(&self.wanted)
-    }
-
-    fn take_back(&self) -> Result<(), Failed> {
-        self.say(&self.former)
-    }
-
-    fn say(&self, properties: &[Property]) -> Result<(), Failed> {
-        if properties.is_empty() {
-            return Ok(());
-        }
-        Systemd::reach(&self.held.bus)?.change(&self.held.unit, properties)
-    }
+    Ok(UnitChange { held, wanted: there, former })
 }

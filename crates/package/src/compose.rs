@@ -1,15 +1,18 @@
 //! From a manifest and a tree to a package.
 
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustix::fs::Mode;
+
+use crate::directory::{self, Directory, above};
 use crate::error::{Doing as _, Error, shown};
-use crate::key::{SecretKey, fill_random};
+use crate::key::SecretKey;
 use crate::manifest::{Manifest, Mount};
 use crate::npk::{Draft, Package, Seal};
 use crate::signature::sha256;
-use crate::source::{Source as _, hex};
+use crate::source::Source as _;
 use crate::squashfs::{self, Compression};
 use crate::tree::{Kind, Node, Tree};
 
@@ -99,8 +102,7 @@ fn seal(
     draft.finish(size, seal.as_ref(), |bytes| each(Progress::Hashed(bytes)))
 }
 
-/// Writes a package beside its place, and renames it there once it is on disk. Nothing stays of one that could not be
-/// made.
+/// Writes a package without a name, and gives it its name once it is on disk. Nothing stays of one that could not be made.
 fn write(
     out: &Path,
     manifest: &Manifest,
@@ -111,24 +113,16 @@ fn write(
     } else {
         out.to_owned()
     };
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut random = [0; 8];
-    fill_random(&mut random)?;
-    let draft = directory.join(format!(".cofferctl-{}.tmp", hex(&random)));
-    let open = File::options().read(true).write(true).create_new(true).mode(0o644).open(&draft);
-    let file = open.map_err(|error| Error::on_path("open", &draft, &error))?;
-    let made = contents(file).and_then(|file| {
-        file.sync_all().map_err(|error| Error::on_path("fsync", &draft, &error))?;
-        std::fs::rename(&draft, &path).map_err(|error| Error::on_path("rename", &path, &error))
-    });
-    if let Err(error) = made {
-        return Err(match std::fs::remove_file(&draft) {
-            Ok(()) => error,
-            Err(left) => Error::new(error.kind(), format!("{error}; then unlink({}): {left}", shown(&draft))),
-        });
+    let name = path.file_name().ok_or_else(|| Error::invalid(format!("{} is no name", shown(&path))))?;
+    let place = Arc::new(Directory::open(above(&path))?);
+    let mut draft = directory::Draft::unnamed(&place, Mode::from(0o644))?;
+    let file = draft.file.try_clone().map_err(|error| Error::io("fcntl(F_DUPFD_CLOEXEC)", &error))?;
+    let made = contents(file)
+        .and_then(|file| file.sync_all().map_err(|error| Error::on_path("fsync", &path, &error)));
+    match made {
+        Ok(()) => draft.replace(name).doing(|| shown(&path))?,
+        Err(error) => return Err(draft.discard(error)),
     }
-    let directory_file = File::open(directory).map_err(|error| Error::on_path("open", directory, &error))?;
-    directory_file.sync_all().map_err(|error| Error::on_path("fsync", directory, &error))?;
     Ok(path)
 }
 

@@ -22,10 +22,14 @@ pub enum Kind {
     Exists,
     /// Make room.
     Full,
+    /// Begin again: whoever asked for it has taken that back.
+    Interrupted,
     /// Correct what was given.
     Invalid,
     /// See what the kernel says; its number, where it said one.
     Kernel(Option<Errno>),
+    /// Raise this limit, if what exceeds it is meant: `max-bytes` or `max-files` of [`Limits`](crate::Limits).
+    Limit(&'static str),
     /// Name one that is there.
     NotFound,
     /// Do not trust it: nobody whose key was given has signed this.

@@ -1,15 +1,17 @@
 //! Keys: 32 bytes in a file, the public one beside the secret one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use rustix::fs::Mode;
 use rustix::rand::{GetRandomFlags, getrandom};
-use sys::Called as _;
+use sys::{Called as _, ENDING, Held};
 
-use crate::error::{Error, Kind, shown};
+use crate::directory::{Directory, Draft};
+use crate::error::{Error, shown};
 
 /// The half that signs.
 pub struct SecretKey(SigningKey);
@@ -78,25 +80,30 @@ pub fn generate_pair(directory: &Path, name: &str) -> Result<(PathBuf, PathBuf),
         return Err(Error::invalid(format!("{} is no name for a pair of keys", spec::quoted(name))));
     }
     let secret = SecretKey::generate()?;
-    let [secret_path, public_path] = ["key", "pub"].map(|kind| directory.join(format!("{name}.{kind}")));
-    write_new(&secret_path, 0o600, secret.0.as_bytes())?;
-    if let Err(error) = write_new(&public_path, 0o644, secret.0.verifying_key().as_bytes()) {
-        std::fs::remove_file(&secret_path).map_err(|error| Error::on_path("unlink", &secret_path, &error))?;
-        return Err(error);
+    let [secret_name, public_name] = ["key", "pub"].map(|kind| format!("{name}.{kind}"));
+    let place = Arc::new(Directory::open(directory)?);
+    let public_half = write(&place, 0o644, secret.0.verifying_key().as_bytes())?;
+    let secret_half = write(&place, 0o600, secret.0.as_bytes())?;
+    // Both are whole before there is a name. The secret one comes last: whoever is killed between the two, by force alone,
+    // leaves no secret that nobody knows of.
+    let _held = Held::take(ENDING)?;
+    let identity = public_half.publish(public_name.as_ref())?;
+    if let Err(error) = secret_half.publish(secret_name.as_ref()) {
+        return Err(match place.remove(public_name.as_ref(), &identity) {
+            Ok(()) => error,
+            Err(left) => Error::new(error.kind(), format!("{error}; then {left}")),
+        });
     }
-    Ok((secret_path, public_path))
+    Ok((directory.join(secret_name), directory.join(public_name)))
 }
 
-fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Error> {
-    let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    let mut file = opened.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Error::new(Kind::Exists, format!("{} is there already", shown(path)))
-        }
-        _ => Error::on_path("open", path, &error),
-    })?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.map_err(|error| Error::on_path("write", path, &error))
+fn write(place: &Arc<Directory>, mode: u32, bytes: &[u8]) -> Result<Draft, Error> {
+    let mut draft = Draft::unnamed(place, Mode::from(mode))?;
+    let written = draft.file.write_all(bytes).and_then(|()| draft.file.sync_all());
+    match written {
+        Ok(()) => Ok(draft),
+        Err(error) => Err(draft.discard(Error::io("write(key)", &error))),
+    }
 }
 
 fn read(path: &Path) -> Result<[u8; 32], Error> {

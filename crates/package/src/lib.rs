@@ -5,9 +5,11 @@
 //! Begin with [`Package::read`], [`Draft::begin`] to write one, or [`repository::Repository`] to keep many.
 
 pub mod compose;
+mod directory;
 mod error;
 mod field;
 mod key;
+mod limits;
 mod manifest;
 pub mod mount;
 mod npk;
@@ -27,9 +29,10 @@ mod zip;
 
 pub use error::{Error, Kind};
 pub use key::{PublicKey, SecretKey, generate_pair};
+pub use limits::Limits;
 pub use manifest::{
-    Allowed, Autostart, Cgroups, Io, Manifest, Mount, Network, Options, Output, Places, Restart, Seccomp,
-    Selinux, Socket, Stop, Upkeep, When,
+    Allowed, Autostart, Cgroups, Io, Manifest, Mount, Network, Options, Output, Places, RESERVED, Restart,
+    Seccomp, Selinux, Socket, Stop, Upkeep, When,
 };
 pub use npk::{Draft, Package, Seal, Verity};
 pub use signature::Hashes;

@@ -8,14 +8,19 @@
 mod blobs;
 mod layer;
 mod manifest;
+mod records;
+mod zstd;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 pub use manifest::Wishes;
 
+use crate::directory::Directory;
 use crate::error::{Doing as _, Error};
+use crate::limits::Limits;
 use crate::tree::Tree;
 use blobs::Blobs;
 
@@ -29,9 +34,9 @@ pub struct Image {
     config: Value,
 }
 
-/// Reads an image from a directory or an archive. Layers are unpacked into unnamed files in `spool`. `each` hears how
-/// many bytes of them were read since it heard last.
-pub fn read(path: &Path, spool: &Path, each: &mut dyn FnMut(u64)) -> Result<Image, Error> {
+/// Reads an image from a directory or an archive, as long as it keeps within the limits. Layers are unpacked into unnamed
+/// files in `spool`. `each` hears how many bytes of them were read since it heard last.
+pub fn read(path: &Path, spool: &Path, limits: Limits, each: &mut dyn FnMut(u64)) -> Result<Image, Error> {
     let blobs = Blobs::open(path)?;
     let Found { reference, config, layers } =
         if blobs.has("index.json") { find_in_layout(&blobs)? } else { find_in_archive(&blobs)? };
@@ -46,9 +51,12 @@ pub fn read(path: &Path, spool: &Path, each: &mut dyn FnMut(u64)) -> Result<Imag
             digests.len()
         )));
     }
+    let spool = Arc::new(Directory::open(spool)?);
     let mut tree = Tree::default();
+    let mut left = limits.begin();
     for (name, digest) in layers.iter().zip(digests) {
-        layer::apply(&mut tree, &blobs, name, digest, spool, each).doing(|| format!("layer {name}"))?;
+        let unpack = layer::Unpack { blobs: &blobs, name, digest, spool: &spool };
+        layer::apply(&mut tree, &unpack, &mut left, each).doing(|| format!("layer {name}"))?;
     }
     Ok(Image { tree: tree.sorted(), reference, config })
 }

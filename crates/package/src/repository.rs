@@ -16,7 +16,6 @@
 //!                                        hashes, fsync
 //! ```
 
-mod directory;
 mod install;
 mod kept;
 
@@ -27,8 +26,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use self::directory::{Directory, Identity};
 use self::install::{Limits, Reserved, Written};
+use crate::directory::{self, Directory, Identity};
 use crate::error::{Error, Kind};
 use crate::key::PublicKey;
 use crate::manifest::Manifest;

@@ -40,13 +40,13 @@ pub struct Node {
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// What a file is.
+/// What a file is, wherever its names and its content are.
 #[derive(Clone, Debug)]
-pub enum Kind {
+pub enum Kind<Names = BTreeMap<Vec<u8>, Id>, Bytes = Content> {
     /// Names, and what bears them.
-    Directory(BTreeMap<Vec<u8>, Id>),
+    Directory(Names),
     /// Content.
-    File(Content),
+    File(Bytes),
     /// Where it leads.
     Link(Vec<u8>),
     /// A character device: major, minor.

@@ -4,118 +4,112 @@
 //! system call, and who may rename what is there already changes nothing of where the rest goes.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod,
-    fchown, fsetxattr, futimens, linkat, makedev, mkdir, mkdirat, mknodat, open, openat, rmdir, setxattr,
-    symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod,
+    fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, open, openat, setxattr, symlinkat,
+    utimensat,
 };
 use sys::{Called as _, Errno, Failed};
 
+use crate::directory::{DIRECTORY, Directory, HANDLE, above, by_handle, empty, names};
 use crate::error::{Doing as _, Error, Kind, shown};
+use crate::limits::Limits;
 use crate::source::Source;
 use crate::squashfs::{Image, Inode, Piece, Step, Stored, Walk, What};
 
-/// Looks through all names and inodes of an image; the bytes of its files' contents, holes included.
-pub fn survey<S: Source>(image: &mut Image<S>) -> Result<u64, Error> {
+/// Looks through all names, inodes and attributes of an image, as long as they keep within the limits; the bytes of its files'
+/// contents, holes included.
+pub fn survey<S: Source>(image: &mut Image<S>, limits: Limits) -> Result<u64, Error> {
     let root = image.root()?;
     let mut walk = Walk::from(image, &root)?;
-    let mut size = 0u64;
+    let (mut size, mut left) = (0, limits.begin());
     while let Some(step) = walk.next(image)? {
-        if let Step::Meet(_, Inode { kind: What::File(stored), .. }) = &step {
-            size = size.saturating_add(stored.size);
+        let (Step::Enter(_, inode) | Step::Meet(_, inode)) = &step else { continue };
+        left.file()?;
+        // A set of attributes may be shared by all files, and is written for each.
+        let attributes = image.xattrs(inode)?;
+        left.bytes(attributes.values().map(|value| value.len() as u64).sum())?;
+        if let What::File(stored) = &inode.kind {
+            left.bytes(stored.size)?;
+            size += stored.size;
         }
     }
     Ok(size)
 }
 
 /// Writes all files of an image into a directory, which is made, or is there and empty: with contents, holes, hard links,
-/// attributes, owners, modes and times. If anything fails, nothing of it stays. `each` hears how many bytes of contents have
-/// been written since it heard last.
-pub fn unpack<S: Source>(image: &mut Image<S>, to: &Path, each: &mut dyn FnMut(u64)) -> Result<(), Error> {
+/// attributes, owners, modes and times. If it exceeds the limits there is no file; if anything else fails, nothing of it
+/// stays. `each` hears how many bytes of contents have been written since it heard last; what it says against that ends it.
+///
+/// A directory that is made gets its name in the end: who is killed meanwhile leaves one beside it that is hidden, and goes
+/// with the next.
+pub fn unpack<S: Source>(
+    image: &mut Image<S>,
+    to: &Path,
+    limits: Limits,
+    each: &mut dyn FnMut(u64) -> Result<(), Error>,
+) -> Result<(), Error> {
     // Names that must not be are found before there is a file.
-    survey(image)?;
+    survey(image, limits)?;
     let place = Place::take(to)?;
     let done = Unpacking { place: &place, linked: HashMap::new(), open: Vec::new(), each }.run(image);
-    done.map_err(|error| match place.give_back() {
+    done.and_then(|()| place.publish()).map_err(|error| match place.give_back() {
         Ok(()) => error,
         Err(left) => Error::new(error.kind(), format!("{error}; then {left}")),
     })
 }
 
-const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Nobody else looks in while it is not what it is to be.
 const OURS: Mode = Mode::RWXU;
 
-/// The directory that files go into.
-struct Place<'a> {
-    path: &'a Path,
+/// The directory that files go into: one that was there, or a draft that gets its name in the end.
+struct Place {
     directory: OwnedFd,
-    is_made: bool,
+    draft: Option<Unnamed>,
 }
 
-impl<'a> Place<'a> {
-    fn take(path: &'a Path) -> Result<Self, Error> {
-        let is_made = match mkdir(path, OURS) {
-            Ok(()) => true,
-            Err(Errno::EXIST) => false,
-            Err(errno) => return Err(Failed::call(format!("mkdir({})", shown(path)), errno).into()),
-        };
+/// A directory that is not yet called what it is to be called.
+struct Unnamed {
+    above: Directory,
+    draft: OsString,
+    name: OsString,
+}
+
+impl Place {
+    fn take(path: &Path) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = open(path, flags, Mode::empty()).called(|| format!("open({})", shown(path)))?;
-        if !is_made && !names(directory.as_fd())?.is_empty() {
-            return Err(Error::new(Kind::Exists, format!("{} is not empty", shown(path))));
+        match open(path, flags, Mode::empty()) {
+            Ok(directory) if names(directory.as_fd())?.is_empty() => Ok(Self { directory, draft: None }),
+            Ok(_) => Err(Error::new(Kind::Exists, format!("{} is not empty", shown(path)))),
+            // A link that leads nowhere is there too.
+            Err(Errno::NOENT) if path.symlink_metadata().is_err() => Self::make(path),
+            Err(errno) => Err(Failed::call(format!("open({})", shown(path)), errno).into()),
         }
-        Ok(Self { path, directory, is_made })
+    }
+
+    fn make(path: &Path) -> Result<Self, Error> {
+        let name = path.file_name().ok_or_else(|| Error::invalid(format!("{} is no name", shown(path))))?;
+        let above = Directory::open(above(path))?;
+        let (draft, directory) = above.make_tree()?;
+        Ok(Self { directory, draft: Some(Unnamed { above, draft, name: name.to_owned() }) })
+    }
+
+    /// Shows it, whole.
+    fn publish(&self) -> Result<(), Error> {
+        self.draft.as_ref().map_or(Ok(()), |made| made.above.publish_tree(&made.draft, &made.name))
     }
 
     /// Leaves it as it was found.
-    fn give_back(&self) -> Result<(), Failed> {
-        clear(self.directory.as_fd())?;
-        if self.is_made { rmdir(self.path).called(|| format!("rmdir({})", shown(self.path))) } else { Ok(()) }
+    fn give_back(&self) -> Result<(), Error> {
+        empty(self.directory.as_fd())?;
+        self.draft.as_ref().map_or(Ok(()), |made| made.above.remove_tree(&made.draft))
     }
-}
-
-/// The names in a directory.
-fn names(directory: BorrowedFd<'_>) -> Result<Vec<std::ffi::CString>, Failed> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory).called(|| "opendir()")? {
-        let entry = entry.called(|| "readdir()")?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    Ok(names)
-}
-
-/// Removes all that is in a directory.
-fn clear(directory: BorrowedFd<'_>) -> Result<(), Failed> {
-    for name in names(directory)? {
-        match unlinkat(directory, &name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => {
-                let below = openat(directory, &name, HANDLE | OFlags::DIRECTORY, Mode::empty())
-                    .called(|| format!("openat({name:?})"))?;
-                // It may have its last mode already, which need not let its owner in.
-                chmod(by_handle(&below), OURS).called(|| format!("chmod({name:?})"))?;
-                let below =
-                    openat(&below, ".", READ, Mode::empty()).called(|| format!("openat({name:?})"))?;
-                clear(below.as_fd())?;
-                unlinkat(directory, &name, AtFlags::REMOVEDIR).called(|| format!("rmdir({name:?})"))?;
-            }
-            removed => removed.called(|| format!("unlink({name:?})"))?,
-        }
-    }
-    Ok(())
-}
-
-/// A name for what a handle is of: it leads there and nowhere else, also where that is a link.
-fn by_handle(handle: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", handle.as_raw_fd())
 }
 
 /// A directory that is being filled.
@@ -126,11 +120,11 @@ struct Level {
 }
 
 struct Unpacking<'a> {
-    place: &'a Place<'a>,
+    place: &'a Place,
     /// Where the first name of each file that has several is: its directory's names, and its own.
     linked: HashMap<u32, Vec<Vec<u8>>>,
     open: Vec<Level>,
-    each: &'a mut dyn FnMut(u64),
+    each: &'a mut dyn FnMut(u64) -> Result<(), Error>,
 }
 
 impl Unpacking<'_> {
@@ -140,6 +134,8 @@ impl Unpacking<'_> {
         let directory = self.place.directory.try_clone().map_err(|error| Error::io("dup()", &error))?;
         self.open.push(Level { name: Vec::new(), directory, inode });
         while let Some(step) = walk.next(image)? {
+            // Also for files without content.
+            (self.each)(0)?;
             let path = self.path(&step);
             self.step(image, step).doing(|| path)?;
         }
@@ -168,7 +164,7 @@ impl Unpacking<'_> {
             Step::Leave => {}
             Step::Enter(name, inode) => {
                 mkdirat(here, &name, OURS).called(|| "mkdirat()")?;
-                let directory = openat(here, &name, READ, Mode::empty()).called(|| "openat()")?;
+                let directory = openat(here, &name, DIRECTORY, Mode::empty()).called(|| "openat()")?;
                 self.open.push(Level { name, directory, inode });
             }
             Step::Meet(name, inode) => {
@@ -208,7 +204,7 @@ fn write<S: Source>(
     here: &OwnedFd,
     name: &[u8],
     stored: &Stored,
-    each: &mut dyn FnMut(u64),
+    each: &mut dyn FnMut(u64) -> Result<(), Error>,
 ) -> Result<File, Error> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(openat(here, name, flags, Mode::RUSR | Mode::WUSR).called(|| "openat()")?);
@@ -223,8 +219,7 @@ fn write<S: Source>(
             }
         };
         at += count;
-        each(count);
-        Ok(())
+        each(count)
     })?;
     // It may end with a hole.
     file.set_len(at).map_err(|error| Error::io(format!("ftruncate({at})"), &error))?;

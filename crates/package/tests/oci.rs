@@ -6,9 +6,9 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use package::Manifest;
 use package::oci::{Image, Wishes, read};
 use package::tree::{Id, Kind, Tree};
+use package::{Limits, Manifest};
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
@@ -82,6 +82,11 @@ impl Layer {
 
 /// An image layout in a directory.
 fn layout(directory: &Path, config: &str, layers: Vec<Layer>) {
+    layout_of(directory, config, layers.into_iter().map(Layer::bytes).collect());
+}
+
+/// The same of layers that are written already.
+fn layout_of(directory: &Path, config: &str, layers: Vec<Vec<u8>>) {
     fs::create_dir_all(directory.join("blobs/sha256")).expect("directories");
     let blob = |bytes: &[u8]| {
         fs::write(directory.join("blobs/sha256").join(digest(bytes)), bytes).expect("a blob");
@@ -89,8 +94,7 @@ fn layout(directory: &Path, config: &str, layers: Vec<Layer>) {
     };
     let mut described = Vec::new();
     let mut digests = Vec::new();
-    for (index, layer) in layers.into_iter().enumerate() {
-        let plain = layer.bytes();
+    for (index, plain) in layers.into_iter().enumerate() {
         digests.push(format!("\"sha256:{}\"", digest(&plain)));
         // Every other layer is packed.
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -109,7 +113,8 @@ fn layout(directory: &Path, config: &str, layers: Vec<Layer>) {
 fn image(config: &str, layers: Vec<Layer>) -> Result<Image, String> {
     let directory = tempfile::tempdir().expect("a directory");
     layout(directory.path(), config, layers);
-    read(directory.path(), directory.path(), &mut |_| ()).map_err(|error| error.to_string())
+    read(directory.path(), directory.path(), Limits::default(), &mut |_| ())
+        .map_err(|error| error.to_string())
 }
 
 /// Every path of a tree, with what is there.
@@ -234,7 +239,7 @@ fn a_blob_that_is_not_what_its_digest_tells_is_refused() {
                 fs::write(&blob, bytes).expect("a blob");
             }
         }
-        read(directory.path(), directory.path(), &mut |_| ()).expect_err(which).to_string()
+        read(directory.path(), directory.path(), Limits::default(), &mut |_| ()).expect_err(which).to_string()
     };
     assert!(of("document").ends_with("is not what its digest tells"));
     let layer = of("layer");
@@ -280,4 +285,85 @@ fn what_an_image_wants_of_root_is_given_to_somebody_else() {
     let found = paths(&image.tree);
     let node = image.tree.node(found["/bin/a"]);
     assert_eq!((node.uid, node.gid), (7, 1000));
+}
+
+/// What an image comes to is counted as it comes, whatever it says of itself.
+#[test]
+fn what_comes_to_more_than_the_limits_is_refused() {
+    let zeros = |count: usize| String::from_utf8(vec![b'0'; count]).expect("it is text");
+    let read_within = |layers: Vec<Layer>, limits: Limits| {
+        let directory = tempfile::tempdir().expect("a directory");
+        layout(directory.path(), "{}", layers);
+        read(directory.path(), directory.path(), limits, &mut |_| ()).map(drop)
+    };
+    let layers = || vec![Layer::new().file("a", &zeros(200_000)), Layer::new().file("a", &zeros(100_000))];
+    // The first with its head and rest, and the end of an archive: 512 + 200,192 + 1024; the second likewise.
+    let whole = 201_728 + 101_888;
+    assert_eq!(read_within(layers(), Limits { bytes: whole, files: 2 }), Ok(()));
+    let bytes = read_within(layers(), Limits { bytes: whole - 1, files: 2 }).expect_err("too many bytes");
+    assert_eq!(bytes.kind(), package::Kind::Limit("max-bytes"));
+    let told = format!("comes to more than {} bytes unpacked", whole - 1);
+    assert!(
+        bytes.to_string().starts_with("layer blobs/sha256/") && bytes.to_string().ends_with(&told),
+        "{bytes}"
+    );
+    let files = read_within(layers(), Limits { bytes: whole, files: 1 }).expect_err("too many files");
+    assert_eq!(files.kind(), package::Kind::Limit("max-files"));
+    assert!(files.to_string().ends_with("comes to more than 1 files"), "{files}");
+}
+
+/// A gigabyte in a megabyte is not unpacked to its end first.
+#[test]
+fn a_bomb_takes_no_more_room_than_its_limit() {
+    let directory = tempfile::tempdir().expect("a directory");
+    layout(directory.path(), "{}", vec![Layer::new().file("a", "b")]);
+    let blobs = fs::read_dir(directory.path().join("blobs/sha256")).expect("blobs");
+    let layer = blobs
+        .map(|blob| blob.expect("a blob").path())
+        .find(|blob| fs::read(blob).is_ok_and(|bytes| bytes.starts_with(b"\x1f\x8b")));
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    for _ in 0..1024 {
+        bomb.write_all(&vec![0; 1 << 20]).expect("memory");
+    }
+    let bomb = bomb.finish().expect("memory");
+    assert!(bomb.len() < 8 << 20, "{}", bomb.len());
+    fs::write(layer.expect("a layer"), bomb).expect("a blob");
+    let (limits, mut heard) = (Limits { bytes: 3 << 20, files: 10 }, 0);
+    let refused = read(directory.path(), directory.path(), limits, &mut |bytes| heard += bytes);
+    assert_eq!(refused.expect_err("it is too large").kind(), package::Kind::Limit("max-bytes"));
+    assert!(heard <= limits.bytes, "{heard}");
+}
+
+/// Names and attributes of one file are held in memory, and a layer of a few bytes can have a gigabyte of them.
+#[test]
+fn one_file_is_not_told_of_by_megabytes() {
+    let mut long = Builder::new(Vec::new());
+    let mut header = Layer::header(EntryType::GNULongName, 0o644);
+    header.set_size(2 << 20);
+    long.append_data(&mut header, "././@LongLink", vec![b'n'; 2 << 20].as_slice()).expect("a name");
+    let long = Layer(long).file("a", "b");
+    let many = Layer::new().attribute("SCHILY.xattr.user.a", &vec![b'v'; 2 << 20]).file("a", "b");
+    for layer in [long, many] {
+        let error = image("{}", vec![layer]).expect_err("it is too much");
+        assert!(
+            error.ends_with("breaks off or is damaged: more than 1048576 bytes tell of one file"),
+            "{error}"
+        );
+    }
+    let deep = "d/".repeat(300);
+    let error = image("{}", vec![Layer::new().directory(&deep, 0o755)]).expect_err("it is too deep");
+    assert!(error.ends_with("more than 256 directories within directories"), "{error}");
+}
+
+/// Contents are stepped over, and not read: that they are there is checked all the same.
+#[test]
+fn a_layer_that_ends_within_a_file_is_refused() {
+    let mut cut = Layer::new().file("a", &"b".repeat(5000)).bytes();
+    cut.truncate(3000);
+    let directory = tempfile::tempdir().expect("a directory");
+    layout_of(directory.path(), "{}", vec![cut]);
+    let error =
+        read(directory.path(), directory.path(), Limits::default(), &mut |_| ()).expect_err("it breaks off");
+    let told = "breaks off or is damaged: ends within a file of 5000 bytes";
+    assert!(error.to_string().ends_with(told), "{error}");
 }

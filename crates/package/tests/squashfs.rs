@@ -15,9 +15,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use package::Limits;
 use package::squashfs::{Compression, Image, Inode, Piece, Step, Walk, What, write};
 use package::tree::{Content, Kind, Node, Tree};
-use package::unpack::unpack;
+use package::unpack::{survey, unpack};
 
 /// An image of a tree.
 fn image(tree: &Tree, compression: Compression) -> Vec<u8> {
@@ -211,7 +212,11 @@ fn what_is_unpacked_can_be_packed_to_the_same_bytes() {
     let directory = tempfile::tempdir().expect("a directory");
     let to = directory.path().join("to");
     let mut heard = 0;
-    unpack(&mut opened(&first).expect("an image"), &to, &mut |bytes| heard += bytes).expect("it is unpacked");
+    unpack(&mut opened(&first).expect("an image"), &to, Limits::default(), &mut |bytes| {
+        heard += bytes;
+        Ok(())
+    })
+    .expect("it is unpacked");
     assert_eq!(heard, tree.size());
     let again = Tree::of_directory(&to).expect("a tree");
     assert!(image(&again, Compression::Gzip) == first, "another image");
@@ -221,7 +226,8 @@ fn what_is_unpacked_can_be_packed_to_the_same_bytes() {
 }
 
 fn refusal(bytes: &[u8], to: &Path) -> String {
-    let unpacked = opened(bytes).and_then(|mut image| unpack(&mut image, to, &mut |_| ()));
+    let unpacked =
+        opened(bytes).and_then(|mut image| unpack(&mut image, to, Limits::default(), &mut |_| Ok(())));
     unpacked.expect_err("it is refused").to_string()
 }
 
@@ -382,8 +388,13 @@ fn images_of_mksquashfs_are_read() {
     let directory = tempfile::tempdir().expect("a directory");
     let (from, to) = (directory.path().join("from"), directory.path().join("to"));
     let tree = what_may_be_made();
-    unpack(&mut opened(&image(&tree, Compression::Gzip)).expect("an image"), &from, &mut |_| ())
-        .expect("it is unpacked");
+    unpack(
+        &mut opened(&image(&tree, Compression::Gzip)).expect("an image"),
+        &from,
+        Limits::default(),
+        &mut |_| Ok(()),
+    )
+    .expect("it is unpacked");
     let made = |flags: &[&str]| {
         let path = directory.path().join("image");
         let output = Command::new("mksquashfs")
@@ -404,11 +415,38 @@ fn images_of_mksquashfs_are_read() {
     ] {
         let bytes = made(flags);
         assert_eq!(read(&bytes).expect("it is whole"), of_tree(&tree), "{flags:?}");
-        unpack(&mut opened(&bytes).expect("an image"), &to, &mut |_| ()).expect("it is unpacked");
+        unpack(&mut opened(&bytes).expect("an image"), &to, Limits::default(), &mut |_| Ok(()))
+            .expect("it is unpacked");
         let [one, other] = [&from, &to].map(|path| Tree::of_directory(path).expect("a tree"));
         assert!(image(&one, Compression::None) == image(&other, Compression::None), "{flags:?}");
         std::fs::remove_dir_all(&to).expect("it goes");
     }
     let told = read(&made(&["-comp", "xz"])).expect_err("it is refused").to_string();
     assert_eq!(told, "is compressed by xz: gzip and none are read");
+}
+
+#[test]
+fn what_comes_to_more_than_the_limits_leaves_nothing() {
+    let mut tree = Tree::default();
+    for name in ["a", "b", "c"] {
+        let mut node = Node::new(Kind::File(Content::Bytes(vec![0; 300_000])), 0o644);
+        // Stored once, and written three times.
+        node.xattrs.insert(b"user.large".to_vec(), noise(50_000));
+        tree.add(Tree::ROOT, name.as_bytes(), node).expect("a file");
+    }
+    let bytes = image(&tree, Compression::Gzip);
+    let whole = 3 * 350_000;
+    let directory = tempfile::tempdir().expect("a directory");
+    let to = directory.path().join("to");
+    let unpacked = |limits| unpack(&mut opened(&bytes).expect("an image"), &to, limits, &mut |_| Ok(()));
+    for (limits, kind, told) in [
+        (Limits { bytes: whole - 1, files: 3 }, "max-bytes", "comes to more than 1049999 bytes unpacked"),
+        (Limits { bytes: whole, files: 2 }, "max-files", "comes to more than 2 files"),
+    ] {
+        let error = unpacked(limits).expect_err(told);
+        assert_eq!((error.kind(), error.to_string().as_str()), (package::Kind::Limit(kind), told));
+        assert!(!to.exists());
+    }
+    let image = survey(&mut opened(&bytes).expect("an image"), Limits { bytes: whole, files: 3 });
+    assert_eq!(image, Ok(900_000));
 }

@@ -2,6 +2,7 @@
 
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{Dir, Mode, OFlags, open};
 
@@ -44,6 +45,8 @@ const READ_ONLY: u32 = 1;
 const AUTOCLEAR: u32 = 4;
 /// Others may take the device that we were told is free; so many times in a row is no accident.
 const MOST_TRIES: u32 = 64;
+/// Pauses double up to this one: a second in all.
+const LONGEST_PAUSE: Duration = Duration::from_millis(512);
 
 /// A read-only loop device: part of a file as a block device. The kernel frees it once nobody has it open and nothing is
 /// mounted from it.
@@ -129,18 +132,32 @@ fn configure(
     if unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_FD as libc::Ioctl, fd) } == -1 {
         return Err(("LOOP_SET_FD", last_errno()));
     }
-    // SAFETY: LOOP_SET_STATUS64 reads one loop_info64, which is borrowed for the call.
-    if unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_STATUS64 as libc::Ioctl, std::ptr::from_ref(info)) }
-        == 0
-    {
-        return Ok(());
-    }
-    let errno = last_errno();
+    let Err(errno) = set_status(device, info) else { return Ok(()) };
     // SAFETY: LOOP_CLR_FD takes no argument.
     if unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CLR_FD as libc::Ioctl) } == -1 {
         return Err(("LOOP_CLR_FD", last_errno()));
     }
     Err(("LOOP_SET_STATUS64", errno))
+}
+
+/// Makes part of a file of a device that is the whole file. If somebody has looked at it meanwhile, udev for one, the kernel
+/// refuses that as long as it keeps what was read (`EAGAIN`), and tells nobody when it does not any more: a bounded back-off.
+fn set_status(device: BorrowedFd<'_>, info: &LoopInfo) -> Result<(), Errno> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let info = std::ptr::from_ref(info);
+        // SAFETY: LOOP_SET_STATUS64 reads one loop_info64, which is borrowed for the call.
+        if unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_STATUS64 as libc::Ioctl, info) } == 0 {
+            return Ok(());
+        }
+        match last_errno() {
+            Errno::AGAIN if pause <= LONGEST_PAUSE => {
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
+            errno => return Err(errno),
+        }
+    }
 }
 
 /// struct dm_ioctl of <linux/dm-ioctl.h>.

@@ -47,8 +47,8 @@ pub use schedule::{
 };
 pub use seccomp::{has_filter_flags, load_filter};
 pub use signal::{
-    Mask, SIGCHLD, SIGKILL, SIGURG, SIGWINCH, SignalFd, block_signals, default_signals, heed_signals,
-    restore_mask, unblock_signals,
+    ENDING, Held, Mask, SIGCHLD, SIGKILL, SIGURG, SIGWINCH, SignalFd, block_signals, default_signals,
+    heed_signals, restore_mask, unblock_signals,
 };
 pub use spent::Spent;
 pub use usage::peak_of_children;

@@ -14,6 +14,13 @@ pub const SIGURG: i32 = libc::SIGURG;
 /// The window has another size.
 pub const SIGWINCH: i32 = libc::SIGWINCH;
 
+/// Those by which a person or a service manager ends a program, bit n-1 for signal n.
+pub const ENDING: u64 = bit(libc::SIGHUP) | bit(libc::SIGINT) | bit(libc::SIGQUIT) | bit(libc::SIGTERM);
+
+const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
 /// A signal mask, to be restored later.
 #[derive(Clone, Copy)]
 pub struct Mask(libc::sigset_t);
@@ -34,6 +41,15 @@ impl Mask {
             unsafe { libc::sigdelset(&raw mut self.0, signal) };
         }
         self
+    }
+}
+
+fn empty_set() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset(3) initialises the whole set that it is given.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
     }
 }
 
@@ -70,14 +86,68 @@ pub fn restore_mask(mask: &Mask) -> Result<(), Failed> {
 
 /// Blocks no signal in this thread, whatever was blocked before.
 pub fn unblock_signals() -> Result<(), Failed> {
-    let mut none = MaybeUninit::uninit();
-    // SAFETY: sigemptyset(3) initialises the whole set that it is given; sigprocmask(2) reads it, and writes nothing through
-    // the null pointer.
-    let result = unsafe {
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
-    };
+    let none = empty_set();
+    // SAFETY: the set is a whole one; nothing is written through the null pointer.
+    let result = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
     if result == -1 { Err(Failed::call("sigprocmask(SIG_SETMASK)", last_errno())) } else { Ok(()) }
+}
+
+/// Signals that are kept from this thread as long as this lives. Whichever came meanwhile comes then.
+#[derive(Debug)]
+pub struct Held {
+    before: Mask,
+    which: u64,
+}
+
+impl Held {
+    /// Keeps those of `which` (bit n-1 for signal n) that are not ignored: the kernel would hold even these, and who waits for
+    /// one would take it for meant.
+    pub fn take(which: u64) -> Result<Self, Failed> {
+        let mut held = 0;
+        let mut set = empty_set();
+        for signal in (1..=64).filter(|signal| which & bit(*signal) != 0) {
+            let mut action = MaybeUninit::<libc::sigaction>::uninit();
+            // SAFETY: nothing is read through the null pointer; `action` is written whole when the call succeeds.
+            let asked = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
+            if asked == -1 {
+                return Err(Failed::call(format!("sigaction({signal})"), last_errno()));
+            }
+            // SAFETY: the call succeeded.
+            if unsafe { action.assume_init() }.sa_sigaction != libc::SIG_IGN {
+                held |= bit(signal);
+                // SAFETY: the set is a whole one.
+                unsafe { libc::sigaddset(&raw mut set, signal) };
+            }
+        }
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: both sets live on this frame; the second is written whole when the call succeeds.
+        let before = unsafe {
+            if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, before.as_mut_ptr()) == -1 {
+                return Err(Failed::call("sigprocmask(SIG_BLOCK)", last_errno()));
+            }
+            Mask(before.assume_init())
+        };
+        Ok(Self { before, which: held })
+    }
+
+    /// One of them that has come; none if none has.
+    pub fn waiting(&self) -> Result<Option<i32>, Failed> {
+        let mut pending = empty_set();
+        // SAFETY: the set is a whole one, and written by the call.
+        if unsafe { libc::sigpending(&raw mut pending) } == -1 {
+            return Err(Failed::call("sigpending()", last_errno()));
+        }
+        // SAFETY: the set is a whole one, and read only.
+        let is_waiting = |signal: &i32| unsafe { libc::sigismember(&raw const pending, *signal) } == 1;
+        Ok((1..=64).filter(|signal| self.which & bit(*signal) != 0).find(is_waiting))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // The mask came from the kernel, and is taken back by it.
+        restore_mask(&self.before).unwrap_or_default();
+    }
 }
 
 /// Gives each signal of `which` (bit n-1 for signal n, as /proc/PID/status prints) its default action again.
@@ -111,12 +181,7 @@ pub fn default_signals(which: u64) -> Result<(), Failed> {
 /// namespace hears of none that it does not catch, SIGKILL from outside apart (pid_namespaces(7)). Its exit status is then
 /// 128 and the signal's number. execve(2) gives all of them back their default action.
 pub fn heed_signals(which: u64) -> Result<(), Failed> {
-    let mut heeded = MaybeUninit::uninit();
-    // SAFETY: sigemptyset(3) initialises the whole set that it is given.
-    let mut heeded = unsafe {
-        libc::sigemptyset(heeded.as_mut_ptr());
-        heeded.assume_init()
-    };
+    let mut heeded = empty_set();
     for signal in (1..=64).filter(|signal| which & (1 << (signal - 1)) != 0) {
         // SAFETY: all zero is a whole `struct sigaction`: SIG_DFL, no flags, an empty mask.
         let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };

@@ -171,6 +171,21 @@ impl Flag {
 }
 
 impl Verb {
+    /// What every program with commands has: its completion, in the words of a shell.
+    pub const COMPLETION: Self = Self {
+        long: "\
+The script goes where the shell looks for such; \"make install\" puts it there. It asks this program
+what may be typed next: with WORDS, those after the program's name, that is what is printed.",
+        most: None,
+        stops: true,
+        ..Self::new(
+            "completion",
+            "SHELL [-- WORDS]",
+            1,
+            "print what completes command lines in bash, fish or zsh",
+        )
+    };
+
     /// A command with `arguments` of them, no more and no fewer, and without flags.
     pub const fn new(name: &'static str, usage: &'static str, arguments: usize, about: &'static str) -> Self {
         Self {

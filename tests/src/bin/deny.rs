@@ -1,7 +1,8 @@
 //! `deny ERRNO CALL[,CALL…] -- COMMAND…`: executes the command with a filter that answers these system calls with this
 //! error, as an older kernel does (`ENOSYS`, or `EINVAL` for a use and `ENOTTY` for a request that it does not know), or a
 //! sandbox around us (`EPERM`).
-//! So every second way is walked in a test. `setns-many` is setns(2) into several namespaces at once, as of Linux 5.8.
+//! So every second way is walked in a test. `setns-many` is setns(2) into several namespaces at once, as of Linux 5.8;
+//! `openat-tmpfile` is openat(2) of a file without a name, `ioctl-loop-configure` the one ioctl(2) that is called so.
 #![allow(clippy::print_stderr, reason = "it tells its caller what is wrong")]
 
 use std::collections::BTreeMap;
@@ -44,12 +45,18 @@ fn filter(errno: &str, calls: &str) -> Result<BpfProgram, String> {
         "EINVAL" => libc::EINVAL,
         "ENOSYS" => libc::ENOSYS,
         "ENOTTY" => libc::ENOTTY,
+        "EOPNOTSUPP" => libc::EOPNOTSUPP,
         "EPERM" => libc::EPERM,
         other => return Err(format!("{other}: not an error that kernels or sandboxes answer with")),
     };
     let mut rules = BTreeMap::new();
     for call in calls.split(',') {
-        let which = if call == "setns-many" { many_namespaces()? } else { Vec::new() };
+        let which = match call {
+            "setns-many" => many_namespaces()?,
+            "openat-tmpfile" => flags_of_openat(libc::O_TMPFILE)?,
+            "ioctl-loop-configure" => request_of_ioctl(LOOP_CONFIGURE)?,
+            _ => Vec::new(),
+        };
         rules.insert(number(call).ok_or_else(|| format!("{call}: no such system call here"))?, which);
     }
     let arch = std::env::consts::ARCH.try_into().map_err(|error| format!("{error}"))?;
@@ -78,6 +85,25 @@ fn many_namespaces() -> Result<Vec<SeccompRule>, String> {
     Ok(vec![rule])
 }
 
+/// <linux/loop.h>, as of 5.8.
+const LOOP_CONFIGURE: u64 = 0x4c0a;
+
+/// The third argument has all of these flags.
+fn flags_of_openat(flags: i32) -> Result<Vec<SeccompRule>, String> {
+    let flags = flags.cast_unsigned().into();
+    only(SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flags), flags))
+}
+
+/// The second argument is this request.
+fn request_of_ioctl(request: u64) -> Result<Vec<SeccompRule>, String> {
+    only(SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request))
+}
+
+fn only(condition: Result<SeccompCondition, seccompiler::BackendError>) -> Result<Vec<SeccompRule>, String> {
+    let rule = condition.and_then(|condition| SeccompRule::new(vec![condition]));
+    Ok(vec![rule.map_err(|error| error.to_string())?])
+}
+
 /// The system calls that we have a second way for, or an answer.
 fn number(call: &str) -> Option<i64> {
     Some(match call {
@@ -86,7 +112,7 @@ fn number(call: &str) -> Option<i64> {
         "faccessat2" => libc::SYS_faccessat2,
         "fsmount" => libc::SYS_fsmount,
         "fsopen" => libc::SYS_fsopen,
-        "ioctl" => libc::SYS_ioctl,
+        "ioctl" | "ioctl-loop-configure" => libc::SYS_ioctl,
         "fspick" => libc::SYS_fspick,
         "keyctl" => libc::SYS_keyctl,
         "memfd_create" => libc::SYS_memfd_create,
@@ -94,6 +120,7 @@ fn number(call: &str) -> Option<i64> {
         "mount_setattr" => libc::SYS_mount_setattr,
         "move_mount" => libc::SYS_move_mount,
         "open_tree" => libc::SYS_open_tree,
+        "openat-tmpfile" => libc::SYS_openat,
         "openat2" => libc::SYS_openat2,
         "pidfd_open" => libc::SYS_pidfd_open,
         "pidfd_send_signal" => libc::SYS_pidfd_send_signal,

@@ -7,10 +7,9 @@
 mod alone;
 mod archive;
 mod document;
-mod place;
 mod skeleton;
 
-use container::{Containers, Order, plan_bundle};
+use container::{Containers, Order, Throwaway, plan_bundle};
 use plan::systemd::Bus;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::geteuid;
@@ -21,7 +20,6 @@ use super::{Complaint, Outcome, text};
 use crate::invocation::{Global, Try};
 use crate::log::Log;
 use crate::root::{Origin, StateRoot};
-use place::Place;
 
 pub(super) fn run(global: &Global, attempt: &Try, log: &mut Log) -> Outcome {
     sys::seal()?;
@@ -42,10 +40,10 @@ pub(super) fn run(global: &Global, attempt: &Try, log: &mut Log) -> Outcome {
 
     let mask = block_signals()?;
     containers.adopt_orphans().map_err(|error| error.while_doing("try"))?;
-    for warning in place::sweep(&directory, &containers) {
-        log.warning(&warning);
+    for warning in containers.sweep_throwaways(PREFIX) {
+        log.warning(&format!("try: {warning}"));
     }
-    let place = Place::make(&directory, &id, root.origin == Origin::User).map_err(in_try)?;
+    let place = containers.throwaway(PREFIX, &id).map_err(in_try)?;
     let outcome =
         Run { attempt, containers: &containers, id: &id, mask, place: &place, systemd }.whole(document, log);
     match (outcome, place.remove()) {
@@ -58,13 +56,16 @@ pub(super) fn run(global: &Global, attempt: &Try, log: &mut Log) -> Outcome {
     }
 }
 
+/// What the directory of a throw-away bundle begins with.
+const PREFIX: &str = ".try-";
+
 /// One run, with the directory that it happens in.
 struct Run<'a> {
     attempt: &'a Try,
     containers: &'a Containers,
     id: &'a str,
     mask: Mask,
-    place: &'a Place,
+    place: &'a Throwaway,
     systemd: Option<Vec<Bus>>,
 }
 

@@ -345,19 +345,7 @@ exit status is 0 where containers can run for this caller, and 1 where they cann
         flags: &[FORMAT],
         ..Verb::new("check", "", 0, "tell what this host can do for containers")
     },
-    Verb {
-        long: "\
-The script goes where the shell looks for such; \"make install\" puts it there. It asks this program
-what may be typed next: with WORDS, those after the program's name, that is what is printed.",
-        most: None,
-        stops: true,
-        ..Verb::new(
-            "completion",
-            "SHELL [-- WORDS]",
-            1,
-            "print what completes command lines in bash, fish or zsh",
-        )
-    },
+    Verb::COMPLETION,
     Verb {
         least: 0,
         most: None,

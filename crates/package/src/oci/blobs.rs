@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::records::entries;
 use crate::error::{Doing as _, Error};
 use crate::signature::sha256;
 use crate::source::hex;
@@ -30,13 +32,13 @@ impl Blobs {
         }
         let file = File::open(path).map_err(|error| Error::on_path("open", path, &error))?;
         let file = Arc::new(file);
-        let torn =
-            |error: std::io::Error| Error::damaged(format!("is no tar archive, or is damaged: {error}"));
+        if let Some(how) = packing(&file)? {
+            let told = format!("is packed by {how}, and an archive is read in place: unpack it first");
+            return Err(Error::unsupported(told));
+        }
         let mut parts = BTreeMap::new();
         let mut links = Vec::new();
-        let mut archive = tar::Archive::new(BufReader::new(&*file));
-        for entry in archive.entries().map_err(torn)? {
-            let entry = entry.map_err(torn)?;
+        entries(&file, "is no tar archive, or is damaged", |entry| {
             let name = tidy(&String::from_utf8_lossy(&entry.path_bytes()));
             match entry.header().entry_type() {
                 tar::EntryType::Regular | tar::EntryType::Continuous => {
@@ -51,7 +53,8 @@ impl Blobs {
                 }
                 _ => {}
             }
-        }
+            Ok(())
+        })?;
         for (name, target, is_hard) in links {
             let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
             let target = if is_hard { tidy(&target) } else { tidy(&format!("{directory}/{target}")) };
@@ -90,7 +93,10 @@ impl Blobs {
     pub(super) fn small(&self, name: &str) -> Result<Vec<u8>, Error> {
         let content = self.part(name)?;
         if content.size() > LARGEST_DOCUMENT {
-            return Err(Error::damaged(format!("a document of {} bytes", content.size())));
+            let size = content.size();
+            return Err(Error::damaged(format!(
+                "has {size} bytes, and a document at most {LARGEST_DOCUMENT}"
+            )));
         }
         let mut bytes = Vec::new();
         content
@@ -121,6 +127,17 @@ impl Blobs {
         })?;
         Ok(format!("{BLOBS}{hex}"))
     }
+}
+
+/// What an archive is packed by as a whole, as `docker save | gzip` does.
+fn packing(file: &File) -> Result<Option<&'static str>, Error> {
+    let mut head = [0; 4];
+    let count = file.read_at(&mut head, 0).map_err(|error| Error::io("read(image)", &error))?;
+    Ok(match head {
+        [0x1f, 0x8b, ..] => Some("gzip"),
+        [0x28, 0xb5, 0x2f, 0xfd] if count == 4 => Some("zstd"),
+        _ => None,
+    })
 }
 
 const BLOBS: &str = "blobs/sha256/";

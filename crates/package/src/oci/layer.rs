@@ -2,74 +2,89 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek as _, SeekFrom, Write as _};
-use std::path::Path;
+use std::io::{BufReader, Read, Write as _};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::Mode;
 use sha2::{Digest as _, Sha256};
-use sys::Called as _;
-use tar::{Archive, Entry, EntryType};
+use tar::EntryType;
 
 use super::blobs::Blobs;
-use crate::error::{Doing as _, Error, shown};
+use super::records::{Item, entries};
+use super::zstd::Zstd;
+use crate::directory::{Directory, Draft};
+use crate::error::{Doing as _, Error};
+use crate::limits::Left;
 use crate::source::hex;
 use crate::tree::{Content, Id, Kind, Node, Tree, is_stored};
+
+/// A layer that is to be unpacked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unpack<'a> {
+    pub(super) blobs: &'a Blobs,
+    /// What the image calls it.
+    pub(super) name: &'a str,
+    /// What it has once it is unpacked.
+    pub(super) digest: &'a str,
+    /// Where there is room for it.
+    pub(super) spool: &'a Arc<Directory>,
+}
 
 /// Lays a layer over a tree.
 pub(super) fn apply(
     tree: &mut Tree,
-    blobs: &Blobs,
-    name: &str,
-    digest: &str,
-    spool: &Path,
+    unpack: &Unpack<'_>,
+    left: &mut Left,
     each: &mut dyn FnMut(u64),
 ) -> Result<(), Error> {
-    let file = Arc::new(unpack(blobs, name, digest, spool, each)?);
+    let file = Arc::new(unpack.run(left, each)?);
     // What a layer takes away is below it, wherever in the layer that stands: it goes first.
-    walk(&file, |_, path| take_away(tree, path))?;
+    walk(&file, |_, path| {
+        left.file()?;
+        take_away(tree, path)
+    })?;
     walk(&file, |entry, path| add(tree, &file, entry, path))
 }
 
-/// The layer without its packing, in an unnamed file, checked against its digest.
-fn unpack(
-    blobs: &Blobs,
-    name: &str,
-    digest: &str,
-    spool: &Path,
-    each: &mut dyn FnMut(u64),
-) -> Result<File, Error> {
-    let content = blobs.part(name)?;
-    let mut packed = BufReader::with_capacity(256 << 10, content.open()?);
-    let mut head = [0; 4];
-    let count = read_full(&mut packed, &mut head)?;
-    let packed = head[..count].chain(packed);
-    let mut plain: Box<dyn Read> = match head {
-        [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(packed)),
-        [0x28, 0xb5, 0x2f, 0xfd] => {
-            return Err(Error::unsupported("is packed by zstd, which is not built in"));
+impl Unpack<'_> {
+    /// The layer without its packing, in an unnamed file, checked against its digest.
+    fn run(&self, left: &mut Left, each: &mut dyn FnMut(u64)) -> Result<File, Error> {
+        let content = self.blobs.part(self.name)?;
+        let mut packed = BufReader::with_capacity(256 << 10, content.open()?);
+        let mut head = [0; 4];
+        let count = read_full(&mut packed, &mut head)?;
+        let packed = head[..count].chain(packed);
+        let mut plain: Box<dyn Read> = match head {
+            [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(packed)),
+            // A frame, or one to be skipped, which may come first.
+            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Box::new(Zstd::new(packed)),
+            [0xfd, b'7', b'z', b'X'] => return Err(packed_by("xz")),
+            [b'B', b'Z', b'h', b'1'..=b'9'] => return Err(packed_by("bzip2")),
+            _ => Box::new(packed),
+        };
+        let mut file = Draft::unnamed(self.spool, Mode::from(0o600))?.nameless()?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let count =
+                plain.read(&mut buffer).map_err(|error| Error::damaged(format!("unpacking: {error}")))?;
+            if count == 0 {
+                break;
+            }
+            left.bytes(count as u64)?;
+            hash.update(&buffer[..count]);
+            file.write_all(&buffer[..count]).map_err(|error| Error::io("write(layer)", &error))?;
+            each(count as u64);
         }
-        _ => Box::new(packed),
-    };
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = open(spool, flags, Mode::from_raw_mode(0o600))
-        .called(|| format!("open({}, O_TMPFILE)", shown(spool)))?;
-    let mut file = File::from(file);
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        let count = plain.read(&mut buffer).map_err(|error| Error::damaged(format!("unpacking: {error}")))?;
-        if count == 0 {
-            break;
+        if self.digest.strip_prefix("sha256:") != Some(hex(&hash.finalize()).as_str()) {
+            return Err(Error::damaged("is not what the image's configuration tells"));
         }
-        hash.update(&buffer[..count]);
-        file.write_all(&buffer[..count]).map_err(|error| Error::io("write(layer)", &error))?;
-        each(count as u64);
+        Ok(file)
     }
-    if digest.strip_prefix("sha256:") != Some(hex(&hash.finalize()).as_str()) {
-        return Err(Error::damaged("is not what the image's configuration tells"));
-    }
-    Ok(file)
+}
+
+fn packed_by(how: &str) -> Error {
+    Error::unsupported(format!("is packed by {how}; gzip and zstd are read"))
 }
 
 fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Error> {
@@ -83,20 +98,12 @@ fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Error> 
     Ok(done)
 }
 
-type Item<'a> = Entry<'a, BufReader<&'a File>>;
-
 /// Hands every entry to `each`, with its path.
 fn walk(file: &File, mut each: impl FnMut(&mut Item<'_>, &[u8]) -> Result<(), Error>) -> Result<(), Error> {
-    let torn = |error: std::io::Error| Error::damaged(format!("breaks off or is damaged: {error}"));
-    let mut start = file;
-    start.seek(SeekFrom::Start(0)).map_err(|error| Error::io("lseek(layer)", &error))?;
-    let mut archive = Archive::new(BufReader::with_capacity(64 << 10, file));
-    for entry in archive.entries().map_err(torn)? {
-        let mut entry = entry.map_err(torn)?;
+    entries(file, "breaks off or is damaged", |entry| {
         let path = entry.path_bytes().into_owned();
-        each(&mut entry, &path).doing(|| spec::quoted(&String::from_utf8_lossy(&path)))?;
-    }
-    Ok(())
+        each(entry, &path).doing(|| spec::quoted(&String::from_utf8_lossy(&path)))
+    })
 }
 
 /// Those above, and the last.
@@ -109,9 +116,17 @@ fn names(path: &[u8]) -> Result<Names<'_>, Error> {
     if all.contains(&b"..".as_slice()) {
         return Err(Error::damaged("leads upwards"));
     }
+    if all.len() > DEEPEST {
+        return Err(Error::damaged(format!("more than {DEEPEST} directories within directories")));
+    }
     let last = all.pop();
     Ok((all, last))
 }
+
+/// As many as an image is written with. Without an end a path of a megabyte would be half a million directories.
+const DEEPEST: usize = 256;
+/// The longest target of a link that Linux stores.
+const LONGEST_TARGET: usize = 4095;
 
 /// The mark of what a layer takes away.
 const WHITEOUT: &[u8] = b".wh.";
@@ -195,7 +210,11 @@ fn dress(tree: &mut Tree, id: Id, as_is: Node) {
 
 fn target(entry: &Item<'_>) -> Result<Vec<u8>, Error> {
     let target = entry.link_name_bytes().filter(|target| !target.is_empty());
-    Ok(target.ok_or_else(|| Error::damaged("is a link to nowhere"))?.into_owned())
+    let target = target.ok_or_else(|| Error::damaged("is a link to nowhere"))?;
+    if target.len() > LONGEST_TARGET {
+        return Err(Error::damaged(format!("is a link to {} bytes", target.len())));
+    }
+    Ok(target.into_owned())
 }
 
 fn node(entry: &mut Item<'_>, kind: Kind) -> Result<Node, Error> {
@@ -272,6 +291,9 @@ fn resolve(tree: &Tree, path: &[&[u8]]) -> Result<Option<Id>, Error> {
 
 /// A directory by its names, made where it is missing; what is in the way and no directory is replaced.
 fn provide(tree: &mut Tree, path: &[&[u8]]) -> Result<Id, Error> {
+    if let Some(there) = resolve(tree, path)? {
+        return Ok(there);
+    }
     for count in 1..=path.len() {
         if resolve(tree, &path[..count])?.is_none() {
             let above = resolve(tree, &path[..count - 1])?.unwrap_or(Tree::ROOT);

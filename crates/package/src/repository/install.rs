@@ -6,11 +6,11 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use sys::{Called as _, Errno};
 
-use super::directory::{Directory, Draft};
 use super::{Opened, admit};
+use crate::directory::{Directory, Draft};
 use crate::error::{Error, Kind};
 use crate::key::PublicKey;
 use crate::manifest::Manifest;
@@ -48,7 +48,7 @@ impl Install {
         key: Option<PublicKey>,
     ) -> Result<Self, Error> {
         let written = match directory {
-            Some(directory) => Written::Draft(Draft::new(directory)?),
+            Some(directory) => Written::Draft(Draft::new(directory, Mode::from(0o644))?),
             None => Written::Memory(memory()?),
         };
         Ok(Self { written: Some(written), count: 0, room, key })

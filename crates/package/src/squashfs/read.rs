@@ -7,6 +7,7 @@ use super::meta::SIZE;
 use super::stream::{Blocks, Cursor, inflate};
 use crate::error::Error;
 use crate::source::{Source, u16_at, u32_at, u64_at};
+use crate::tree::Kind;
 
 /// An image that is being read. What it holds in memory does not grow with the image: some blocks of metadata, the owners, one
 /// block of ends.
@@ -61,23 +62,7 @@ pub struct Inode {
 }
 
 /// What a file is.
-#[derive(Clone, Debug)]
-pub enum What {
-    /// Names.
-    Directory(Listing),
-    /// Content.
-    File(Stored),
-    /// Where it leads.
-    Link(Vec<u8>),
-    /// A character device: major, minor.
-    Char(u32, u32),
-    /// A block device: major, minor.
-    Block(u32, u32),
-    /// A named pipe.
-    Fifo,
-    /// A socket.
-    Socket,
-}
+pub type What = Kind<Listing, Stored>;
 
 /// Where the names of a directory lie.
 #[derive(Clone, Debug)]
