@@ -265,6 +265,34 @@ fn root_the_talker_is_replaced_and_containers_live_on() {
 }
 
 #[test]
+fn root_a_new_talker_takes_up_who_is_to_be_started_anew() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    let mut device = Device::new();
+    let upkeep = "custom: {cofferdam: {restart: always, restart_delay: 1h}}\n";
+    device.add("slow", "exit 1", upkeep);
+    device.add("asked", WAITS, "custom: {cofferdam: {restart: always, restart_delay: 1ms}}\n");
+    let anew =
+        "mounts: {/data: {type: persist}}\ncustom: {cofferdam: {restart: on-failure, restart_delay: 1s}}\n";
+    device.add("a", "echo x >> /data/starts; exit 1", anew);
+    device.begin();
+    let mut listener = device.listener();
+    for name in ["slow:1.0.0", "asked:1.0.0", "a:1.0.0"] {
+        listener.start(name);
+    }
+    listener.kill("asked:1.0.0", 15);
+    for name in ["slow:1.0.0", "asked:1.0.0", "a:1.0.0"] {
+        listener.hears_exit(name);
+    }
+    kill_pid(device.talker(), Signal::KILL);
+    let starts = || fs::read_to_string(device.path("data/a/starts")).unwrap_or_default().lines().count();
+    until(|| starts() > 1, || device.log());
+    // Who was asked to end stays down; and whose time has not come.
+    assert_eq!(device.log().matches("started asked:1.0.0").count(), 1);
+    assert_eq!(device.log().matches("started slow:1.0.0").count(), 1);
+    device.end();
+}
+
+#[test]
 fn root_what_a_killed_guard_has_left_is_removed_at_the_next_start() {
     needs!(Root, Busybox, Cofferctl, Cofferdamd);
     let mut device = Device::new();

@@ -293,6 +293,20 @@ fn root_every_shape_of_an_image_is_the_same_package() {
         let first = first.get_or_insert_with(|| bytes.clone());
         assert!(*first == bytes, "{from}: another package");
     }
+    let pack = ["pack", "--from-oci", "oci", "-m", "a.yaml", "-o", "b.npk"];
+    for (flags, told) in [
+        (["--max-bytes", "1MiB"], "comes to more than 1048576 bytes unpacked; --max-bytes raises that limit"),
+        (["--max-files", "10"], "comes to more than 10 files; --max-files raises that limit"),
+        (["--max-bytes", "much"], "--max-bytes: a number of bytes is due, or one such as 20GiB: much"),
+    ] {
+        packages.refuse(&[&pack[..], &flags].concat(), told);
+        assert!(!packages.path("b.npk").exists());
+    }
+    packages.refuse(
+        &["unpack", "a.npk", "to", "--max-files=10"],
+        "comes to more than 10 files; --max-files raises that limit",
+    );
+    assert!(!packages.path("to").exists());
     packages.expect(&["verify", "a.npk", "-k", "k.pub"]);
     let output = packages.run(&["--key", "k.pub", "--check"]);
     assert_eq!(text(&output.stdout), "ran\n", "{}", text(&output.stderr));

@@ -244,14 +244,20 @@ impl Actor {
             ending: None,
             actions: Vec::new(),
         };
+        let mut ended = Vec::new();
         for installed in found.packages {
-            if let Err(why) = actor.add(now, installed) {
-                actor.log(Level::Warning, why);
+            let told = installed.ended;
+            match actor.add(now, installed) {
+                Ok(container) => ended.extend(told.map(|told| (container, told))),
+                Err(why) => actor.log(Level::Warning, why),
             }
         }
         if found.is_first {
             actor.mount_at_start(&found.mounted);
             actor.queue_autostarts();
+        }
+        for (container, ended) in ended {
+            actor.take_up(now, &container, ended);
         }
         actor
     }
@@ -458,7 +464,7 @@ impl Actor {
             return Err(Error::unexpected(format!("signal {signal}: there are those from 1 to 31")));
         }
         let stop = &package.manifest.upkeep.stop;
-        let asks = ENDING.contains(&signal) || signal == stop.signal;
+        let asks = stop.is_asked_by(signal);
         match &mut package.life {
             Life::Running(running) => {
                 running.was_asked |= asks;
@@ -540,9 +546,6 @@ impl Actor {
         self.actions.push(Action::Log(level, line.into()));
     }
 }
-
-/// Signals by which one asks a program to end: SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM.
-const ENDING: [i32; 5] = [1, 2, 3, 9, 15];
 
 fn named(container: &str) -> Result<Container, String> {
     container.parse().map_err(|error: wire::Unnamed| error.to_string())

@@ -38,7 +38,7 @@ use self::talker::Talker;
 use crate::config::{self, Config, RepositoryKind};
 use crate::log;
 use crate::words::{
-    Failure, Heard, Installed, Kind, Memory, Numbered, Process, Start, Status, Told, UNASKED, Word,
+    Ended, Failure, Heard, Installed, Kind, Memory, Numbered, Process, Start, Status, Told, UNASKED, Word,
 };
 
 pub use talker::{Talk, Turn};
@@ -79,6 +79,8 @@ struct Guard<'a> {
     images: BTreeMap<String, Image>,
     /// By name: of all versions of a package one runs at a time.
     containers: BTreeMap<String, Container>,
+    /// How those ended that ran and run no more, by package: for the next talker.
+    ended: BTreeMap<String, Ended>,
     jobs: BTreeMap<u64, Job>,
     next_job: u64,
     surveys: Vec<Asked>,
@@ -164,6 +166,7 @@ impl<'a> Guard<'a> {
             packages: BTreeMap::new(),
             images: BTreeMap::new(),
             containers: BTreeMap::new(),
+            ended: BTreeMap::new(),
             jobs: BTreeMap::new(),
             next_job: 0,
             surveys: Vec::new(),
@@ -398,6 +401,7 @@ impl<'a> Guard<'a> {
                 uptime: u64::try_from(one.since.elapsed().as_nanos()).unwrap_or(u64::MAX),
                 resources: one.resources.clone(),
             }),
+            ended: self.ended.get(container).copied(),
         })
     }
 
@@ -476,6 +480,7 @@ impl<'a> Guard<'a> {
         let store = store.ok_or_else(|| Failure::new(Kind::NoRepository, format!("{repository} is gone")))?;
         let aside = store.take_out(container, wipe.then_some(data.as_path()))?;
         self.packages.remove(container);
+        self.ended.remove(container);
         log::say(&format!("uninstalled {container} from {repository}"));
         let Some(aside) = aside else { return Ok(Some(Told::Done)) };
         let work = wiping(&self.mask, aside)?;
@@ -534,6 +539,7 @@ impl<'a> Guard<'a> {
         let order = Order { manifest, start, console, null: self.null.as_fd(), asked };
         let begun = Container::begin(&self.house, order);
         let (container, work) = begun.map_err(|failure| Failure { kind: Kind::Start, ..failure })?;
+        self.ended.remove(&start.container);
         self.containers.insert(name.clone(), container);
         self.hire(work, None, Task::Make(name));
         Ok(None)
@@ -579,7 +585,9 @@ impl<'a> Guard<'a> {
         if !(1..=31).contains(&signal) {
             return Err(Failed::call(format!("kill({container}, {signal})"), Errno::INVAL).into());
         }
+        let asks = self.package(container)?.1.upkeep.stop.is_asked_by(signal);
         let running = self.running(container)?;
+        running.was_asked |= asks;
         if signal == SIGSTOP || signal == SIGCONT && running.is_frozen {
             // It would stop the attendant, and nobody else.
             return self.freeze(asked, container, signal == SIGSTOP);
@@ -833,7 +841,7 @@ impl<'a> Guard<'a> {
             log::say(&failed.to_string());
         }
         let (package, asked) = (container.package.clone(), container.asked);
-        let (failure, status) = (container.failure.take(), container.status);
+        let (failure, status, was_asked) = (container.failure.take(), container.status, container.was_asked);
         // The sockets go before anybody hears that it is gone.
         drop(container);
         if let Some(failure) = failure {
@@ -842,6 +850,7 @@ impl<'a> Guard<'a> {
         } else {
             let status = status.unwrap_or(Status::Signal(SIGKILL));
             log::say(&format!("{package} has ended: {status}"));
+            self.ended.insert(package.clone(), Ended { status, was_asked });
             self.tell(UNASKED, &Told::Exited { container: package, status });
         }
     }

@@ -176,6 +176,18 @@ pub struct Installed {
     pub is_mounted: bool,
     /// Its program, while that runs.
     pub process: Option<Process>,
+    /// How its program ended, where it has run since the daemon started, and does no more.
+    pub ended: Option<Ended>,
+}
+
+/// How a program ended that runs no more: for a talker who was not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ended {
+    /// How.
+    pub status: Status,
+    /// Whether a signal was sent before by which one asks a program to end.
+    pub was_asked: bool,
 }
 
 /// A program that runs.

@@ -10,6 +10,7 @@ use super::{
     Notification, Outcome, Package, Response, Running, Start, Starting, Status, Told, Waiter, Word, named,
     words,
 };
+use crate::words::Ended;
 
 /// Who are started by themselves at the same time, at most: a start is mostly the kernel's work, on few processors.
 const AT_ONCE: usize = 4;
@@ -211,17 +212,34 @@ impl Actor {
         let Some(package) = self.packages.get_mut(container) else { return };
         let (ran, was_asked) = match &package.life {
             Life::Running(running) => (now.saturating_sub(running.since), running.was_asked),
-            // It ended while no talker was there, and the guard has kept the word for us.
-            Life::Down => (Duration::ZERO, false),
-            Life::Starting(_) | Life::Waiting(_) => return,
+            // It was told in another way.
+            Life::Down | Life::Starting(_) | Life::Waiting(_) => return,
         };
         package.life = Life::Down;
+        self.notify(Notification::Exit(container.clone(), status));
+        self.follow(now, container, ran, status, was_asked);
+    }
+
+    /// A container that has ended before we were there.
+    pub(super) fn take_up(&mut self, now: Duration, container: &Container, ended: Ended) {
+        let is_down = |package: &Package| matches!(package.life, Life::Down);
+        if self.packages.get(container).is_some_and(is_down) {
+            self.follow(now, container, Duration::ZERO, ended.status.into(), ended.was_asked);
+        }
+    }
+
+    /// What follows an end.
+    fn follow(
+        &mut self,
+        now: Duration,
+        container: &Container,
+        ran: Duration,
+        status: Status,
+        was_asked: bool,
+    ) {
+        let Some(package) = self.packages.get(container).filter(|_| self.ending.is_none()) else { return };
         let is_critical = package.manifest.autostart == Some(Autostart::Critical);
         let is_restarted = is_meant(package.manifest.upkeep.restart.when, status, was_asked);
-        self.notify(Notification::Exit(container.clone(), status));
-        if self.ending.is_some() {
-            return;
-        }
         if is_restarted {
             self.stays_down(now, container, ran, &status.to_string());
         } else if is_critical && !status.is_success() {

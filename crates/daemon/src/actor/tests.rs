@@ -22,6 +22,7 @@ fn package(container: &str, more: &str) -> Installed {
         manifest,
         is_mounted: false,
         process: None,
+        ended: None,
     }
 }
 
@@ -474,6 +475,27 @@ fn who_takes_anothers_place_starts_nothing() {
     play.start(2, "a");
     play.guard_does();
     play.assert_started(2, "a");
+}
+
+#[test]
+fn who_takes_anothers_place_takes_up_what_has_ended() {
+    let ended = |name: &str, more: &str, status, was_asked| Installed {
+        is_mounted: true,
+        ended: Some(words::Ended { status, was_asked }),
+        ..program(name, more)
+    };
+    let (ill, well) = (words::Status::Exit(1), words::Status::Exit(0));
+    let packages =
+        vec![ended("a", ANEW, ill, false), ended("b", ANEW, ill, true), ended("c", ANEW, well, false)];
+    let mut play = Play::of(Found { packages, ..Found::default() });
+    assert_eq!(play.wait(), SECOND);
+    assert_eq!(play.words(), ["start a:1.0.0"]);
+    let critical = ended("a", "autostart: critical\n", ill, false);
+    let mut play = Play::of(Found { packages: vec![critical], ..Found::default() });
+    play.guard_does();
+    play.wait();
+    play.guard_does();
+    assert!(matches!(play.over(), Some(Err(_))), "{:?}", play.over());
 }
 
 #[test]

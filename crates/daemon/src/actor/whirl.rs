@@ -66,6 +66,7 @@ fn installed(container: &str) -> Installed {
         manifest: manifest(container),
         is_mounted: false,
         process: None,
+        ended: None,
     }
 }
 
@@ -75,7 +76,11 @@ impl Whirl {
         let found = Found {
             repositories: vec!["main".to_owned()],
             packages: known.iter().map(|name| installed(name)).collect(),
-            mounted: if seed % 2 == 0 { BTreeSet::from(["main".to_owned()]) } else { BTreeSet::new() },
+            mounted: if seed.is_multiple_of(2) {
+                BTreeSet::from(["main".to_owned()])
+            } else {
+                BTreeSet::new()
+            },
             is_first: true,
         };
         let mut whirl = Self {
@@ -127,9 +132,10 @@ impl Whirl {
             assert!(self.running.values().all(|used| !used.contains(&container)), "in use: {word:?}");
         }
         match word {
-            Word::Mount { container } => assert!(!self.mounted.contains(container), "{word:?}"),
+            Word::Mount { container } | Word::Uninstall { container, .. } => {
+                assert!(!self.mounted.contains(container), "{word:?}");
+            }
             Word::Umount { container } => assert!(self.mounted.contains(container), "{word:?}"),
-            Word::Uninstall { container, .. } => assert!(!self.mounted.contains(container), "{word:?}"),
             Word::Start(start) => {
                 let name = |container: &str| container.split(':').next().map(str::to_owned);
                 let is_up = self.running.keys().any(|other| name(other) == name(&start.container));

@@ -43,6 +43,8 @@ pub(super) struct Container {
     pub(super) init: Option<(i32, Pidfd)>,
     pub(super) pid: i32,
     pub(super) since: Instant,
+    /// Whether somebody has asked it to end.
+    pub(super) was_asked: bool,
     /// How the program ended.
     pub(super) status: Option<Status>,
     /// Where its attendant says that.
@@ -113,6 +115,7 @@ impl Container {
             resources: start.resources.clone(),
             task,
             phase: Phase::Making,
+            was_asked: false,
             asked: Some(asked),
             round: asked.round,
             init: None,

@@ -48,6 +48,13 @@ pub struct Stop {
     pub timeout: Option<Duration>,
 }
 
+impl Stop {
+    /// Whether this is a signal by which one asks a program to end: SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM, or its own.
+    pub fn is_asked_by(&self, signal: i32) -> bool {
+        [1, 2, 3, 9, 15, self.signal].contains(&signal)
+    }
+}
+
 impl Default for Restart {
     fn default() -> Self {
         Self {
