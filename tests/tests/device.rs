@@ -1,0 +1,369 @@
+//! The daemon of devices, as its clients see it: packages come, run, end and go, and nothing is left of them.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tests::{Client, Device, figure, gone_within, needs, until};
+
+/// A program that waits for its end.
+const WAITS: &str = "exec sleep 1000000";
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn kill_pid(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).expect("a process has a number"), signal).expect("kill");
+}
+
+#[test]
+fn root_a_package_comes_runs_ends_and_goes() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    let mut device = Device::new();
+    device.begin();
+    let package = device.pack("a", WAITS, "");
+    let (mut client, mut listener) = (device.client(), device.listener());
+    assert_eq!(client.ask(&json!("ident")), json!({"ident": "extern:0.0.0"}));
+    assert_eq!(client.ask(&json!("repositories")), json!({"repositories": ["default", "memory"]}));
+    for repository in ["default", "memory"] {
+        let ok = json!({"install": {"ok": {"container": "a:1.0.0"}}});
+        assert_eq!(client.install(&package, repository), ok);
+        assert_eq!(client.ask(&json!("list")), json!({"list": ["a:1.0.0"]}));
+        let data = client.inspect("a:1.0.0");
+        assert_eq!((&data["mounted"], &data["process"]), (&json!(false), &Value::Null));
+        assert_eq!((&data["repository"], &data["manifest"]["uid"]), (&json!(repository), &json!(1000)));
+
+        client.start("a:1.0.0");
+        let data = client.inspect("a:1.0.0");
+        assert_eq!(data["mounted"], true);
+        let pid = data["process"]["pid"].as_i64().expect("a process");
+        assert!(Path::new(&format!("/proc/{pid}")).exists());
+        client.kill("a:1.0.0", 15);
+        assert_eq!(listener.hears_exit("a:1.0.0"), json!({"signalled": {"signal": 15}}));
+        assert_eq!(client.inspect("a:1.0.0")["process"], Value::Null);
+
+        let umount = client.ask(&json!({"umount": {"containers": ["a:1.0.0"]}}));
+        assert_eq!(umount, json!({"umount": [{"ok": {"container": "a:1.0.0"}}]}));
+        let uninstall = client.ask(&json!({"uninstall": {"container": "a:1.0.0", "wipe": false}}));
+        assert_eq!(uninstall, json!({"uninstall": {"ok": {"container": "a:1.0.0"}}}));
+        assert_eq!(client.ask(&json!("list")), json!({"list": []}));
+    }
+    let heard: Vec<_> =
+        listener.news.iter().map(|news| news.as_object().and_then(|news| news.keys().next())).collect();
+    assert!(heard.iter().flatten().any(|what| *what == "install"), "{heard:?}");
+    assert!(fs::read_dir(device.path("store")).expect("the repository").next().is_none());
+    device.end();
+}
+
+#[test]
+fn root_what_is_installed_survives_the_daemon_and_starts_by_itself() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    let mut device = Device::new();
+    device.add("a", WAITS, "autostart: relaxed\n");
+    device.add("b", "exit 3", "autostart: relaxed\n");
+    for _ in 0..3 {
+        device.begin();
+        let mut client = device.client();
+        let log = |line| device.log().contains(line);
+        until(|| log("b:1.0.0 has ended: exit status 3") && log("started a:1.0.0"), || device.log());
+        assert_eq!(client.ask(&json!("list")), json!({"list": ["a:1.0.0", "b:1.0.0"]}));
+        assert!(client.inspect("a:1.0.0")["process"]["pid"].is_u64());
+        fs::remove_file(device.path("log")).expect("a log");
+        device.end();
+    }
+}
+
+#[test]
+fn root_a_container_that_fails_is_started_anew() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    let mut device = Device::new();
+    device.add(
+        "a",
+        "echo x >> /data/starts; exit 101",
+        "mounts: {/data: {type: persist}}\n\
+         custom: {cofferdam: {restart: on-failure, restart_delay: 20ms, restart_most: 20s, restart_attempts: 4}}\n",
+    );
+    device.begin();
+    let mut listener = device.listener();
+    listener.start("a:1.0.0");
+    for _ in 0..5 {
+        assert_eq!(listener.hears_exit("a:1.0.0"), json!({"exit": {"code": 101}}));
+    }
+    until(|| device.log().contains("a:1.0.0 has ended too often"), || device.log());
+    assert_eq!(fs::read_to_string(device.path("data/a/starts")).expect("what it kept").lines().count(), 5);
+    device.end();
+}
+
+#[test]
+fn root_the_end_is_in_order_and_has_an_end() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    let mut device = Device::new();
+    device.add(
+        "well",
+        "trap 'echo asked > /data/x; exit 0' TERM; touch /data/ready; while :; do sleep 0.01; done",
+        "mounts: {/data: {type: persist}}\n",
+    );
+    device.add(
+        "deaf",
+        "trap '' TERM; touch /data/ready; while :; do sleep 0.01; done",
+        "mounts: {/data: {type: persist}}\ncustom: {cofferdam: {stop_timeout: 300ms}}\n",
+    );
+    device.begin();
+    let mut client = device.client();
+    let mut listener = device.listener();
+    for name in ["well", "deaf"] {
+        client.start(&format!("{name}:1.0.0"));
+        until(|| device.path(&format!("data/{name}/ready")).exists(), || device.log());
+    }
+    let begun = Instant::now();
+    assert_eq!(client.ask(&json!("shutdown")), json!("shutdown"));
+    listener.hears(|news| news == "shutdown");
+    assert_eq!(listener.hears_exit("well:1.0.0"), json!({"exit": {"code": 0}}));
+    assert_eq!(listener.hears_exit("deaf:1.0.0"), json!({"signalled": {"signal": 9}}));
+    assert_eq!(device.wait().code(), Some(0), "{}", device.log());
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert_eq!(fs::read_to_string(device.path("data/well/x")).expect("it was asked"), "asked\n");
+    device.assert_nothing_is_left();
+}
+
+#[test]
+fn root_a_container_asks_by_a_line_of_its_own() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    let mut device = Device::new();
+    let script = r#"say() { echo "$1" >&"$NORTHSTAR_CONSOLE"; read -r x <&"$NORTHSTAR_CONSOLE"; echo "$x" >> /data/said; }
+say '{"connect":{"version":"0.9.2","subscribe_notifications":false}}'
+say '{"request":"ident"}'
+say '{"request":"list"}'
+say '{"request":"shutdown"}'"#;
+    let manifest = "name: a\nversion: 1.0.0\ninit: /bin/sh\nargs: [/ask]\nenv: {PATH: /bin}\nuid: 1000\ngid: 1000\n\
+                    console: {permissions: [ident]}\nmounts: {/data: {type: persist}}\n";
+    fs::write(device.path("root/ask"), script).expect("a script");
+    let package = device.pack_manifest("a", manifest, &[]);
+    device.begin();
+    let mut listener = device.listener();
+    listener.install(&package, "memory");
+    listener.start("a:1.0.0");
+    assert_eq!(listener.hears_exit("a:1.0.0"), json!({"exit": {"code": 0}}));
+    let said = fs::read_to_string(device.path("data/a/said")).expect("what it was told");
+    let told: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("a message")).collect();
+    let expected = [
+        json!({"connect_ack": null}),
+        json!({"response": {"ident": "a:1.0.0"}}),
+        json!({"response": {"permission_denied": "list"}}),
+        json!({"response": {"permission_denied": "shutdown"}}),
+    ];
+    assert_eq!(told, expected);
+    device.end();
+}
+
+#[test]
+fn root_a_resource_is_another_packages_directory() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    let mut device = Device::new();
+    for version in ["0.9.0", "1.2.0", "1.10.0", "2.0.0"] {
+        fs::create_dir_all(device.path("root/deep/er")).expect("a directory");
+        fs::write(device.path("root/deep/er/version"), version).expect("a file");
+        let text = format!("name: r\nversion: {version}\nuid: 1000\ngid: 1000\n");
+        let package = device.pack_manifest("r", &text, &[]);
+        fs::copy(package, device.path("store").join(version)).expect("copy a package");
+    }
+    device.add(
+        "a",
+        "cat /r/version > /data/x; touch /r/no 2>/dev/null; echo $? >> /data/x",
+        "mounts:\n  /data: {type: persist}\n  /r: {type: resource, name: r, version: '^1', dir: /deep/er, options: 'noexec,nodev'}\n",
+    );
+    device.begin();
+    let mut listener = device.listener();
+    listener.start("a:1.0.0");
+    listener.hears_exit("a:1.0.0");
+    assert_eq!(fs::read_to_string(device.path("data/a/x")).expect("what it read"), "1.10.01\n");
+    device.end();
+}
+
+#[test]
+fn root_the_published_client_is_served() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd, Nstar);
+    let mut device = Device::new();
+    device.add(
+        "a",
+        WAITS,
+        "mounts: {/proc: {type: proc}, /t: {type: tmpfs, size: 1MiB}}\nsched: {policy: !other {nice: 3}}\n",
+    );
+    device.begin();
+    let url = format!("unix://{}", device.path("console").display());
+    let nstar = |words: &[&str]| {
+        let output =
+            Command::new("northstar-nstar").arg("--url").arg(&url).args(words).output().expect("run nstar");
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "nstar {words:?}: {out}{err}\n{}", device.log());
+        out + &err
+    };
+    let package = device.pack("b", WAITS, "").display().to_string();
+    let listed = nstar(&["list"]);
+    assert!(listed.contains("default") && !listed.contains("memory"), "{listed}");
+    nstar(&["install", &package, "memory"]);
+    nstar(&["start", "a"]);
+    nstar(&["start", "b:1.0.0", "A=b", "/bin/sleep", "1000"]);
+    assert!(nstar(&["inspect", "a"]).contains("\"pid\""));
+    let listed = nstar(&["list"]);
+    assert!(listed.contains("default") && listed.contains("memory"), "{listed}");
+    assert!(nstar(&["repositories"]).contains("memory"));
+    assert!(nstar(&["ident"]).contains("extern:0.0.0"));
+    let token = nstar(&["token", "extern", "aGVsbG8h"]);
+    let token = token.split_whitespace().next_back().expect("a token");
+    assert!(nstar(&["verify-token", token, "extern", "aGVsbG8h"]).contains("Ok"));
+    let mut listener = device.listener();
+    nstar(&["kill", "a"]);
+    assert_eq!(listener.hears_exit("a:1.0.0"), json!({"signalled": {"signal": 15}}));
+    nstar(&["kill", "b", "9"]);
+    assert_eq!(listener.hears_exit("b:1.0.0"), json!({"signalled": {"signal": 9}}));
+    nstar(&["umount", "a"]);
+    nstar(&["mount", "a"]);
+    nstar(&["uninstall", "--wipe", "b"]);
+    nstar(&["shutdown"]);
+    assert_eq!(device.wait().code(), Some(0), "{}", device.log());
+    device.assert_nothing_is_left();
+}
+
+#[test]
+fn root_the_talker_is_replaced_and_containers_live_on() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    let mut device = Device::new();
+    device.add("a", WAITS, "");
+    device.add("b", "exit 0", "autostart: relaxed\n");
+    device.begin();
+    device.client().start("a:1.0.0");
+    until(|| device.log().contains("b:1.0.0 has ended"), || device.log());
+    let pid = device.client().inspect("a:1.0.0")["process"]["pid"].clone();
+    for signal in [Signal::KILL, Signal::TERM, Signal::INT] {
+        let talker = device.talker();
+        kill_pid(talker, signal);
+        if signal == Signal::KILL {
+            assert!(gone_within(talker, tests::LIMIT));
+        }
+        // The listener is the guard's, and is never closed: whoever comes in between waits.
+        let mut client = device.client();
+        let data = client.inspect("a:1.0.0");
+        assert_eq!((&data["process"]["pid"], &data["mounted"]), (&pid, &json!(true)), "{}", device.log());
+        assert!(data["process"]["uptime"].as_u64().is_some_and(|uptime| uptime > 0));
+        assert_eq!(
+            client.try_start("a:1.0.0")["start"]["error"]["error"]["start_container_started"]["container"],
+            "a:1.0.0"
+        );
+    }
+    assert_eq!(device.log().matches("started b:1.0.0").count(), 1, "autostart is for the daemon's start");
+    let mut listener = device.listener();
+    listener.kill("a:1.0.0", 15);
+    listener.hears_exit("a:1.0.0");
+    device.end();
+}
+
+#[test]
+fn root_what_a_killed_guard_has_left_is_removed_at_the_next_start() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    let mut device = Device::new();
+    device.add(
+        "a",
+        WAITS,
+        "sockets: {s: {type: stream, mode: 0o600}}\nmounts: {/tmp: {type: tmpfs, size: 1MiB}}\n",
+    );
+    device.add("b", WAITS, "");
+    for _ in 0..3 {
+        device.begin();
+        let mut client = device.client();
+        for name in ["a:1.0.0", "b:1.0.0"] {
+            client.start(name);
+        }
+        let pid = client.inspect("a:1.0.0")["process"]["pid"].as_i64().expect("a process");
+        device.signal(Signal::KILL);
+        device.wait();
+        device.begin();
+        let mut client = device.client();
+        let data = client.inspect("a:1.0.0");
+        assert_eq!((&data["process"], &data["mounted"]), (&Value::Null, &json!(false)), "{}", device.log());
+        assert!(gone_within(i32::try_from(pid).expect("a number"), tests::LIMIT), "a container is left");
+        client.start("a:1.0.0");
+        device.end();
+    }
+}
+
+/// A storm: clients who install, start, kill, mount, unmount and uninstall at once, while the talker is killed now and then. In
+/// the end the daemon answers, and nothing is left.
+#[test]
+fn root_a_storm_passes() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    let rounds: usize =
+        std::env::var("COFFERDAM_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(8);
+    let mut device = Device::new();
+    let names = ["a", "b", "c", "d"];
+    let packages: Vec<_> = names.iter().map(|name| device.pack(name, "sleep 0.05", "")).collect();
+    device.begin();
+    let killed = std::thread::scope(|scope| {
+        let storms: Vec<_> = names
+            .iter()
+            .zip(&packages)
+            .map(|(name, package)| {
+                let device = &device;
+                scope.spawn(move || {
+                    for _ in 0..rounds {
+                        whirl(device, name, package);
+                    }
+                })
+            })
+            .collect();
+        let mut killed = 0;
+        while storms.iter().any(|storm| !storm.is_finished()) {
+            let first = device.client();
+            drop(first);
+            // Not before it has had something to do: clients whose line is cut begin anew.
+            if killed < rounds / 2 && killed * 40 < device.log().lines().count() {
+                kill_pid(device.talker(), Signal::KILL);
+                killed += 1;
+            }
+            std::thread::yield_now();
+        }
+        killed
+    });
+    figure(&format!(
+        "a storm of {} rounds, in which the talker was killed {killed} times",
+        rounds * names.len()
+    ));
+    let mut client = device.client();
+    assert!(client.ask(&json!("list"))["list"].is_array());
+    device.end();
+}
+
+/// One round of a client; what is refused, or cut short, is part of the storm.
+fn whirl(device: &Device, name: &str, package: &Path) {
+    let container = format!("{name}:1.0.0");
+    let bytes = fs::read(package).expect("a package");
+    let install = json!({"request": {"install": {"repository": "default", "size": bytes.len()}}});
+    let containers = json!({"containers": [container]});
+    let requests = [
+        json!({"mount": containers}),
+        json!({"start": {"container": container, "init": null, "arguments": [], "environment": {}}}),
+        json!({"inspect": {"container": container}}),
+        json!({"kill": {"container": container, "signal": 9}}),
+        json!({"umount": containers}),
+        json!({"uninstall": {"container": container, "wipe": true}}),
+    ];
+    let Some(mut client) = Client::try_connect(&device.path("console")) else { return };
+    if !client.try_send(format!("{install}\n").as_bytes())
+        || !client.try_send(&bytes)
+        || client.message().is_none()
+    {
+        return;
+    }
+    for request in requests {
+        if !client.try_send(format!("{}\n", json!({"request": request})).as_bytes())
+            || client.message().is_none()
+        {
+            return;
+        }
+    }
+}
