@@ -1,5 +1,6 @@
 //! A device: the daemon with a repository, a console, and clients of it.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::symlink;
@@ -125,15 +126,24 @@ impl Device {
         daemon.id().try_into().expect("a process id is an i32")
     }
 
-    /// The talker.
+    /// The talker; one that is gone is awaited.
+    #[track_caller]
     pub fn talker(&self) -> i32 {
-        let children = format!("/proc/{0}/task/{0}/children", self.pid());
+        let found = Cell::new(None);
+        let is_there = || {
+            found.set(self.find_talker());
+            found.get().is_some()
+        };
+        until(is_there, || self.log());
+        found.get().expect("it was found")
+    }
+
+    /// Workers and containers are the guard's children, too: the talker is the one who is nobody.
+    fn find_talker(&self) -> Option<i32> {
         let of = |name: &str| fs::read_to_string(name).unwrap_or_default();
-        let all = of(&children);
-        // Workers and containers are the guard's children, too: the talker is the one who is nobody.
+        let children = of(&format!("/proc/{0}/task/{0}/children", self.pid()));
         let is_talker = |pid: &&str| of(&format!("/proc/{pid}/status")).contains("Uid:\t65534");
-        let talker = all.split_whitespace().find(is_talker);
-        talker.unwrap_or_else(|| panic!("no talker among {all}")).parse().expect("a number")
+        children.split_whitespace().find(is_talker)?.parse().ok()
     }
 
     /// What the daemon has written.

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -292,54 +293,62 @@ fn root_what_a_killed_guard_has_left_is_removed_at_the_next_start() {
     }
 }
 
-/// A storm: clients who install, start, kill, mount, unmount and uninstall at once, while the talker is killed now and then. In
-/// the end the daemon answers, and nothing is left.
+/// How often something is done that is done again and again.
+fn rounds() -> usize {
+    std::env::var("COFFERDAM_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(8)
+}
+
+/// A storm: clients who install, start, kill, mount, unmount and uninstall at once, while one half of the daemon or the other is
+/// killed in the middle of it. In the end the daemon answers, and nothing is left.
 #[test]
 fn root_a_storm_passes() {
     needs!(Root, Busybox, Cofferctl, Cofferdamd);
-    let rounds: usize =
-        std::env::var("COFFERDAM_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(8);
     let mut device = Device::new();
     let names = ["a", "b", "c", "d"];
     let packages: Vec<_> = names.iter().map(|name| device.pack(name, "sleep 0.05", "")).collect();
     device.begin();
-    let killed = std::thread::scope(|scope| {
-        let storms: Vec<_> = names
-            .iter()
-            .zip(&packages)
-            .map(|(name, package)| {
-                let device = &device;
-                scope.spawn(move || {
-                    for _ in 0..rounds {
-                        whirl(device, name, package);
-                    }
-                })
-            })
-            .collect();
-        let mut killed = 0;
-        while storms.iter().any(|storm| !storm.is_finished()) {
-            let first = device.client();
-            drop(first);
-            // Not before it has had something to do: clients whose line is cut begin anew.
-            if killed < rounds / 2 && killed * 40 < device.log().lines().count() {
-                kill_pid(device.talker(), Signal::KILL);
-                killed += 1;
-            }
-            std::thread::yield_now();
+    let console = device.path("console");
+    let (is_over, whirls) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (mut talkers, mut guards) = (0, 0);
+    std::thread::scope(|scope| {
+        for (name, package) in names.iter().zip(&packages) {
+            let (console, is_over, whirls) = (&console, &is_over, &whirls);
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    whirls.fetch_add(usize::from(whirl(console, name, package)), Ordering::Relaxed);
+                }
+            });
         }
-        killed
+        // Whatever happens here, those out there end.
+        let storm = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..rounds() {
+                // Somewhere in the middle of what they are at: each time elsewhere.
+                for _ in 0..(round * 7919) % 37 {
+                    drop(Client::try_connect(&console));
+                }
+                if round % 2 == 0 {
+                    kill_pid(device.talker(), Signal::KILL);
+                    talkers += 1;
+                } else {
+                    device.signal(Signal::KILL);
+                    device.wait();
+                    device.begin();
+                    guards += 1;
+                }
+            }
+            until(|| whirls.load(Ordering::Relaxed) > 0, || "a whole round of a client's");
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        storm.unwrap_or_else(|why| std::panic::resume_unwind(why));
     });
-    figure(&format!(
-        "a storm of {} rounds, in which the talker was killed {killed} times",
-        rounds * names.len()
-    ));
-    let mut client = device.client();
-    assert!(client.ask(&json!("list"))["list"].is_array());
+    let whole = whirls.load(Ordering::Relaxed);
+    figure(&format!("{whole} whole rounds in a storm, with {talkers} talkers and {guards} guards killed"));
+    assert!(device.client().ask(&json!("list"))["list"].is_array());
     device.end();
 }
 
-/// One round of a client; what is refused, or cut short, is part of the storm.
-fn whirl(device: &Device, name: &str, package: &Path) {
+/// One round of a client, and whether it came to its end: what is refused, or cut short, is part of the storm.
+fn whirl(console: &Path, name: &str, package: &Path) -> bool {
     let container = format!("{name}:1.0.0");
     let bytes = fs::read(package).expect("a package");
     let install = json!({"request": {"install": {"repository": "default", "size": bytes.len()}}});
@@ -352,18 +361,11 @@ fn whirl(device: &Device, name: &str, package: &Path) {
         json!({"umount": containers}),
         json!({"uninstall": {"container": container, "wipe": true}}),
     ];
-    let Some(mut client) = Client::try_connect(&device.path("console")) else { return };
-    if !client.try_send(format!("{install}\n").as_bytes())
-        || !client.try_send(&bytes)
-        || client.message().is_none()
-    {
-        return;
-    }
-    for request in requests {
-        if !client.try_send(format!("{}\n", json!({"request": request})).as_bytes())
-            || client.message().is_none()
-        {
-            return;
-        }
-    }
+    let Some(mut client) = Client::try_connect(console) else { return false };
+    let sent = client.try_send(format!("{install}\n").as_bytes()) && client.try_send(&bytes);
+    let answered = sent && client.message().is_some();
+    let mut ask = |request: &Value| {
+        client.try_send(format!("{}\n", json!({"request": request})).as_bytes()) && client.message().is_some()
+    };
+    answered && requests.iter().all(&mut ask)
 }

@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -212,6 +212,66 @@ fn root_w11_what_is_no_package_is_skipped() {
     assert_eq!(device.client().ask(&json!("list")), json!({"list": ["a:1.0.0"]}));
     for name in ["lost+found", "README", "half.npk"] {
         assert!(device.log().contains(name), "{}", device.log());
+    }
+    device.end();
+}
+
+/// A device with one more repository, `signed`, which has a key.
+fn with_key() -> Device {
+    let device = Device::new();
+    fs::create_dir(device.path("signed")).expect("a directory");
+    let [store, key] = ["signed", "k.pub"].map(|name| device.path(name).display().to_string());
+    device.configure(&format!(
+        "[repositories.signed]\ntype = {{ fs = {{ dir = {store:?} }} }}\nkey = {key:?}\n"
+    ));
+    device
+}
+
+/// The same package, signed by the key of that name.
+fn signed(device: &Device, key: &str, name: &str) -> PathBuf {
+    device.pack(name, "exit 3", "");
+    let (plain, signed) = (format!("{name}.npk"), format!("{name}-{key}.npk"));
+    device.packages.expect(&["sign", &plain, "-k", &format!("{key}.key"), "-o", &signed]);
+    device.path(&signed)
+}
+
+#[test]
+fn root_w12_a_key_is_asked_for_and_the_kernel_checks_each_block() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    let mut device = with_key();
+    device.packages.expect(&["gen-key", "other", "--out", "."]);
+    let (good, bad, unsigned) =
+        (signed(&device, "k", "a"), signed(&device, "other", "b"), device.pack("c", "exit 0", ""));
+    let damaged = signed(&device, "k", "d");
+    device.begin();
+    let mut listener = device.listener();
+    for (package, told) in [(&bad, "the signature is not by this key"), (&unsigned, "is not signed")] {
+        let answer = listener.install(package, "signed");
+        let error = answer["install"]["error"]["error"]["unexpected"]["error"].as_str().expect("a reason");
+        assert!(error.contains(told), "{error}");
+    }
+    for package in [&good, &damaged] {
+        assert!(listener.install(package, "signed")["install"]["ok"].is_object());
+    }
+    // Behind our back, after it was taken in: a byte in the middle of the program.
+    let file = device.path("signed/d:1.0.0.npk");
+    let mut bytes = fs::read(&file).expect("a package");
+    for byte in &mut bytes[60_000..600_000] {
+        *byte ^= 0x55;
+    }
+    fs::write(&file, bytes).expect("a package");
+    if Path::new("/dev/mapper/control").exists() {
+        listener.start("a:1.0.0");
+        assert_eq!(listener.hears_exit("a:1.0.0"), json!({"exit": {"code": 3}}));
+        // Whoever asks for that block hears of an error.
+        let answer = listener.try_start("d:1.0.0");
+        if answer["start"]["ok"].is_object() {
+            assert_ne!(listener.hears_exit("d:1.0.0"), json!({"exit": {"code": 3}}));
+        }
+    } else {
+        // The reference does not even begin on such a host.
+        let refusal = refusal(&listener.try_start("a:1.0.0"));
+        assert!(refusal.contains("/dev/mapper/control"), "{refusal}");
     }
     device.end();
 }

@@ -152,13 +152,11 @@ and if anything fails, none of them stays. A package that comes to more bytes or
     },
     Verb {
         long: "\
-With arguments, a program or an environment, these are in place of the manifest's, and the daemon
-asks for another permission.",
+Arguments and a program are in place of the manifest's, variables beside its own; for any of these
+the daemon asks for another permission.",
         flags: &[
             Flag::text("init", "PATH", "another program; <INIT> in it is the manifest's").short('i'),
-            Flag::text("env", "NAME=VALUE", "a variable, in place of all of the manifest's")
-                .short('e')
-                .repeated(),
+            Flag::text("env", "NAME=VALUE", "a variable, beside the manifest's own").short('e').repeated(),
             URL,
             JSON,
             TIMEOUT,

@@ -3,12 +3,12 @@
 //! Touches: the directories of its configuration, repositories, loop and mapped devices, mounts, containers; the line to the
 //!          talker.
 //! Never:   believes the talker anything; waits for what may block, which workers do (room `engine`); starts a thread.
-//! Begin with [`run`].
+//! Begin with [`run()`].
 //!
 //! One thread, one poll(2). What is asked over the line is checked against what is known here, and either done at once or
 //! given to a worker; a worker's end is one more thing to be heard. If the talker dies, another one is forked, and asks
 //! for all that is: containers do not notice. If the guard dies, so do the talker and the workers; containers live on
-//! until the next guard finds and removes them ([`house`]).
+//! until the next guard finds and removes them (`house`).
 
 mod house;
 mod images;

@@ -16,7 +16,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sys::Exit;
 
-pub use line::{Assembly, Heard, LARGEST_TOLD, LARGEST_WORD, Line, MOST_DESCRIPTORS, packets};
+pub use line::{Assembly, Heard, LARGEST_TOLD, LARGEST_WORD, Line, MOST_DESCRIPTORS, packets, read};
 
 /// The number of what nobody asked for.
 pub const UNASKED: u64 = 0;

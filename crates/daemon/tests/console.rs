@@ -2,7 +2,13 @@
 //!
 //! The clock is the test's own: it goes on by itself whenever nobody has anything else to do, so that ten seconds of
 //! silence take no time, and are ten seconds all the same.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test states what it expects")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test states what it expects"
+)]
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -45,7 +51,7 @@ fn a() -> Container {
 struct Client {
     stream: UnixStream,
     heard: Vec<u8>,
-    _line: Option<Line>,
+    line: Option<Line>,
 }
 
 impl Client {
@@ -54,7 +60,7 @@ impl Client {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let line = console.attach(OwnedFd::from(theirs), a(), rules).unwrap();
-        Self { stream: UnixStream::from_std(ours).unwrap(), heard: Vec::new(), _line: Some(line) }
+        Self { stream: UnixStream::from_std(ours).unwrap(), heard: Vec::new(), line: Some(line) }
     }
 
     /// The same, greeted.
@@ -330,7 +336,7 @@ fn a_package_that_nobody_wants_is_read_to_its_end() {
             call.answer.send(response).unwrap();
         });
         client.say(INSTALL).await;
-        client.send(&[b'\n'; 300_000]).await;
+        client.send(&vec![b'\n'; 300_000]).await;
         assert_eq!(client.hear().await, Some(said(answer)));
         assert_eq!(client.ask(r#""ident""#).await, r#"{"response":{"ident":"a:1.0.0"}}"#);
     });
@@ -394,7 +400,7 @@ fn a_repository_may_take_its_time() {
             client
         });
         let mut call = calls.recv().await.unwrap();
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+        tokio::time::sleep(Duration::from_hours(1)).await;
         assert_eq!(rest(call.body.as_mut().unwrap()).await.map(|all| all.len()), Ok(300_000));
         call.answer.send(installed()).unwrap();
         assert_eq!(sending.await.unwrap().hear().await, Some(said(installed())));
@@ -513,7 +519,7 @@ fn who_does_not_read_is_let_go_and_stops_nobody() {
 fn tokens_go_from_hand_to_hand() {
     run(async {
         let (console, _calls) = console();
-        let options = Options { token_validity: Duration::from_secs(60), ..Options::default() };
+        let options = Options { token_validity: Duration::from_mins(1), ..Options::default() };
         let mut maker = Client::welcome(&console, rules(options)).await;
         let told = maker.ask(r#"{"token_create":{"target":"a","shared":"aGVsbG8h"}}"#).await;
         let Ok(Message::Response(Response::Token(token))) = Message::read(told.as_bytes()) else {
@@ -534,7 +540,7 @@ fn a_containers_line_ends_with_the_container() {
     run(async {
         let (console, _calls) = console();
         let mut client = Client::welcome(&console, rules(Options::default())).await;
-        client._line = None;
+        client.line = None;
         assert_eq!(client.hear().await, None);
     });
 }
@@ -559,7 +565,7 @@ impl Entrance {
 
     async fn come(&self) -> Client {
         let stream = UnixStream::connect(self.path()).await.unwrap();
-        Client { stream, heard: Vec::new(), _line: None }
+        Client { stream, heard: Vec::new(), line: None }
     }
 }
 
@@ -578,7 +584,7 @@ fn who_comes_from_outside_is_extern_and_may_be_silent_for_ten_seconds() {
         assert!((Duration::from_secs(10)..Duration::from_secs(11)).contains(&waited), "{waited:?}");
         // Once greeted, and from inside even before, one may wait.
         let mut inside = Client::inside(&console, rules(Options::default()));
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+        tokio::time::sleep(Duration::from_hours(1)).await;
         inside.greet(false).await;
         assert_eq!(client.ask(r#""ident""#).await, r#"{"response":{"ident":"extern:0.0.0"}}"#);
     });

@@ -31,8 +31,8 @@ pub use error::{Error, Kind};
 pub use key::{PublicKey, SecretKey, generate_pair};
 pub use limits::Limits;
 pub use manifest::{
-    Allowed, Autostart, Cgroups, Io, Manifest, Mount, Network, Options, Output, Places, Restart, Seccomp,
-    Selinux, Socket, Stop, Upkeep, When,
+    Allowed, Autostart, Cgroups, Io, Manifest, Mount, Network, Options, Output, Places, RESERVED, Restart,
+    Seccomp, Selinux, Socket, Stop, Upkeep, When,
 };
 pub use npk::{Draft, Package, Seal, Verity};
 pub use signature::Hashes;

@@ -366,7 +366,9 @@ fn texts(field: &Field<'_>) -> Result<Vec<String>, Error> {
     field.list()?.iter().map(|item| item.text().map(str::to_owned)).collect()
 }
 
-const OURS: [&str; 4] = ["NORTHSTAR_NAME", "NORTHSTAR_VERSION", "NORTHSTAR_CONTAINER", "NORTHSTAR_CONSOLE"];
+/// The variables that every container is given, and no manifest or caller may set.
+pub const RESERVED: [&str; 4] =
+    ["NORTHSTAR_NAME", "NORTHSTAR_VERSION", "NORTHSTAR_CONTAINER", "NORTHSTAR_CONSOLE"];
 
 fn env(field: &Field<'_>) -> Result<BTreeMap<String, String>, Error> {
     let mut all = BTreeMap::new();
@@ -374,7 +376,7 @@ fn env(field: &Field<'_>) -> Result<BTreeMap<String, String>, Error> {
         if key.is_empty() || key.len() > 64 || key.contains('=') {
             return Err(value.wrong("a name has 1 to 64 bytes, and no \"=\" among them"));
         }
-        if OURS.contains(&key) {
+        if RESERVED.contains(&key) {
             return Err(value.wrong("is set by the engine"));
         }
         all.insert(key.to_owned(), value.text_of(0..=1024)?.to_owned());

@@ -1,8 +1,10 @@
 //! What takes its time with packages and images: done by workers.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use engine::{Error, Kind, Work};
+use package::Manifest;
 use package::mount::mount_as;
 use package::repository::{Install, Repository};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -21,6 +23,7 @@ pub(super) fn mount(mask: &Mask, house: &House, store: &Repository, container: &
     kept.push(house.lock());
     Work::run(mask, &kept, |_| {
         let opened = store.package(container).map_err(refused)?;
+        check_label(&opened.manifest)?;
         let mounted = mount_as(&house.devices, &opened.package, opened.verity.as_ref()).map_err(refused)?;
         attach(mounted.mount.as_fd(), &place)?;
         Ok(Vec::new())
@@ -32,8 +35,20 @@ fn attach(mount: BorrowedFd<'_>, place: &str) -> Result<(), Failed> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(Failed::call(format!("mkdir({place:?})"), errno)),
     }
-    move_mount(mount, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .called(|| format!("move_mount(image, {place:?})"))
+    let moved = move_mount(mount, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+    moved.called(|| format!("move_mount(image, {place:?})")).map_err(|failed| match remove_directory(place) {
+        Ok(()) => failed,
+        Err(second) => failed.while_doing(&format!("{second}; before that")),
+    })
+}
+
+/// A label for all files of an image says something on hosts with SELinux alone, and there it is not done yet.
+fn check_label(manifest: &Manifest) -> Result<(), Error> {
+    let is_labelled = manifest.selinux.as_ref().is_some_and(|labels| labels.mount_context.is_some());
+    if is_labelled && Path::new("/sys/fs/selinux/enforce").exists() {
+        return Err(Error::new(Kind::Invalid, "selinux.mount_context: not done yet on a host with SELinux"));
+    }
+    Ok(())
 }
 
 /// Takes an image's mount away, which nobody of ours uses.
@@ -41,8 +56,8 @@ pub(super) fn umount(mask: &Mask, house: &House, container: &str) -> Result<Work
     let place = house.image(container);
     Work::run(mask, &[house.lock()], |_| {
         unmount(place.as_str(), UnmountFlags::NOFOLLOW).called(|| format!("umount({place:?})"))?;
-        remove_directory(&place)?;
-        Ok(Vec::new())
+        // It is unmounted, whatever becomes of the place.
+        Ok(remove_directory(&place).err().map(|failed| failed.to_string()).into_iter().collect())
     })
 }
 

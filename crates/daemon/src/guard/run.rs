@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use engine::{Bench, Create, Event, Streams, Task, Work};
 use package::places::{lacking, survey};
-use package::{Manifest, Mount};
+use package::{Manifest, Mount, RESERVED};
 use path::{Root, open_host};
 use rustix::fs::{OFlags, readlink};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -150,8 +150,12 @@ fn replace(manifest: &mut Manifest, command: &Command) -> Result<(), Failure> {
     if init.is_empty() {
         return Err(Failure::new(Kind::Invalid, "there is no program to be run"));
     }
-    let is_ours = |name: &&String| name.starts_with("NORTHSTAR_") || name.is_empty() || name.contains('=');
-    if let Some(name) = environment.keys().find(is_ours) {
+    let is_ours = |name: &str| {
+        let socket = name.strip_prefix("NORTHSTAR_SOCKET_");
+        RESERVED.contains(&name) || socket.is_some_and(|socket| manifest.sockets.contains_key(socket))
+    };
+    let is_none = |name: &&String| name.is_empty() || name.contains('=') || is_ours(name);
+    if let Some(name) = environment.keys().find(is_none) {
         return Err(Failure::new(
             Kind::Invalid,
             format!("{name:?} is no name of a variable of a container's"),

@@ -146,9 +146,7 @@ impl Line {
             }
             let piece = packet.get(..received.bytes).unwrap_or_default();
             if let Some(whole) = self.coming.push(piece)? {
-                let word = serde_json::from_slice(&whole)
-                    .map_err(|error| Failed::refused(format!("read a word: {error}")))?;
-                return Ok(Heard::Word(word, std::mem::take(&mut self.with)));
+                return Ok(Heard::Word(read(&whole)?, std::mem::take(&mut self.with)));
             }
         }
     }
@@ -177,6 +175,11 @@ impl AsRawFd for Line {
     fn as_raw_fd(&self) -> i32 {
         self.socket.as_raw_fd()
     }
+}
+
+/// A word from its bytes.
+pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<Numbered<T>, Failed> {
+    serde_json::from_slice(bytes).map_err(|error| Failed::refused(format!("read a word: {error}")))
 }
 
 /// A word's bytes as packets.
