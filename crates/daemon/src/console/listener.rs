@@ -149,3 +149,24 @@ impl Console {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test states what it expects")]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_link_in_the_sockets_place_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, link] = ["file", "link"].map(|name| directory.path().join(name));
+        fs::write(&file, "precious").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
+        symlink(&file, &link).unwrap();
+        for path in [&link, &file] {
+            assert!(set_mode(path, 0o666).is_err());
+        }
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o400);
+    }
+}
