@@ -98,6 +98,8 @@ fn watched(container: &Container<'_>, flags: &[&str]) {
         container.command(&["events", "--interval", "500ms", "ID"]).stdout(stdout).within(long).spawn();
     assert!(lines.next_within(long).is_some_and(|line| line.contains(r#""limit":67108864"#)));
     container.command(&["delete", "--force", "ID"]).within(long).run().success();
+    // Where deleting takes its time, the lines fill the pipe, and who writes them waits for us.
+    while lines.next_within(long).is_some() {}
     events.wait().success();
 }
 
