@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use daemon::words::{Command, Kind, Start, Status, Told, Word};
-use tests::{Guard, Packages, needs, until};
+use tests::{Guard, Packages, needs, patience, until};
 
 fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_guard"))
@@ -250,8 +250,10 @@ fn root_a_guard_that_is_killed_at_rest_leaves_nothing() {
 fn root_a_guard_that_is_killed_at_work_leaves_nothing() {
     needs!(Root, Busybox, Cofferctl);
     // Killed at once, and later and later, until what was asked for is done: a mount, and a start after it.
-    for late in 0..12 {
-        let pause = std::time::Duration::from_millis(late * late);
+    // On a machine that is computed by another, each takes longer, and there are fewer.
+    let rounds = if patience() > 1 { 6 } else { 12 };
+    for late in 0..rounds {
+        let pause = patience() * std::time::Duration::from_millis(late * late);
         killed_at(late % 2 == 0, |guard| {
             guard.say(&mount("a:1.0.0"), Vec::new());
             std::thread::sleep(pause);
