@@ -208,8 +208,7 @@ fn root_an_erofs_is_mounted_and_checked_as_a_squashfs_is() {
     assert!(first == again, "another package");
     // Where its own checker is there, it finds nothing.
     if Runtime::find("fsck.erofs").is_some() {
-        let script =
-            "tail -c +4097 a.npk > image && fsck.erofs --extract image";
+        let script = "tail -c +4097 a.npk > image && fsck.erofs --extract image";
         let checked = Command::new("sh").args(["-c", script]).current_dir(packages.path("")).output();
         let checked = checked.expect("run a shell");
         assert!(checked.status.success(), "{}{}", text(&checked.stdout), text(&checked.stderr));
