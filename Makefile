@@ -5,6 +5,7 @@ OUT     := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BIN     := $(OUT)/$(TARGET)/release/cofferdam
 SHIM    := $(OUT)/$(TARGET)/release/containerd-shim-cofferdam-v2
 CTL     := $(OUT)/$(TARGET)/release/cofferctl
+DAEMON  := $(OUT)/$(TARGET)/release/cofferdamd
 PREFIX  ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
@@ -14,22 +15,26 @@ STATIC  := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=pie" \
            cargo build --quiet --release --target $(TARGET)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run check test test-vm bench bench-shim bench-packages attacks fuzz install uninstall
+.PHONY: help build run run-device check test test-vm bench bench-shim bench-packages attacks fuzz install uninstall
 
 help: ## print these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 build: ## build the release binaries, static, and print their sizes
-	@echo "build: cofferdam, its shim and cofferctl, static, with link-time optimisation (some minutes the first time)"
+	@echo "build: cofferdam, its shim, cofferctl and cofferdamd, static, with link-time optimisation (some minutes the first time)"
 	@$(STATIC) -p cofferdam -p containerd-shim-cofferdam-v2
-	@# Apart: cofferdam must not get what only cofferctl asks of a library.
-	@$(STATIC) -p cofferctl
+	@# Apart: cofferdam must not get what only these ask of a library.
+	@$(STATIC) -p cofferctl -p cofferdamd
 	@script/static $(BIN)
 	@script/static $(SHIM)
 	@script/static $(CTL)
+	@script/static $(DAEMON)
 
 run: build ## run a throw-away container on a default that needs no image (ARGS="... -- CMD")
 	@$(BIN) try $(ARGS)
+
+run-device: build ## run the daemon of devices in the foreground, with packages made of examples/ (as root; Ctrl-C ends it)
+	@COFFERCTL=$(CTL) COFFERDAMD=$(DAEMON) script/run-device $(OUT)/device
 
 check: ## fmt, clippy, pure tests, documentation; needs no root
 	@echo "check: formatting"
@@ -70,7 +75,7 @@ fuzz: ## fuzz every parser of foreign bytes for FUZZ_SECONDS=60 each
 	@script/fuzz $(FUZZ_SECONDS)
 
 install: build ## install binaries, manual, completions below PREFIX=/usr/local (DESTDIR goes before it)
-	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' script/install $(BIN) $(SHIM) $(CTL)
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' script/install $(BIN) $(SHIM) $(CTL) $(DAEMON)
 
 uninstall: ## remove what install has put there
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' script/install --remove

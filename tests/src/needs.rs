@@ -30,6 +30,10 @@ pub enum Need {
     Busybox,
     /// The program for packages, beside the runtime under test.
     Cofferctl,
+    /// The daemon of devices, beside the runtime under test.
+    Cofferdamd,
+    /// Northstar's published client.
+    Nstar,
     /// A runc to compare with.
     Runc,
     /// The cached Debian root file system, or what it takes to make it.
@@ -91,6 +95,14 @@ impl Need {
             Self::Cofferctl => {
                 let program = crate::Packages::program();
                 (!program.exists()).then(|| format!("no {}", program.display()))
+            }
+            Self::Cofferdamd => {
+                let program = crate::Device::program();
+                (!program.exists()).then(|| format!("no {}", program.display()))
+            }
+            Self::Nstar => {
+                let lacking = crate::Runtime::find("northstar-nstar").is_none();
+                lacking.then(|| "no northstar-nstar in PATH (cargo install northstar-nstar)".into())
             }
             Self::Runc => crate::Runtime::find("runc").is_none().then(|| "no runc in PATH".into()),
             Self::Debian => debian::lacking(),

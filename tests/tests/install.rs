@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tests::{Packages, Runtime, Shim, needs};
+use tests::{Device, Packages, Runtime, Shim, needs};
 
 /// A directory that goes with this value.
 struct Scratch(PathBuf);
@@ -25,6 +25,7 @@ fn make(verb: &str, to: &Path) {
         .arg(format!("BIN={}", Runtime::under_test().program().display()))
         .arg(format!("SHIM={}", Shim::under_test().program().display()))
         .arg(format!("CTL={}", Packages::program().display()))
+        .arg(format!("DAEMON={}", Device::program().display()))
         .arg(format!("DESTDIR={}", to.display()))
         // Flags of the make that runs this test are not for this one.
         .env_remove("MAKEFLAGS")
@@ -58,7 +59,7 @@ fn files(below: &Path) -> Vec<String> {
 
 #[test]
 fn root_what_is_installed_is_removed_again() {
-    needs!(Bash, Make, Shim, Cofferctl);
+    needs!(Bash, Make, Shim, Cofferctl, Cofferdamd);
     let scratch = Scratch(std::env::temp_dir().join(format!("cdt-{}-install", std::process::id())));
     let root = &scratch.0;
     // Somebody else's, in a directory that we use too.
@@ -70,13 +71,17 @@ fn root_what_is_installed_is_removed_again() {
     let mut expected: Vec<String> = [
         "755 usr/bin/cofferctl",
         "755 usr/bin/cofferdam",
+        "755 usr/bin/cofferdamd",
         "755 usr/bin/containerd-shim-cofferdam-v2",
         "644 usr/share/bash-completion/completions/cofferctl",
         "644 usr/share/bash-completion/completions/cofferdam",
+        "644 usr/lib/systemd/system/cofferdamd.service",
         "644 usr/share/doc/cofferdam/LICENSE",
+        "644 usr/share/doc/cofferdam/cofferdamd.toml",
         "644 usr/share/fish/vendor_completions.d/cofferctl.fish",
         "644 usr/share/fish/vendor_completions.d/cofferdam.fish",
         "644 usr/share/man/man1/cofferctl.1",
+        "644 usr/share/man/man8/cofferdamd.8",
         "644 usr/share/man/man1/other.1",
         "644 usr/share/zsh/site-functions/_cofferctl",
         "644 usr/share/zsh/site-functions/_cofferdam",
@@ -93,6 +98,9 @@ fn root_what_is_installed_is_removed_again() {
     expected.push("644 usr/share/man/man1/cofferdam.1".to_owned());
     expected.sort();
     assert_eq!(files(root), expected);
+
+    let unit = fs::read_to_string(root.join("usr/lib/systemd/system/cofferdamd.service")).expect("the unit");
+    assert!(unit.contains("ExecStart=/usr/bin/cofferdamd\n"), "{unit}");
 
     make("uninstall", root);
     assert_eq!(files(root), [format!("644 {other}")]);

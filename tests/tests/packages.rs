@@ -272,6 +272,8 @@ fn root_the_examples_of_the_page_work() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bin/cofferctl/pages/cofferctl.md");
     let page = fs::read_to_string(page).expect("the page's text");
     let lines = page.lines().filter_map(|line| line.strip_prefix("    cofferctl "));
+    // What follows that speaks to the daemon, and is a test of the daemon's.
+    let lines = lines.take_while(|line| !line.starts_with("install "));
     let lines = lines.filter(|line| !line.starts_with("run ") && !line.contains("--from-oci"));
     let mut count = 0;
     for line in lines {

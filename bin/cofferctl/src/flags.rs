@@ -6,12 +6,12 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
 use usage::complete::{Shell, Wanted};
-use usage::{Flag, HELP, Table, Takes, Verb};
+use usage::{Flag, HELP, Table, Takes, Verb, signal};
 
 /// The program.
 pub static TABLE: Table = Table {
     program: "cofferctl",
-    about: "make, read, check and run packages",
+    about: "make, read, check and run packages, and speak to the daemon that keeps them",
     global: &[HELP, Flag::switch("version", "print the version").short('v')],
     verbs: VERBS,
     argument,
@@ -19,15 +19,27 @@ pub static TABLE: Table = Table {
 
 /// The argument of a command, by the word that stands for it in the usage line.
 fn argument(verb: &'static Verb, count: usize) -> Wanted {
-    match verb.usage.split(' ').nth(count) {
+    // The last word stands for as many as there are, unless what follows is another program's.
+    let is_more = verb.most.is_none() && !verb.stops;
+    let mut words = verb.usage.split(' ');
+    let word = words.nth(count).or_else(|| verb.usage.split(' ').next_back().filter(|_| is_more));
+    match word {
+        Some("CONTAINER" | "CONTAINERS") => Wanted::Container { root: None },
         Some("[COMMAND]") => Wanted::verbs(&TABLE),
         Some("DIR") => Wanted::Directory,
-        Some("PACKAGE") => Wanted::File,
+        Some("PACKAGE" | "PACKAGE|CONTAINER") => Wanted::File,
+        Some("[SIGNAL]") => Wanted::of_words(&signal::names().collect::<Vec<_>>()),
         Some("SHELL") => Wanted::of_words(Shell::NAMES),
         _ => Wanted::nothing(),
     }
 }
 
+const URL: Flag = Flag::text("url", "URL", "where the daemon is: unix:///PATH or tcp://HOST[:PORT]")
+    .short('u')
+    .default("unix:///run/cofferdamd.sock");
+const JSON: Flag = Flag::switch("json", "print what the daemon says as JSON").short('j');
+const TIMEOUT: Flag =
+    Flag::text("timeout", "TIME", "how long the daemon may take to answer").short('t').default("10s");
 const KEY: Flag = Flag::path("key", "FILE", "the secret key that signs").short('k');
 const PUBLIC: Flag = Flag::path("key", "FILE", "the public key that must have signed").short('k');
 const OUT: Flag = Flag::path("out", "PATH", "the package, or the directory for NAME-VERSION.npk")
@@ -99,8 +111,21 @@ The exit status is that of the program, 128 and the signal's number where a sign
         ..Verb::new("run", "PACKAGE", 1, "run a package in the foreground")
     },
     Verb {
-        flags: &[Flag::switch("manifest", "print the manifest alone, byte for byte").short('m')],
-        ..Verb::new("inspect", "PACKAGE", 1, "print what a package says of itself")
+        long: "\
+A file of that name is read. Where there is none, or --url is given, it is a container, and the
+daemon is asked.",
+        flags: &[
+            Flag::switch("manifest", "print the manifest alone, of a file byte for byte").short('m'),
+            URL,
+            JSON,
+            TIMEOUT,
+        ],
+        ..Verb::new(
+            "inspect",
+            "PACKAGE|CONTAINER",
+            1,
+            "print what a package says of itself, or what the daemon knows of a container",
+        )
     },
     Verb {
         long: "\
@@ -127,6 +152,105 @@ and if anything fails, none of them stays. A package that comes to more bytes or
     Verb {
         flags: &[Flag::path("out", "DIR", "where").short('o').default("the current directory")],
         ..Verb::new("gen-key", "NAME", 1, "make a pair of keys, NAME.key and NAME.pub")
+    },
+    Verb {
+        flags: &[URL, JSON, TIMEOUT],
+        ..Verb::new("list", "", 0, "list the packages that the daemon keeps")
+    },
+    Verb {
+        long: "\
+Arguments and a program are in place of the manifest's, variables beside its own; for any of these
+the daemon asks for another permission.",
+        flags: &[
+            Flag::text("init", "PATH", "another program; <INIT> in it is the manifest's").short('i'),
+            Flag::text("env", "NAME=VALUE", "a variable, beside the manifest's own").short('e').repeated(),
+            URL,
+            JSON,
+            TIMEOUT,
+        ],
+        most: None,
+        stops: true,
+        ..Verb::new("start", "CONTAINER [ARGUMENTS]", 1, "have the daemon start a container")
+    },
+    Verb {
+        long: "\
+SIGTERM, and if it still runs after the time of --kill-after, SIGKILL; it is stopped when this ends.",
+        flags: &[
+            Flag::text("kill-after", "TIME", "how long it may take to end by itself")
+                .short('k')
+                .default("10s"),
+            URL,
+            TIMEOUT,
+        ],
+        ..Verb::new("stop", "CONTAINER", 1, "end a container, and wait until it has")
+    },
+    Verb {
+        flags: &[URL, JSON, TIMEOUT],
+        most: Some(2),
+        ..Verb::new(
+            "kill",
+            "CONTAINER [SIGNAL]",
+            1,
+            "send a container a signal, SIGTERM if no other is named",
+        )
+    },
+    Verb {
+        long: "\
+REPOSITORY may be missing where the daemon has one alone.",
+        flags: &[URL, JSON, TIMEOUT],
+        most: Some(2),
+        ..Verb::new("install", "PACKAGE [REPOSITORY]", 1, "bring the daemon a package")
+    },
+    Verb {
+        flags: &[
+            Flag::switch("wipe", "and what containers of that name have kept").short('w'),
+            URL,
+            JSON,
+            TIMEOUT,
+        ],
+        ..Verb::new("uninstall", "CONTAINER", 1, "have the daemon take a package away")
+    },
+    Verb {
+        flags: &[URL, JSON, TIMEOUT],
+        most: None,
+        ..Verb::new("mount", "CONTAINERS", 1, "have the daemon mount images")
+    },
+    Verb {
+        flags: &[URL, JSON, TIMEOUT],
+        most: None,
+        ..Verb::new("umount", "CONTAINERS", 1, "have the daemon unmount them")
+    },
+    Verb {
+        flags: &[URL, JSON, TIMEOUT],
+        ..Verb::new("repositories", "", 0, "list the daemon's repositories")
+    },
+    Verb {
+        flags: &[
+            Flag::number("number", "COUNT", "end after so many").short('n').default("no end"),
+            URL,
+            JSON,
+            TIMEOUT,
+        ],
+        ..Verb::new("notifications", "", 0, "print what happens, as it happens")
+    },
+    Verb { flags: &[URL, JSON, TIMEOUT], ..Verb::new("ident", "", 0, "print what the daemon calls us") },
+    Verb {
+        flags: &[URL, JSON, TIMEOUT],
+        ..Verb::new(
+            "token",
+            "TARGET SHARED",
+            2,
+            "have a token made, by which TARGET knows us if it knows SHARED too",
+        )
+    },
+    Verb {
+        long: "Ok, Invalid, Expired or Future; the exit status is 0 for the first alone.",
+        flags: &[URL, JSON, TIMEOUT],
+        ..Verb::new("verify-token", "TOKEN USER SHARED", 3, "have a token looked at that USER has shown us")
+    },
+    Verb {
+        flags: &[URL, TIMEOUT],
+        ..Verb::new("shutdown", "", 0, "end the daemon, and every container with it")
     },
     Verb::COMPLETION,
     Verb { least: 0, ..Verb::new("help", "[COMMAND]", 1, "print the commands, or the flags of one") },
@@ -169,7 +293,11 @@ impl Given {
         }
         let count = given.arguments.len();
         if !given.help && (count < verb.least || verb.most.is_some_and(|most| count > most)) {
-            let due = verb.most.unwrap_or(verb.least);
+            let due = match verb.most {
+                Some(most) if most == verb.least => most.to_string(),
+                Some(most) => format!("{} to {most}", verb.least),
+                None => format!("{} or more", verb.least),
+            };
             return Err(format!("{} takes {due} arguments, and {count} were given", verb.name));
         }
         Ok(given)
@@ -192,7 +320,7 @@ impl Given {
         };
         let flag =
             verb.flags.iter().find(is).ok_or_else(|| format!("{}: no such flag: {}", verb.name, told()))?;
-        if self.values.iter().any(|(known, _)| *known == flag.long) {
+        if !flag.repeats && self.value(flag.long).is_some() {
             return Err(format!("--{} is given twice", flag.long));
         }
         let value = match (flag.takes == Takes::Nothing, value) {
@@ -205,9 +333,14 @@ impl Given {
         Ok(())
     }
 
+    /// Every value of a flag that may be repeated.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &OsStr> {
+        self.values.iter().filter(move |(known, _)| *known == name).map(|(_, value)| value.as_os_str())
+    }
+
     /// The value of a flag.
     pub fn value(&self, name: &str) -> Option<&OsStr> {
-        self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_os_str())
+        self.values(name).next()
     }
 
     /// All arguments.
@@ -244,10 +377,10 @@ mod tests {
         use usage::complete::Asked;
         let answer = |words: &[&str]| {
             let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-            Asked::of(&TABLE, Shell::Bash, &words).answer(&[])
+            Asked::of(&TABLE, Shell::Bash, &words).answer(&["a".to_owned(), "b:1.0.0".to_owned()])
         };
         for (words, told) in [
-            (["ver"].as_slice(), "words\nverify\n"),
+            (["veri"].as_slice(), "words\nverify\nverify-token\n"),
             (&["help", "gen"], "words\ngen-key\n"),
             (&["pack", "--from"], "words\n--from-oci\n"),
             (&["pack", "--root", ""], "directories\n"),
@@ -257,9 +390,22 @@ mod tests {
             (&["unpack", "a.npk", ""], "directories\n"),
             (&["unpack", "a.npk", "to", ""], "words\n"),
             (&["completion", "z"], "words\nzsh\n"),
+            (&["stop", ""], "words\na\nb:1.0.0\n"),
+            (&["umount", "a", "b"], "words\nb:1.0.0\n"),
+            (&["start", "a", ""], "words\n"),
+            (&["kill", "a", "US"], "words\nUSR1\nUSR2\n"),
+            (&["install", ""], "files\n"),
+            (&["start", "--en"], "words\n--env\n"),
         ] {
             assert_eq!(answer(words), told, "{words:?}");
         }
+    }
+
+    #[test]
+    fn what_repeats_is_read_in_order() {
+        let given = read("start", &["-e", "A=1", "--env=B=2", "a", "-e", "C"]).expect("it is good");
+        assert_eq!(given.values("env").collect::<Vec<_>>(), ["A=1", "B=2"]);
+        assert_eq!(given.arguments(), ["a", "-e", "C"]);
     }
 
     #[test]
@@ -271,6 +417,12 @@ mod tests {
             (&["b", "-k", "a", "-k", "b"], "--key is given twice"),
         ] {
             assert_eq!(read("verify", words).expect_err("it is wrong"), told);
+        }
+        for (verb, told) in [
+            ("kill", "kill takes 1 to 2 arguments, and 0 were given"),
+            ("mount", "mount takes 1 or more arguments, and 0 were given"),
+        ] {
+            assert_eq!(read(verb, &[]).expect_err("it is wrong"), told);
         }
     }
 }

@@ -1,7 +1,9 @@
-//! The command line for packages.
+//! The command line for packages, and for the daemon that keeps them.
 #![cfg_attr(not(test), no_main)]
 
+mod client;
 mod command;
+mod device;
 mod progress;
 mod run;
 
@@ -9,7 +11,7 @@ use std::io::Write as _;
 
 use cofferctl::flags::{Given, TABLE};
 use usage::Verb;
-use usage::complete::{Asked, Shell};
+use usage::complete::{Asked, Shell, Wanted};
 
 #[cfg(not(test))]
 sys::entry!(entry);
@@ -59,6 +61,9 @@ fn obey() -> Result<u8, String> {
             [name, ..] => print(&TABLE.help_of(find(&name.to_string_lossy())?)),
         },
         "run" => run::run(&given).map_err(|told| format!("run: {told}")),
+        name if device::is_meant(name, &given) => {
+            device::run(name, &given).map_err(|told| format!("{name}: {told}"))
+        }
         _ => print(&command::run(verb, &given)?),
     }
 }
@@ -77,12 +82,25 @@ fn completion(given: &Given) -> Result<String, String> {
         .ok_or_else(|| format!("completion: {shell:?} is none of {}", Shell::NAMES.join(", ")))?;
     match rest {
         [] => Ok(shell.script("cofferctl")),
-        [end, words @ ..] if end == "--" => Ok(Asked::of(&TABLE, shell, words).answer(&[])),
+        [end, words @ ..] if end == "--" => {
+            let asked = Asked::of(&TABLE, shell, words);
+            let there = match asked.wanted {
+                Wanted::Container { .. } => device::names(words),
+                _ => Vec::new(),
+            };
+            Ok(asked.answer(&there))
+        }
         [word, ..] => Err(format!("completion: {word:?}: the words stand after --")),
     }
 }
 
-fn print(text: &str) -> Result<u8, String> {
+/// What went wrong, in words.
+#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+pub(crate) fn told(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+pub(crate) fn print(text: &str) -> Result<u8, String> {
     let mut stream = std::io::stdout();
     let written = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
     written.map(|()| 0).map_err(|error| format!("write(standard output): {error}"))

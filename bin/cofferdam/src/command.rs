@@ -15,6 +15,7 @@ use std::path::Path;
 use container::{Containers, Error};
 use plan::systemd::Bus;
 use sys::Failed;
+use usage::signal;
 
 use crate::activation;
 use crate::flags::{self, Misuse};
@@ -22,7 +23,6 @@ use crate::invocation::{Command, Global};
 use crate::log::Log;
 use crate::manager;
 use crate::root::{Origin, StateRoot};
-use crate::signal;
 
 /// Why a command ended with another status than 0, for the log and the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +145,7 @@ fn told<T>(verb: &str, id: &str, outcome: Result<T, Error>) -> Outcome {
 fn kill(containers: &Containers, all: bool, id: &str, signal: &str) -> Outcome {
     // The container is looked for before the signal is, as runc does.
     containers.find(id).map_err(|error| error.while_doing(&format!("kill {id}")))?;
-    let number = signal::parse(signal).map_err(Complaint::from)?;
+    let number = signal::parse(signal).ok_or_else(|| Complaint::new(format!("unknown signal {signal:?}")))?;
     match containers.kill(id, number) {
         // `--all` is of the past; it meant that nobody left to kill is no error.
         Err(error) if all && error.kind() == container::Kind::State => Ok(0),

@@ -104,7 +104,7 @@ pub enum Command {
         all: bool,
         /// To which.
         id: String,
-        /// The signal as typed, for [`crate::signal::parse`]: runc looks for the container first.
+        /// The signal as typed, for [`usage::signal::parse`]: runc looks for the container first.
         signal: String,
     },
     /// List the containers.

@@ -18,4 +18,3 @@ pub mod log;
 pub mod manager;
 pub mod ps;
 pub mod root;
-pub mod signal;

@@ -89,6 +89,16 @@ pub fn keep(kept: &Capabilities) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Becomes a user who can do nothing that this one could: without any capability, or a way to any, for ever, and without
+/// supplementary groups. Nobody of that user may look into this process.
+pub fn renounce(uid: u32, gid: u32) -> Result<(), Failed> {
+    bound(u64::MAX)?;
+    become_user(uid, gid, Some(&[]))?;
+    keep(&Capabilities::default())?;
+    lock()?;
+    conceal()
+}
+
 /// Gives up gaining privileges by execve(2), for ever.
 pub fn lock() -> Result<(), Failed> {
     set_no_new_privs(true).called(|| "prctl(PR_SET_NO_NEW_PRIVS)")

@@ -32,6 +32,9 @@ pub struct Order {
     pub listen_fds: u32,
     /// Descriptors after those that the program keeps.
     pub preserve_fds: u32,
+    /// Whether the program is looked after by a first process of ours, which tells by the last of those descriptors how
+    /// it ended.
+    pub attended: bool,
     /// Where init's number is written, absolute.
     pub pid_file: Option<String>,
     /// Whether the program waits for `start`.
@@ -85,6 +88,7 @@ fn plan_with(order: &Order, kept: impl FnOnce(&Spec) -> Kept) -> Result<Plan, Er
         notify: order.notify.clone(),
         listen_fds: order.listen_fds,
         preserve_fds: order.preserve_fds,
+        attended: order.attended,
         keep_status: order.keep_status,
         gated: order.gated,
         detached: order.detached,

@@ -222,6 +222,7 @@ impl Making<'_> {
             annotations: plan.annotations.clone(),
             init: None,
             own_pids: plan.own_pids,
+            attended: plan.steps.iter().any(|step| matches!(step, Step::Attend(_))),
             keeper: None,
             filter: plan.filter().cloned(),
             manner: plan.manner.clone(),

@@ -53,7 +53,9 @@ impl Containers {
             }
             Err(failed) => return Err(failed.into()),
         }
-        if let Some(init) = known.init.as_ref().filter(|_| lack::is_limited(&known.record.limits))
+        // Who attends the program never becomes it, and tells how it ended by a line of its own.
+        let may_lack = lack::is_limited(&known.record.limits) && !known.record.attended;
+        if let Some(init) = known.init.as_ref().filter(|_| may_lack)
             && lack::has_died(init, known.pid())?
         {
             let otherwise = "container init was killed before its program ran";

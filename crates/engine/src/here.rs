@@ -35,22 +35,34 @@ impl Here {
         Work::begin(&Streams::default(), false, &self.mask, |_| act(&self.containers()))
     }
 
-    pub(crate) fn create(&self, order: Create, streams: &Streams<'_>) -> Result<Work, Error> {
-        let terminal = order.terminal;
-        Work::begin(streams, terminal, &self.mask, |bench| self.make(order, bench))
+    pub(crate) fn create(
+        &self,
+        order: Create,
+        streams: &Streams<'_>,
+        prepare: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<Work, Error> {
+        let (terminal, more) = (order.terminal, streams.more.len());
+        if terminal && more > 0 {
+            return Err(Error::new(Kind::Invalid, "a program with a terminal gets no other descriptors"));
+        }
+        let more = u32::try_from(more).map_err(|_| Error::new(Kind::Invalid, "too many descriptors"))?;
+        Work::begin(streams, terminal, &self.mask, |bench| {
+            prepare()?;
+            self.make(order, more, bench)
+        })
     }
 
-    fn make(&self, order: Create, bench: &mut Bench) -> Result<Vec<String>, Error> {
+    fn make(&self, order: Create, more: u32, bench: &mut Bench) -> Result<Vec<String>, Error> {
         let rootfs = format!("{}/rootfs", order.bundle);
         layers::mount(&rootfs, &order.layers)?;
         let has_layers = !order.layers.is_empty();
-        self.make_in(order, bench).map_err(|error| match layers::detach(&rootfs) {
+        self.make_in(order, more, bench).map_err(|error| match layers::detach(&rootfs) {
             Err(second) if has_layers => error.and_then(&second),
             _ => error,
         })
     }
 
-    fn make_in(&self, order: Create, bench: &mut Bench) -> Result<Vec<String>, Error> {
+    fn make_in(&self, order: Create, more: u32, bench: &mut Bench) -> Result<Vec<String>, Error> {
         let containers = self.at(bench)?;
         let order = Order {
             id: self.id.clone(),
@@ -62,6 +74,8 @@ impl Here {
             gated: true,
             detached: true,
             console_line: order.terminal,
+            preserve_fds: more,
+            attended: order.attended,
             ..Order::default()
         };
         let plan = containers.plan(&order)?;

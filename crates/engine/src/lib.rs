@@ -14,12 +14,37 @@ mod layers;
 mod task;
 mod work;
 
+pub use container::statistics::{Gauge, Transfer};
 pub use container::{Event, Events, Statistics, Watched, metrics};
 pub use error::{Error, Kind};
 pub use here::Here;
 pub use layers::{Layer, detach as detach_rootfs, is_mounted};
 pub use task::{Create, Exec, Streams, Task};
-pub use work::{Word, Work};
+pub use work::{Bench, Word, Work};
+
+use rustix::fs::{AtFlags, CWD, unlinkat};
+use sys::{Errno, Failed};
+
+/// The ids of all containers below a state root, in order; those too that nobody has finished making.
+pub fn containers(root: &str) -> Result<Vec<String>, Error> {
+    let all = container::Containers::under(root).all()?;
+    Ok(all.into_iter().map(|(id, ..)| id).collect())
+}
+
+/// Removes a control group that a door had above its containers', in every hierarchy, where nobody uses it any more.
+pub fn remove_group(path: &str) -> Result<(), Failed> {
+    let cgroups = probe::host()?.cgroups;
+    let mounts = cgroups.hierarchies.iter().map(|hierarchy| &hierarchy.mount);
+    for mount in mounts.chain(cgroups.unified.as_ref().map(|unified| &unified.mount)) {
+        let group = format!("{mount}/{}", path.trim_matches('/'));
+        match unlinkat(CWD, group.as_str(), AtFlags::REMOVEDIR) {
+            // Somebody else has put something there, or nobody was ever there.
+            Ok(()) | Err(Errno::BUSY | Errno::NOTEMPTY | Errno::NOENT) => {}
+            Err(errno) => return Err(Failed::call(format!("rmdir({group:?})"), errno)),
+        }
+    }
+    Ok(())
+}
 
 /// The features document of this build on this kernel, JSON.
 pub fn features() -> String {

@@ -15,7 +15,7 @@ pub enum Task {
     Here(Here),
 }
 
-/// The standard streams of a process; the null device for each that is none.
+/// The standard streams of a process; the caller's own for each that is none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Streams<'a> {
     /// What it reads.
@@ -24,6 +24,8 @@ pub struct Streams<'a> {
     pub stdout: Option<BorrowedFd<'a>>,
     /// What it complains to.
     pub stderr: Option<BorrowedFd<'a>>,
+    /// What else it has open, from descriptor 3 on. Only [`Task::create`] takes them, for a program without a terminal.
+    pub more: &'a [BorrowedFd<'a>],
 }
 
 impl Streams<'_> {
@@ -51,6 +53,10 @@ pub struct Create {
     pub no_pivot: bool,
     /// Whether the program has a terminal, whose master end comes to us.
     pub terminal: bool,
+    /// Whether the program is looked after by a first process of ours: it dies of signals as it would on the host, and who
+    /// loses his parent there is reaped. The last of [`Streams::more`] is then not the program's: [`sys::Exit::heard`]
+    /// understands what is said over it before the first process ends.
+    pub attended: bool,
 }
 
 /// What is asked of [`Task::exec`].
@@ -65,8 +71,18 @@ pub struct Exec {
 impl Task {
     /// Makes the container: mounts its root, and bears its first process, which waits for [`Task::start`].
     pub fn create(&self, order: Create, streams: &Streams<'_>) -> Result<Work, Error> {
+        self.create_after(order, streams, || Ok(()))
+    }
+
+    /// The same, after the worker has made the bundle that the order names: what may block there holds up nobody else.
+    pub fn create_after(
+        &self,
+        order: Create,
+        streams: &Streams<'_>,
+        prepare: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<Work, Error> {
         let Self::Here(here) = self;
-        here.create(order, streams)
+        here.create(order, streams, prepare)
     }
 
     /// Lets the first process become the program.

@@ -29,6 +29,8 @@ pub struct Work {
 pub enum Word {
     /// A child of ours was born: its number, for printing, and itself. It does not run its program yet.
     Born(i32, Pidfd),
+    /// What it has to tell on its way.
+    Told(String),
     /// All was done; what was not done as asked.
     Done(Vec<String>),
     /// It was not done, and what had been done was taken back.
@@ -37,22 +39,44 @@ pub enum Word {
 
 /// The worker's side.
 #[derive(Debug)]
-pub(crate) struct Bench {
+pub struct Bench {
     line: OwnedFd,
     console: Option<OwnedFd>,
 }
 
 const DONE: char = 'd';
 const FAILED: char = 'f';
+const TOLD: char = 't';
 
 /// The longest word. What is longer is cut.
 const WORD: usize = 16 << 10;
 
 impl Work {
+    /// Forks a worker for something of the caller's own that may block. It keeps the standard streams and the descriptors
+    /// that are told, and nothing else of ours; its signal mask is `mask`. It works on a copy of all that we have in memory:
+    /// a value whose going removes a file removes it for us too.
+    pub fn run(
+        mask: &Mask,
+        kept: &[BorrowedFd<'_>],
+        act: impl FnOnce(&mut Bench) -> Result<Vec<String>, Error>,
+    ) -> Result<Self, Error> {
+        Self::fork(&Streams::default(), kept, false, mask, act)
+    }
+
     /// Forks a worker. It gets the standard streams that are told, and nothing else of ours; its signal mask is `mask`, and
     /// whoever it bears gets that one too. Nobody need reap it in particular.
     pub(crate) fn begin(
         streams: &Streams<'_>,
+        has_console: bool,
+        mask: &Mask,
+        act: impl FnOnce(&mut Bench) -> Result<Vec<String>, Error>,
+    ) -> Result<Self, Error> {
+        Self::fork(streams, &[], has_console, mask, act)
+    }
+
+    fn fork(
+        streams: &Streams<'_>,
+        kept: &[BorrowedFd<'_>],
         has_console: bool,
         mask: &Mask,
         act: impl FnOnce(&mut Bench) -> Result<Vec<String>, Error>,
@@ -67,7 +91,7 @@ impl Work {
         match sys::fork().doing(|| "fork a worker")? {
             Side::Child(newborn) => {
                 let mut bench = Bench { line: theirs, console: terminal };
-                let outcome = bench.settle(&newborn, parent, streams, mask).map_err(Error::from);
+                let outcome = bench.settle(&newborn, parent, streams, kept, mask).map_err(Error::from);
                 let outcome = outcome.and_then(|()| act(&mut bench));
                 sys::leave(u8::from(bench.say(outcome).is_err()))
             }
@@ -97,6 +121,7 @@ impl Work {
         let mut letters = text.chars();
         Ok(Some(match (process, letters.next()) {
             (Some(process), _) => Word::Born(text.parse().unwrap_or(0), Pidfd::from(process)),
+            (None, Some(TOLD)) => Word::Told(letters.as_str().to_owned()),
             (None, Some(DONE)) => Word::Done(letters.as_str().lines().map(str::to_owned).collect()),
             (None, Some(FAILED)) => Word::Failed(Error::heard(letters.as_str())),
             (None, _) => Word::Failed(Error::new(Kind::Other, "the worker was killed before it was done")),
@@ -133,10 +158,11 @@ impl AsRawFd for Work {
 impl Bench {
     /// Keeps what is told, and nothing else of the one that it was forked from.
     fn settle(
-        &self,
+        &mut self,
         newborn: &Newborn,
         parent: Pid,
         streams: &Streams<'_>,
+        others: &[BorrowedFd<'_>],
         mask: &Mask,
     ) -> Result<(), Failed> {
         // Whoever takes away what we have left, waits for the lock that a worker holds.
@@ -145,10 +171,31 @@ impl Bench {
             return Err(Failed::refused("whom it works for is no more"));
         }
         streams.take()?;
-        let kept = [Some(&self.line), self.console.as_ref()];
-        let mut kept: Vec<u32> = kept.iter().flatten().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
-        newborn.keep(3, &mut kept)?;
+        if streams.more.is_empty() {
+            let kept = self.console.iter().map(AsRawFd::as_raw_fd).chain([self.line.as_raw_fd()]);
+            let others = others.iter().map(AsRawFd::as_raw_fd);
+            let mut kept: Vec<u32> = kept.chain(others).map(i32::cast_unsigned).collect();
+            newborn.keep(3, &mut kept)?;
+        } else {
+            self.place(newborn, streams.more)?;
+        }
         restore_mask(mask)
+    }
+
+    /// Puts the program's descriptors where it will find them.
+    fn place(&mut self, newborn: &Newborn, more: &[BorrowedFd<'_>]) -> Result<(), Failed> {
+        let above = i32::try_from(3 + more.len()).map_err(|_| Errno::INVAL).called(|| "dup2()")?;
+        // Out of their way.
+        let line = rustix::io::fcntl_dupfd_cloexec(&self.line, above).called(|| "fcntl(F_DUPFD_CLOEXEC)")?;
+        newborn.place(3, more, &line)?;
+        // Its old number is another's by now, or nobody's.
+        std::mem::forget(std::mem::replace(&mut self.line, line));
+        Ok(())
+    }
+
+    /// Tells something on the way. What is too long is cut.
+    pub fn tell(&self, word: &str) -> Result<(), Error> {
+        Ok(self.send(format!("{TOLD}{word}"))?)
     }
 
     /// What a worker's births are told over.
@@ -158,10 +205,13 @@ impl Bench {
     }
 
     fn say(&self, outcome: Result<Vec<String>, Error>) -> Result<(), Failed> {
-        let mut word = match outcome {
+        self.send(match outcome {
             Ok(warnings) => format!("{DONE}{}", warnings.join("\n")),
             Err(error) => format!("{FAILED}{}", error.said()),
-        };
+        })
+    }
+
+    fn send(&self, mut word: String) -> Result<(), Failed> {
         word.truncate(word.floor_char_boundary(WORD));
         send(&self.line, word.as_bytes(), SendFlags::NOSIGNAL).map(drop).called(|| "send(worker)")
     }

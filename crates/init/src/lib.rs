@@ -4,6 +4,7 @@
 //! Never:   decides anything, logs, panics, takes a lock, starts another thread; what fails is reported and it exits.
 //! Begin with [`run`].
 
+mod attend;
 mod forerun;
 mod hook;
 mod join;
@@ -23,7 +24,7 @@ use rustix::system::{setdomainname, sethostname};
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
 use spec::{NamespaceKind, RlimitKind, State, Status};
 use state::Gate;
-use sys::{Called, Doing, Errno, Failed, Mask, Newborn, Strings};
+use sys::{Called, Doing, Errno, Failed, Mask, Newborn, Side, Strings};
 
 pub use forerun::forerun;
 pub use hook::{IMPATIENCE, Manner, run_hook, run_hooks};
@@ -245,6 +246,7 @@ impl Child<'_> {
             Step::Heed(signals) => sys::heed_signals(*signals).doing(|| "heed signals"),
             Step::Ready => self.ready(),
             Step::Gate => self.wait(),
+            Step::Attend(line) => self.attend(*line),
             Step::Execute => self.execute(),
         }
     }
@@ -434,6 +436,15 @@ impl Child<'_> {
             return Err(Failed::refused("start hung up before it said go"));
         }
         Ok(())
+    }
+
+    /// From here on we are two: who comes back is the program to be.
+    fn attend(&self, line: u32) -> Result<(), Failed> {
+        let line = self.newborn.take(line)?;
+        match self.newborn.fork().doing(|| "bear the program")? {
+            Side::Child(_) => Ok(()),
+            Side::Parent(pid, program) => sys::leave(attend::attend(&self.newborn, &line, pid, &program)),
+        }
     }
 
     fn execute(&mut self) -> Result<(), Failed> {

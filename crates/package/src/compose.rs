@@ -156,6 +156,10 @@ pub fn prepare(tree: &mut Tree, manifest: &Manifest) -> Result<(), Error> {
             Mount::Persist | Mount::Sockets | Mount::Tmpfs { .. } | Mount::Dev => 0o755,
             Mount::Proc | Mount::Sysfs => 0o444,
         };
+        // A file of the host's is bound on a file.
+        if matches!(mount, Mount::Bind { .. }) && is_file(tree, target) {
+            continue;
+        }
         let directory = tree.directories(target.as_bytes(), &given(Node::directory(mode)))?;
         if let Mount::Dev = mount {
             for (name, major, minor) in DEVICES {
@@ -170,6 +174,13 @@ pub fn prepare(tree: &mut Tree, manifest: &Manifest) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether a path from the root is a regular file's, no link on the way.
+fn is_file(tree: &Tree, path: &str) -> bool {
+    let mut parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
+    let found = parts.try_fold(Tree::ROOT, |here, part| tree.find(here, part.as_bytes()));
+    found.is_some_and(|id| matches!(tree.node(id).kind, Kind::File(_)))
 }
 
 const DEVICES: [(&str, u32, u32); 6] =

@@ -59,6 +59,11 @@ impl Directory {
         Ok(Self(directory))
     }
 
+    /// The directory itself.
+    pub(crate) fn handle(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
     /// The names of all that is in it, in order.
     pub(crate) fn names(&self) -> Result<Vec<OsString>, Error> {
         let names = names(self.0.as_fd())?;
@@ -227,6 +232,16 @@ impl Draft {
             }
             Err(errno) => Err(errno).called(|| "openat(\".\", O_TMPFILE)").map_err(Error::from),
         }
+    }
+
+    /// The same draft by another descriptor of its file.
+    pub(crate) fn with(&self, file: File) -> Self {
+        Self { directory: Arc::clone(&self.directory), name: self.name.clone(), file }
+    }
+
+    /// What a fork of ours needs open to write it, and to remove it.
+    pub(crate) fn handles(&self) -> [BorrowedFd<'_>; 2] {
+        [self.file.as_fd(), self.directory.handle()]
     }
 
     /// Gives it its name, for good, which nothing else may have. Its content must be on disk.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use crate::error::Error;
+use crate::size::size;
 use crate::yaml::{Node, Value};
 
 /// A value, with the way to it.
@@ -120,7 +122,8 @@ impl<'a> Field<'a> {
 
     /// A whole number, decimal, or by `0x`, `0o` or `0b`.
     pub(crate) fn number<T: TryFrom<i128>>(&self) -> Result<T, Error> {
-        let number = self.node.text().filter(|_| self.node.tag.is_none() && self.is_plain()).and_then(number);
+        let number =
+            self.node.text().filter(|_| self.node.tag.is_none() && self.is_plain()).and_then(integer);
         let number = number.ok_or_else(|| self.wrong("a whole number is due"))?;
         T::try_from(number).map_err(|_| self.wrong(format!("{number} is out of range")))
     }
@@ -151,6 +154,14 @@ impl<'a> Field<'a> {
         let text = self.node.text().ok_or_else(|| self.wrong("a size is due"))?;
         size(text).ok_or_else(|| {
             self.wrong(format!("{} is no size, such as 4096, 20M or 20MiB", spec::quoted(text)))
+        })
+    }
+
+    /// A length of time: numbers with units, `500ms`, `10s`, `1h 30m`.
+    pub(crate) fn duration(&self) -> Result<Duration, Error> {
+        let text = self.node.text().ok_or_else(|| self.wrong("a length of time is due"))?;
+        humantime::parse_duration(text).map_err(|_| {
+            self.wrong(format!("{} is no length of time, such as 500ms, 10s or 5m", spec::quoted(text)))
         })
     }
 
@@ -238,14 +249,17 @@ impl<'a> Object<'a> {
 fn is_other(text: &str) -> bool {
     const WORDS: [&str; 11] =
         ["", "~", "null", "Null", "NULL", "true", "True", "TRUE", "false", "False", "FALSE"];
-    let is_float = || {
-        text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first))
-            && text.parse::<f64>().is_ok()
-    };
-    WORDS.contains(&text) || number(text).is_some() || is_float()
+    WORDS.contains(&text) || integer(text).is_some() || float(text).is_some()
 }
 
-fn number(text: &str) -> Option<i128> {
+/// The number that a text without quotes is.
+pub(crate) fn float(text: &str) -> Option<f64> {
+    let begins = text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first));
+    begins.then(|| text.parse().ok()).flatten()
+}
+
+/// The whole number that a text without quotes is.
+pub(crate) fn integer(text: &str) -> Option<i128> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),
         None => (1, text.strip_prefix('+').unwrap_or(text)),
@@ -261,53 +275,16 @@ fn number(text: &str) -> Option<i128> {
     i128::from_str_radix(digits, base).ok().map(|number| sign * number)
 }
 
-/// A number of bytes in words: `4096`, `20M` for so many thousand thousands, `20MiB` for so many times 1024 times 1024.
-pub fn size(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(end);
-    let unit = unit.trim().to_ascii_lowercase();
-    let unit = unit.strip_suffix('b').unwrap_or(&unit);
-    let (letter, base) = match unit.strip_suffix('i') {
-        Some(letter) => (letter, 1024u64),
-        None => (unit, 1000),
-    };
-    let power = match letter {
-        "" if base == 1000 => 0,
-        letter => 1 + ["k", "m", "g", "t", "p", "e"].iter().position(|known| *known == letter)?,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(base.checked_pow(power.try_into().ok()?)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_units_of_two_kinds() {
-        for (text, bytes) in [
-            ("4096", Some(4096)),
-            ("20M", Some(20_000_000)),
-            ("20mib", Some(20 << 20)),
-            ("1 Kb", Some(1000)),
-            ("7b", Some(7)),
-            ("15E", Some(15_000_000_000_000_000_000)),
-            ("16Ei", None),
-            ("i", None),
-            ("1.5M", None),
-            ("-1", None),
-            ("", None),
-        ] {
-            assert_eq!(size(text), bytes, "{text}");
-        }
-    }
 
     #[test]
     fn numbers_are_told_from_texts() {
         for (text, is) in
             [("0o660", Some(432)), ("0x10", Some(16)), ("-5", Some(-5)), ("0.0.1", None), ("+-5", None)]
         {
-            assert_eq!(number(text), is, "{text}");
+            assert_eq!(integer(text), is, "{text}");
         }
         assert!(
             is_other("1e3") && is_other(".5") && !is_other("0.0.1") && !is_other("nan") && !is_other("..")

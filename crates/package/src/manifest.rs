@@ -4,14 +4,17 @@
 //! then trips over: the names `.` and `..`, targets and directories with `..` in them, names of sockets with `/`. And
 //! these, which it refuses and means to accept: the priority of `round_robin`.
 
+mod json;
 mod lower;
 mod seccomp;
+mod upkeep;
 
 use std::collections::BTreeMap;
 
 use spec::{BlockIo, Cpu, Memory, Rlimit, RlimitKind, Scheduler, ThrottleDevice, WeightDevice};
 
 pub use lower::Places;
+pub use upkeep::{Restart, Stop, Upkeep, When};
 
 use crate::error::{Error, Kind};
 use crate::field::{Field, Object};
@@ -64,6 +67,8 @@ pub struct Manifest {
     /// Where its program begins. The reference knows `/` alone: this stands in `custom.cofferdam.cwd`, where it lets be
     /// what it does not know.
     pub cwd: String,
+    /// What the daemon does when it ends, and how it ends it; of `custom.cofferdam` too.
+    pub upkeep: Upkeep,
 }
 
 /// One mount.
@@ -264,6 +269,7 @@ impl Manifest {
         if init.is_none() {
             refuse_in_resource(&all)?;
         }
+        let ours = upkeep::ours(&all)?;
         let cgroups = all.maybe("cgroups", cgroups)?;
         Ok(Self {
             name: all.need("name")?.name()?.to_owned(),
@@ -291,8 +297,15 @@ impl Manifest {
             rlimits: all.maybe("rlimits", rlimits)?.unwrap_or_default(),
             sockets: all.maybe("sockets", sockets)?.unwrap_or_default(),
             io: all.maybe("io", io)?.unwrap_or_default(),
-            cwd: cwd(&all)?,
+            cwd: upkeep::cwd(ours.as_ref())?,
+            upkeep: upkeep::upkeep(ours.as_ref())?,
         })
+    }
+
+    /// The text of a manifest as Northstar's clients want it: JSON, values with a tag as maps of one key, and no field
+    /// that says nothing. What stands in `custom` is as it was.
+    pub fn json(bytes: &[u8]) -> Result<serde_json::Value, Error> {
+        Ok(json::of(&Node::parse(bytes)?))
     }
 
     /// `NAME:VERSION`, by which a container is known.
@@ -309,15 +322,6 @@ fn refuse_in_resource(all: &Object<'_>) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn cwd(all: &Object<'_>) -> Result<String, Error> {
-    let ours = all.find("custom").filter(Field::is_map);
-    let ours = ours.map(|custom| custom.object(&[])).transpose()?.and_then(|custom| custom.find("cofferdam"));
-    let cwd = ours
-        .map(|ours| ours.object(&["cwd"])?.maybe("cwd", |cwd| cwd.path().map(str::to_owned)))
-        .transpose()?;
-    Ok(cwd.flatten().unwrap_or_else(|| "/".to_owned()))
 }
 
 fn version(field: &Field<'_>) -> Result<Version, Error> {
@@ -362,7 +366,9 @@ fn texts(field: &Field<'_>) -> Result<Vec<String>, Error> {
     field.list()?.iter().map(|item| item.text().map(str::to_owned)).collect()
 }
 
-const OURS: [&str; 4] = ["NORTHSTAR_NAME", "NORTHSTAR_VERSION", "NORTHSTAR_CONTAINER", "NORTHSTAR_CONSOLE"];
+/// The variables that every container is given, and no manifest or caller may set.
+pub const RESERVED: [&str; 4] =
+    ["NORTHSTAR_NAME", "NORTHSTAR_VERSION", "NORTHSTAR_CONTAINER", "NORTHSTAR_CONSOLE"];
 
 fn env(field: &Field<'_>) -> Result<BTreeMap<String, String>, Error> {
     let mut all = BTreeMap::new();
@@ -370,7 +376,7 @@ fn env(field: &Field<'_>) -> Result<BTreeMap<String, String>, Error> {
         if key.is_empty() || key.len() > 64 || key.contains('=') {
             return Err(value.wrong("a name has 1 to 64 bytes, and no \"=\" among them"));
         }
-        if OURS.contains(&key) {
+        if RESERVED.contains(&key) {
             return Err(value.wrong("is set by the engine"));
         }
         all.insert(key.to_owned(), value.text_of(0..=1024)?.to_owned());

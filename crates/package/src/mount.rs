@@ -29,6 +29,12 @@ pub struct Mounted {
 /// Mounts a package's image, read-only and without set-user-id. With `verity`, as [`Package::verify`] found it, every
 /// block is checked by the kernel as it is read.
 pub fn mount(package: &Package<File>, verity: Option<&Verity>) -> Result<Mounted, Error> {
+    mount_as("cofferdam-", package, verity)
+}
+
+/// The same; the name of the mapped device, should there be one, begins with `prefix`. Who is killed half-way leaves it
+/// behind: [`remove_left`] finds it by that.
+pub fn mount_as(prefix: &str, package: &Package<File>, verity: Option<&Verity>) -> Result<Mounted, Error> {
     let image = package.whole_image();
     let data = package.image()?;
     let device = LoopDevice::attach(package.file().as_fd(), image.start, image.end - image.start)?;
@@ -37,13 +43,28 @@ pub fn mount(package: &Package<File>, verity: Option<&Verity>) -> Result<Mounted
         return Ok(Mounted { mount: image_on(device.path(), kind)? });
     };
     let blocks = (data.end - data.start) / BLOCK;
-    let mapped =
-        Mapped::create(&name()?, "verity", blocks * (BLOCK / 512), &table(device.path(), blocks, verity))
-            .doing(|| "set up dm-verity")?;
+    let mapped = Mapped::create(
+        &name(prefix)?,
+        "verity",
+        blocks * (BLOCK / 512),
+        &table(device.path(), blocks, verity),
+    )
+    .doing(|| "set up dm-verity")?;
     let mount = image_on(&mapped.path(), kind)?;
     // The mount has it open: it goes with that.
     mapped.remove()?;
     Ok(Mounted { mount })
+}
+
+/// Removes every mapped device whose name begins with `prefix`, at once or, where somebody has it open, when that ends:
+/// their names. Nobody else must be mounting with that prefix.
+pub fn remove_left(prefix: &str) -> Result<Vec<String>, Error> {
+    let mut names = Mapped::names()?;
+    names.retain(|name| name.starts_with(prefix));
+    for name in &names {
+        Mapped::remove_named(name)?;
+    }
+    Ok(names)
 }
 
 /// The line that dm-verity is told: version, both devices, both sizes of blocks, where the tree begins, and what it is
@@ -54,10 +75,10 @@ fn table(device: &str, blocks: u64, verity: &Verity) -> String {
     format!("1 {device} {device} {BLOCK} {BLOCK} {blocks} {} sha256 {root} {salt}", blocks + 1)
 }
 
-fn name() -> Result<String, Error> {
+fn name(prefix: &str) -> Result<String, Error> {
     let mut random = [0; 8];
     crate::key::fill_random(&mut random)?;
-    Ok(format!("cofferdam-{}", hex(&random)))
+    Ok(format!("{prefix}{}", hex(&random)))
 }
 
 fn image_on(device: &str, kind: &str) -> Result<OwnedFd, Failed> {

@@ -22,6 +22,7 @@ mod kept;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ use crate::manifest::Manifest;
 use crate::npk::{Package, Verity};
 
 pub use install::{Install, Ready};
-pub use kept::{Swept, sweep};
+pub use kept::{Aside, Swept, sweep};
 
 /// What is taken into a repository.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +63,8 @@ pub struct Repository {
 pub struct Entry {
     /// Its manifest, as it was when the repository was opened, or it was installed.
     pub manifest: Manifest,
+    /// The manifest's own bytes.
+    pub text: Vec<u8>,
     /// The bytes of its file.
     pub size: u64,
     place: Place,
@@ -131,10 +134,11 @@ impl Repository {
 
     fn add(&mut self, directory: &Directory, name: &OsStr) -> Result<(), Error> {
         let (file, identity, size) = directory.read(name)?;
-        let Opened { manifest, .. } = admit(file, self.rules.key.as_ref())?;
+        let Opened { package, manifest, .. } = admit(file, self.rules.key.as_ref())?;
         self.is_new(&manifest.container())?;
         let place = Place::File(name.to_owned(), identity);
-        self.entries.insert(manifest.container(), Entry { manifest, size, place });
+        let text = package.manifest().to_vec();
+        self.entries.insert(manifest.container(), Entry { manifest, text, size, place });
         Ok(())
     }
 
@@ -170,6 +174,14 @@ impl Repository {
         Ok(opened)
     }
 
+    /// What [`Repository::package`] needs open, for a fork of ours that keeps nothing else.
+    pub fn handles(&self, container: &str) -> Vec<BorrowedFd<'_>> {
+        match self.entries.get(container).map(|entry| &entry.place) {
+            Some(Place::Memory(file)) => vec![file.as_fd()],
+            _ => self.directory.iter().map(|directory| directory.handle()).collect(),
+        }
+    }
+
     /// Begins to install a package of `size` bytes, if there is room for it. What it may take is set aside until the
     /// [`Install`] and the [`Ready`] that comes out of it are gone.
     pub fn begin(&mut self, size: u64) -> Result<Install, Error> {
@@ -182,7 +194,7 @@ impl Repository {
     /// Takes a package in that was begun here; its `NAME:VERSION`. Refused where it is installed already: of two that
     /// install the same, the first wins.
     pub fn accept(&mut self, ready: Ready) -> Result<String, Error> {
-        let Ready { manifest, written, room } = ready;
+        let Ready { manifest, text, written, room } = ready;
         if !room.is_of(&self.reserved) {
             return Err(Error::invalid("was written for another repository"));
         }
@@ -196,7 +208,7 @@ impl Repository {
                 Place::File(name, identity)
             }
         };
-        self.entries.insert(container.clone(), Entry { manifest, size: room.size(), place });
+        self.entries.insert(container.clone(), Entry { manifest, text, size: room.size(), place });
         Ok(container)
     }
 
@@ -207,9 +219,15 @@ impl Repository {
     /// A file that has taken the package's place stays, and is told. Where it is only the wiping that goes wrong, the
     /// package is gone all the same, and [`sweep`] tries again.
     pub fn uninstall(&mut self, container: &str, data: Option<&Path>) -> Result<(), Error> {
+        self.take_out(container, data)?.map_or(Ok(()), Aside::remove)
+    }
+
+    /// [`Repository::uninstall`] but for the wiping, which may take its time: what is to be wiped still, set aside where
+    /// nobody finds it but [`sweep`].
+    pub fn take_out(&mut self, container: &str, data: Option<&Path>) -> Result<Option<Aside>, Error> {
         let entry = self.entry(container)?;
         let aside = match data {
-            Some(data) => kept::Aside::put(data, &entry.manifest.name, container)?,
+            Some(data) => Aside::put(data, &entry.manifest.name, container)?,
             None => None,
         };
         if let Place::File(name, identity) = &entry.place
@@ -221,7 +239,7 @@ impl Repository {
             });
         }
         self.entries.remove(container);
-        aside.map_or(Ok(()), kept::Aside::remove)
+        Ok(aside)
     }
 
     fn entry(&self, container: &str) -> Result<&Entry, Error> {

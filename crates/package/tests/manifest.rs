@@ -1,7 +1,9 @@
 //! Manifests: what may stand in them, what may not, and what the engine makes of them.
 #![allow(clippy::expect_used, reason = "a test states what it expects")]
 
-use package::{Allowed, Manifest, Mount, Network, Output, Places};
+use std::time::Duration;
+
+use package::{Allowed, Manifest, Mount, Network, Output, Places, Restart, Stop, When};
 
 const LEAST: &str = "name: a\nversion: 0.0.1\nuid: 1\ngid: 1\n";
 
@@ -42,6 +44,52 @@ fn every_field_is_read_from_json() {
     assert_eq!(full.sockets["foo"].mode, 0o660);
     let cgroups = full.cgroups.expect("there are some");
     assert!(cgroups.oom_monitor && cgroups.parent.as_deref() == Some("/foo"));
+}
+
+#[test]
+fn what_a_client_is_told_is_what_the_reference_tells() {
+    let told = Manifest::json(
+        b"name: full\nversion: '0.0.1'\nuid: 0x3e8\ngid: 1000\nenv: ~\nsched: {policy: !fifo {priority: 3}}\n\
+          network: !namespace foo\nseccomp: {allow: {ioctl: !args {index: 1, values: [0x5401]}, read: any}}\n\
+          sockets: {s: {type: stream, mode: 0o660, uid: null}}\ncgroups: {cpu: {cpus: 0, quota: -1}}\n\
+          selinux: {mount_context: a, exec: ~}\ncustom: {a: ~, b: 1.5, c: !t {d: True}}\n",
+    );
+    let expected = concat!(
+        r#"{"name":"full","version":"0.0.1","uid":1000,"gid":1000,"sched":{"policy":{"fifo":{"priority":3}}},"#,
+        r#""network":{"namespace":"foo"},"seccomp":{"allow":{"ioctl":{"args":{"index":1,"values":[21505]}},"read":"any"}},"#,
+        r#""sockets":{"s":{"type":"stream","mode":432}},"cgroups":{"cpu":{"cpus":"0","quota":-1}},"#,
+        r#""selinux":{"mount_context":"a"},"custom":{"a":null,"b":1.5,"c":{"t":{"d":true}}}}"#,
+    );
+    let expected: serde_json::Value = serde_json::from_str(expected).expect("it is JSON");
+    assert_eq!(told.expect("it is YAML"), expected);
+}
+
+#[test]
+fn upkeep_stands_where_the_reference_lets_it_be() {
+    let none = read(&format!("{LEAST}init: /a\n")).expect("it is good").upkeep;
+    assert_eq!((none.restart.when, none.stop), (When::Never, Stop { signal: 15, timeout: None }));
+    let custom = "custom: {cofferdam: {restart: on-failure, restart_delay: 250ms, restart_most: 5s, restart_attempts: 3, \
+                  stop_signal: 2, stop_timeout: 1m}}\n";
+    let upkeep = read(&format!("{LEAST}init: /a\n{custom}")).expect("it is good").upkeep;
+    let expected = Restart {
+        when: When::OnFailure,
+        delay: Duration::from_millis(250),
+        most: Duration::from_secs(5),
+        attempts: Some(3),
+    };
+    assert_eq!(
+        (upkeep.restart, upkeep.stop),
+        (expected, Stop { signal: 2, timeout: Some(Duration::from_mins(1)) })
+    );
+    for (more, told) in [
+        ("restart: sometimes", "is none of never, on-failure, always"),
+        ("restart_delay: soon", "is no length of time"),
+        ("stop_signal: 65", "65 is not within 1 and 31"),
+        ("restarts: 3", "no such field"),
+    ] {
+        let refused = refused(&format!("custom: {{cofferdam: {{{more}}}}}\n"));
+        assert!(refused.contains(told), "{refused}");
+    }
 }
 
 #[test]
@@ -94,7 +142,7 @@ fn what_is_wrong_is_told_with_its_place() {
             "mounts: {/a: {type: resource, name: .., version: '1', dir: /}}",
             "a.yaml:6:37: mounts[\"/a\"].name: \"..\" names a directory, and no package",
         ),
-        ("mounts: {/a: {type: tmpfs, size: 1.5M}}", "a.yaml:6:34: mounts[\"/a\"].size: \"1.5M\" is no size"),
+        ("mounts: {/a: {type: tmpfs, size: 1.5Q}}", "a.yaml:6:34: mounts[\"/a\"].size: \"1.5Q\" is no size"),
         ("network: bridge", "a.yaml:6:10: network: host, or !namespace with a name, is due"),
         (
             "network: !namespace ../../proc/1/ns/net",
@@ -196,6 +244,9 @@ fn lowered(text: &str) -> spec::Spec {
         groups: [("log".into(), 7)].into(),
         cgroup: Some("northstar".into()),
         present: vec!["/lib".into()],
+        console: Some(3),
+        sockets: [("in".into(), 4), ("out".into(), 5)].into(),
+        socket_directory: Some("/run/sockets".into()),
     };
     let spec = read(text).expect("it is good").to_spec(&places).expect("it is carried out");
     assert_eq!(spec.check(), Ok(()));
@@ -239,6 +290,19 @@ fn a_manifest_becomes_a_document_for_the_engine() {
         ]
     );
     assert_eq!(spec.linux.and_then(|linux| linux.cgroups_path).as_deref(), Some("/northstar/a"));
+}
+
+#[test]
+fn what_a_daemon_lends_is_told_to_who_asked_for_it() {
+    let socket = "{type: stream, mode: 0}";
+    let spec = lowered(&format!(
+        "{LEAST}init: /a\nconsole: {{permissions: full}}\nsockets: {{out: {socket}, in: {socket}}}\nmounts: {{/s: {{type: sockets}}}}\n"
+    ));
+    let env = spec.process.expect("there is one").env;
+    assert_eq!(env[3..], ["NORTHSTAR_CONSOLE=3", "NORTHSTAR_SOCKET_in=4", "NORTHSTAR_SOCKET_out=5"]);
+    let mount = &spec.mounts[1];
+    assert_eq!(mount.source.as_deref(), Some("/run/sockets"));
+    assert_eq!(mount.options.join(","), "bind,rprivate,ro,noexec,nosuid,nodev");
 }
 
 #[test]

@@ -158,9 +158,8 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         rootless::keep_groups(&mut plan.steps);
     }
     plan.steps.push(Step::Ready);
-    if request.gated {
-        plan.steps.push(Step::Gate);
-    }
+    plan.steps.extend(request.gated.then_some(Step::Gate));
+    plan.steps.extend(attendant(request, &plan)?);
     plan.steps.extend(moments.before_program.iter().cloned());
     plan.steps.push(Step::Execute);
     if request.gated {
@@ -182,6 +181,23 @@ pub fn compile(spec: &Spec, host: &Host, request: &Request) -> Result<Plan, Refu
         plan.acts.insert(at, Act::Remember(key));
     }
     Ok(plan)
+}
+
+/// The first process of a pid namespace dies of no signal that it does not catch, and whoever loses his parent is left to it:
+/// few programs are written for that.
+fn attendant(request: &Request, plan: &Plan) -> Result<Option<Step>, Refused> {
+    if !request.attended {
+        return Ok(None);
+    }
+    if !plan.own_pids {
+        return Err(Refused::new(
+            "linux.namespaces",
+            "has no new pid namespace, whose first process could attend",
+        ));
+    }
+    let line = plan.preserve_fds.checked_sub(1);
+    let line = line.ok_or_else(|| Refused::new("process", "is attended, and nobody is told of its end"))?;
+    Ok(Some(Step::Attend(3 + line)))
 }
 
 /// SIGHUP, SIGINT, SIGQUIT and SIGTERM end a container that waits for `start`, as they end runc's: who stops one then

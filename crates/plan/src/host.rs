@@ -67,6 +67,9 @@ pub struct Request {
     pub listen_fds: u32,
     /// `--preserve-fds`: descriptors after those that the program keeps.
     pub preserve_fds: u32,
+    /// Whether the program is no first process of a pid namespace, but is looked after by one. The last of the descriptors
+    /// that are kept is then not the program's: by it is told how that ended.
+    pub attended: bool,
     /// Whether the program waits for `start`.
     pub gated: bool,
     /// Whether nobody of ours stays with the program.

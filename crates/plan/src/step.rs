@@ -269,6 +269,9 @@ pub enum Step {
     Ready,
     /// Waits for `start`.
     Gate,
+    /// Bears the program's process, and stays the first of its pid namespace: it reaps whoever ends there, hands on the
+    /// signals that it gets, and tells by this descriptor how the program ended.
+    Attend(u32),
     /// Runs a hook, inside, as what the program will be.
     StartHook(Hook),
     /// Becomes the program.

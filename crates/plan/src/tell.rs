@@ -254,6 +254,7 @@ impl fmt::Display for Step {
             }
             Self::Ready => write!(to, "find    the program, report ready"),
             Self::Gate => write!(to, "wait    for start"),
+            Self::Attend(line) => write!(to, "attend  the program, and tell its end by descriptor {line}"),
             Self::Meet => write!(to, "meet    the parent, wait for its hooks"),
             Self::CreateHook(hook) | Self::StartHook(hook) => hook.fmt(to),
             Self::Execute => write!(to, "exec    the program"),

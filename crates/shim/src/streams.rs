@@ -57,6 +57,7 @@ impl Ends {
             stdin: self.stdin.as_ref().map(AsFd::as_fd),
             stdout: self.stdout.as_ref().map(AsFd::as_fd),
             stderr: self.stderr.as_ref().map(AsFd::as_fd),
+            more: &[],
         }
     }
 }

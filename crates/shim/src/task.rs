@@ -252,6 +252,8 @@ async fn heard(work: &Work, mut born: impl FnMut(i32, Pidfd)) -> Result<Vec<Stri
         match work.hear()? {
             None => readable.clear_ready(),
             Some(Word::Born(pid, handle)) => born(pid, handle),
+            // Nobody who works for a task has more to tell than how it ended.
+            Some(Word::Told(_)) => {}
             Some(Word::Done(warnings)) => return Ok(warnings),
             Some(Word::Failed(error)) => return Err(error),
         }

@@ -34,6 +34,9 @@ pub struct Record<Groups> {
     pub init: Option<Init>,
     /// Whether init is the first process of a pid namespace of its own.
     pub own_pids: bool,
+    /// Whether the program is not init, but its child.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attended: bool,
     /// Whether it kept its caller's session keyring.
     #[serde(default)]
     pub keeps_keyring: bool,

@@ -4,7 +4,7 @@ use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Dir, Mode, OFlags, open};
 
 use crate::{Called, Errno, Failed, last_errno};
 
@@ -205,6 +205,7 @@ const HEAD_SIZE: u32 = 312;
 const TARGET_SIZE: u32 = 40 + 1024;
 const REQUEST_SIZE: u32 = HEAD_SIZE + TARGET_SIZE;
 
+const LISTED: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const DEV_CREATE: u64 = 3;
 const DEV_REMOVE: u64 = 4;
 const DEV_SUSPEND: u64 = 6;
@@ -255,6 +256,43 @@ impl Mapped {
     /// Where the kernel's own file system of devices shows it.
     pub fn path(&self) -> String {
         format!("/dev/dm-{}", rustix::fs::minor(self.number))
+    }
+
+    /// The names of all devices of the device mapper; none where there is no device mapper.
+    pub fn names() -> Result<Vec<String>, Failed> {
+        let call = |what: &str| format!("{what}(\"/sys/block\")");
+        let all = match Dir::new(match open("/sys/block", LISTED, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            opened => opened.called(|| call("open"))?,
+        }) {
+            Err(errno) => return Err(Failed::call(call("getdents64"), errno)),
+            Ok(all) => all,
+        };
+        let mut names = Vec::new();
+        for entry in all {
+            let entry = entry.called(|| call("getdents64"))?;
+            let device = entry.file_name().to_string_lossy();
+            if !device.starts_with("dm-") {
+                continue;
+            }
+            // One that is gone meanwhile has no name any more.
+            if let Ok(name) = std::fs::read_to_string(format!("/sys/block/{device}/dm/name")) {
+                names.push(name.trim_end().to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Removes one by its name, or, while somebody has it open, when that ends. One that is gone is no error.
+    pub fn remove_named(name: &str) -> Result<(), Failed> {
+        let path = "/dev/mapper/control";
+        let control =
+            open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).called(|| format!("open({path:?})"))?;
+        let asked = DmRequest::new(name, DM_DEFERRED_REMOVE);
+        match request(control.as_fd(), DEV_REMOVE, asked, "DM_DEV_REMOVE") {
+            Err(failed) if failed.errno() == Some(Errno::NXIO) => Ok(()),
+            removed => removed.map(drop),
+        }
     }
 
     /// Lets it go when nobody has it open any more.

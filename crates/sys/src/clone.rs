@@ -95,6 +95,20 @@ impl Newborn {
         self.keep(above, &mut [kept.as_raw_fd().cast_unsigned()])
     }
 
+    /// Takes over a descriptor that was kept under this number, and that nobody owns but this process as a whole. The number
+    /// is free afterwards.
+    pub fn take(&self, number: u32) -> Result<OwnedFd, Failed> {
+        // SAFETY: F_DUPFD_CLOEXEC takes an open descriptor, or fails, and a plain number; it changes nothing of ours.
+        let taken = unsafe { libc::fcntl(number.cast_signed(), libc::F_DUPFD_CLOEXEC, 3) };
+        if taken == -1 {
+            return Err(Failed::call(format!("fcntl({number}, F_DUPFD_CLOEXEC)"), last_errno()));
+        }
+        // SAFETY: the call succeeded: a new descriptor, owned by nobody else.
+        let taken = unsafe { OwnedFd::from_raw_fd(taken) };
+        close_between(number, number)?;
+        Ok(taken)
+    }
+
     /// Forks as [`fork`] does, without asking the kernel whether there is a second thread: a filter of system calls may
     /// forbid the question. A newborn has one thread; whoever got hold of this value starts no other.
     pub fn fork(&self) -> Result<Side, Failed> {

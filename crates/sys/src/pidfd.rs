@@ -33,6 +33,24 @@ impl Exit {
 }
 
 impl Exit {
+    /// As one process says it to another; in one write, and understood by [`Exit::heard`].
+    pub fn said(self) -> [u8; 2] {
+        let (kind, number) = match self {
+            Self::Status(status) => (b'e', status),
+            Self::Signal(signal) => (b's', signal),
+        };
+        [kind, u8::try_from(number & 0xff).unwrap_or(u8::MAX)]
+    }
+
+    /// What was [`said`](Exit::said); none of anything else.
+    pub fn heard(said: &[u8]) -> Option<Self> {
+        match *said {
+            [b'e', status] => Some(Self::Status(status.into())),
+            [b's', signal] => Some(Self::Signal(signal.into())),
+            _ => None,
+        }
+    }
+
     /// From a status as wait(2) has it; none if that is of a process that lives.
     pub fn of_wait(status: i32) -> Option<Self> {
         match status & 0x7f {
@@ -54,6 +72,12 @@ impl Exit {
 impl From<OwnedFd> for Pidfd {
     fn from(fd: OwnedFd) -> Self {
         Self(fd)
+    }
+}
+
+impl AsRef<OwnedFd> for Pidfd {
+    fn as_ref(&self) -> &OwnedFd {
+        &self.0
     }
 }
 

@@ -8,6 +8,11 @@ impl Table {
     /// What `PROGRAM --help` prints.
     pub fn help(&self) -> String {
         let program = self.program;
+        if self.verbs.is_empty() {
+            let mut text = format!("{program}: {}\n\nUsage:\n  {program} [FLAGS]\n", self.about);
+            flags(&mut text, self.global.iter());
+            return text;
+        }
         let mut text = format!(
             "{program}: {}\n\n\
              Usage:\n  {program} [FLAGS] COMMAND [FLAGS OF THE COMMAND] [ARGUMENTS]\n\n\

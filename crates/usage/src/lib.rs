@@ -6,6 +6,7 @@
 
 pub mod complete;
 mod help;
+pub mod signal;
 
 use complete::Wanted;
 

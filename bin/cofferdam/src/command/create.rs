@@ -22,6 +22,7 @@ fn order(
         keep_keyring: create.no_new_keyring,
         no_pivot: create.no_pivot,
         preserve_fds: create.preserve_fds,
+        attended: false,
         listen_fds: activation::listen_fds(),
         pid_file: create.pid_file.as_deref().map(|path| absolute(path, "--pid-file")).transpose()?,
         console_socket: create

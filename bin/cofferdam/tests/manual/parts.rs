@@ -10,10 +10,15 @@ const DATE: &str = "2026-11-21";
 
 /// `of` is the folder of the program.
 pub(crate) fn head(of: &str, title: &str) -> String {
+    head_of_section(of, title, 1)
+}
+
+/// The same of a page in another section of the manual than that of commands.
+pub(crate) fn head_of_section(of: &str, title: &str, section: u8) -> String {
     let version = env!("CARGO_PKG_VERSION");
     format!(
         ".\\\" Made from the table of flags and from pages/: see bin/{of}/tests/manual.rs.\n\
-         .TH {title} 1 {DATE} \"Cofferdam {version}\" \"Containers\"\n"
+         .TH {title} {section} {DATE} \"Cofferdam {version}\" \"Containers\"\n"
     )
 }
 

@@ -26,6 +26,12 @@ pub struct Places {
     pub cgroup: Option<String>,
     /// Paths that the host has, of those that the manifest binds; others are not mounted.
     pub present: Vec<String>,
+    /// The descriptor by which the program talks to a daemon, if one is there.
+    pub console: Option<u32>,
+    /// The descriptors of the sockets that were made for it, by name.
+    pub sockets: BTreeMap<String, u32>,
+    /// The directory where the sockets of all containers are, if somebody makes them.
+    pub socket_directory: Option<String>,
 }
 
 impl Manifest {
@@ -39,10 +45,10 @@ impl Manifest {
                 "sched.policy: deadline: the format has no place for its runtime and period",
             ));
         }
-        if !self.sockets.is_empty() {
+        if self.sockets.keys().any(|name| !places.sockets.contains_key(name)) {
             return Err(Error::unsupported("sockets: nobody here makes them; that is a daemon's work"));
         }
-        if self.console.is_some() {
+        if self.console.is_some() && places.console.is_none() {
             return Err(Error::unsupported("console: there is no daemon here that could answer"));
         }
         // The engine makes the six devices of a `dev` mount, and some links, in every container. They are in the image
@@ -71,6 +77,10 @@ impl Manifest {
         env.push(format!("NORTHSTAR_CONTAINER={}", self.container()));
         env.push(format!("NORTHSTAR_NAME={}", self.name));
         env.push(format!("NORTHSTAR_VERSION={}", self.version));
+        let console = places.console.filter(|_| self.console.is_some());
+        env.extend(console.map(|descriptor| format!("NORTHSTAR_CONSOLE={descriptor}")));
+        let sockets = places.sockets.iter().filter(|(name, _)| self.sockets.contains_key(*name));
+        env.extend(sockets.map(|(name, descriptor)| format!("NORTHSTAR_SOCKET_{name}={descriptor}")));
         let given = self.capabilities.clone();
         Ok(Process {
             user: User {
@@ -169,11 +179,16 @@ fn lower(target: &str, mount: &Kind, places: &Places) -> Result<Option<Mount>, E
             })?;
             Some(bound(directory, *options, false))
         }
+        // To connect to a socket nobody need write to the directory.
         Kind::Sockets => {
-            return Err(Error::unsupported(format!(
-                "mounts{}: sockets: there is no daemon here that could have made any",
-                spec::step(target)
-            )));
+            let directory = places.socket_directory.as_ref().ok_or_else(|| {
+                Error::unsupported(format!(
+                    "mounts{}: sockets: there is no daemon here that could have made any",
+                    spec::step(target)
+                ))
+            })?;
+            let closed = Options { rw: false, noexec: true, nosuid: true, nodev: true, rec: false };
+            Some(bound(directory, closed, false))
         }
     })
 }

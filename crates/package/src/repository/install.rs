@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{MemfdFlags, Mode, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use sys::{Called as _, Errno};
 
 use super::{Opened, admit};
@@ -13,6 +14,7 @@ use crate::directory::{Directory, Draft};
 use crate::error::{Error, Kind};
 use crate::key::PublicKey;
 use crate::manifest::Manifest;
+use crate::npk::Package;
 
 /// A package that is being written. If this value goes, nothing is left of it.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub struct Install {
 #[derive(Debug)]
 pub struct Ready {
     pub(super) manifest: Manifest,
+    pub(super) text: Vec<u8>,
     pub(super) written: Written,
     pub(super) room: Room,
 }
@@ -77,32 +80,94 @@ impl Install {
     /// Ends it: the length must be the one that was told, and with a key the signature that key's. The whole image is
     /// read and checked, and the package is on disk in the end. `each` hears how many bytes have been read since it
     /// heard last.
-    pub fn close(mut self, each: impl FnMut(u64)) -> Result<Ready, Error> {
+    pub fn close(self, each: impl FnMut(u64)) -> Result<Ready, Error> {
+        self.end(|package, written| {
+            package.check(each)?;
+            if let Written::Draft(draft) = written {
+                draft.file.sync_all().map_err(|error| Error::io("fsync(package)", &error))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// [`Install::close`] where a fork of ours has written and closed it, and has forgotten its own [`Ready`]: the image is
+    /// not read once more.
+    pub fn close_forked(mut self) -> Result<Ready, Error> {
+        if let Some(written) = &mut self.written {
+            let told = written.file().metadata().map_err(|error| Error::io("fstat(package)", &error))?;
+            self.count = told.len();
+        }
+        self.end(|_, _| Ok(()))
+    }
+
+    /// The same installation, for a fork of ours alone: it ends with whichever of the two goes first.
+    pub fn in_fork(&self) -> Result<Self, Error> {
+        let again =
+            |file: &File| file.try_clone().map_err(|error| Error::io("fcntl(F_DUPFD_CLOEXEC)", &error));
+        let written = match &self.written {
+            Some(Written::Draft(draft)) => Some(Written::Draft(draft.with(again(&draft.file)?))),
+            Some(Written::Memory(file)) => Some(Written::Memory(again(file)?)),
+            None => None,
+        };
+        let room = Room { reserved: Arc::clone(&self.room.reserved), size: self.room.size };
+        Ok(Self { written, count: self.count, room, key: self.key.clone() })
+    }
+
+    /// What a fork of ours needs open to write it.
+    pub fn handles(&self) -> Vec<BorrowedFd<'_>> {
+        match &self.written {
+            Some(Written::Draft(draft)) => draft.handles().to_vec(),
+            Some(Written::Memory(file)) => vec![file.as_fd()],
+            None => Vec::new(),
+        }
+    }
+
+    fn end(
+        mut self,
+        check: impl FnOnce(&Package<File>, &mut Written) -> Result<(), Error>,
+    ) -> Result<Ready, Error> {
         let Some(mut written) = self.written.take() else {
             return Err(Error::invalid("the installation has been broken off"));
         };
-        match self.check(&mut written, each) {
-            Ok(manifest) => Ok(Ready { manifest, written, room: self.room }),
+        match self.admit(&mut written, check) {
+            Ok((manifest, text)) => Ok(Ready { manifest, text, written, room: self.room }),
             Err(error) => Err(written.discard(error)),
         }
     }
 
-    fn check(&self, written: &mut Written, each: impl FnMut(u64)) -> Result<Manifest, Error> {
-        if self.count < self.room.size {
+    fn admit(
+        &self,
+        written: &mut Written,
+        check: impl FnOnce(&Package<File>, &mut Written) -> Result<(), Error>,
+    ) -> Result<(Manifest, Vec<u8>), Error> {
+        if self.count != self.room.size {
             let told = format!("ends after {} of {} bytes", self.count, self.room.size);
             return Err(Error::damaged(told));
         }
         if let Written::Memory(file) = written {
             // Nobody, and be it through /proc, changes what is read from now on.
-            fcntl_add_seals(&*file, SEALS).called(|| "fcntl(F_ADD_SEALS)")?;
+            seal(file)?;
         }
         let file = written.file().try_clone().map_err(|error| Error::io("fcntl(F_DUPFD_CLOEXEC)", &error))?;
         let Opened { package, manifest, .. } = admit(file, self.key.as_ref())?;
-        package.check(each)?;
-        if let Written::Draft(draft) = written {
-            draft.file.sync_all().map_err(|error| Error::io("fsync(package)", &error))?;
-        }
-        Ok(manifest)
+        check(&package, written)?;
+        let text = package.manifest().to_vec();
+        Ok((manifest, text))
+    }
+}
+
+/// A fork of ours may have done it.
+fn seal(file: &File) -> Result<(), Error> {
+    if fcntl_get_seals(file).called(|| "fcntl(F_GET_SEALS)")?.contains(SEALS) {
+        return Ok(());
+    }
+    Ok(fcntl_add_seals(file, SEALS).called(|| "fcntl(F_ADD_SEALS)")?)
+}
+
+impl Ready {
+    /// What it is called, `NAME:VERSION`.
+    pub fn container(&self) -> String {
+        self.manifest.container()
     }
 }
 

@@ -15,7 +15,7 @@ const PREFIX: &str = ".wipe-";
 
 /// A directory that is about to be wiped.
 #[derive(Debug)]
-pub(super) struct Aside {
+pub struct Aside {
     from: PathBuf,
     aside: PathBuf,
 }
@@ -47,7 +47,7 @@ impl Aside {
     }
 
     /// Wipes it.
-    pub(super) fn remove(self) -> Result<(), Error> {
+    pub fn remove(self) -> Result<(), Error> {
         remove(&self.aside)
     }
 }

@@ -91,7 +91,8 @@ pub(crate) fn hold(bytes: &[u8]) {
         ..request()
     };
     for (_, host) in hosts() {
-        for request in [request(), other.clone()] {
+        let attended = Request { preserve_fds: 1, attended: true, ..request() };
+        for request in [request(), other.clone(), attended] {
             match plan(bytes, &host, &request) {
                 Err(line) => {
                     assert!(!line.chars().any(char::is_control), "one printable line: {line:?}");
@@ -188,7 +189,7 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
     let end: &[Step] =
         if request.gated { &[Step::Ready, Step::Gate, Step::Execute] } else { &[Step::Ready, Step::Execute] };
     // The hooks of startContainer and the filter apart, which come last of all.
-    let apart = |step: &Step| matches!(step, Step::StartHook(_) | Step::Filter(_));
+    let apart = |step: &Step| matches!(step, Step::StartHook(_) | Step::Filter(_) | Step::Attend(_));
     let bare: Vec<Step> = steps.iter().filter(|step| !apart(step)).cloned().collect();
     assert!(bare.ends_with(end), "{steps:#?}");
     assert_eq!(
@@ -196,6 +197,10 @@ fn keeps_order(spec: &Spec, plan: &Plan, request: &Request) {
         request.gated,
         "who waits hears: {steps:#?}"
     );
+    let attends = at(|step| *step == Step::Attend(3));
+    assert_eq!(attends.is_some(), request.attended, "whoever asked for an attendant has one: {steps:#?}");
+    let waits = at(|step| *step == Step::Gate);
+    assert!(attends.is_none() || waits < attends, "one process waits for start: {steps:#?}");
     keeps_hooks(spec, plan);
     if let Some(filter) = at(|step| matches!(step, Step::Filter(_))) {
         if steps.contains(&Step::NoNewPrivileges) {
@@ -387,6 +392,7 @@ fn place(step: &Step) -> Place {
         | Step::Go(_)
         | Step::Ready
         | Step::Gate
+        | Step::Attend(_)
         | Step::StartHook(_)
         | Step::Execute => Place::Inside,
         Step::AllCpus

@@ -135,6 +135,7 @@ impl Service {
             keep_keyring: options.no_new_keyring,
             no_pivot: options.no_pivot_root,
             terminal: asked.terminal,
+            attended: false,
         };
         let failed = |refusal: Refusal| Refusal {
             text: format!("OCI runtime create failed: {}", refusal.text),

@@ -1,0 +1,3 @@
+//! What may be typed, for the program and for its manual.
+
+pub mod flags;
