@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use package::compose::{Recipe, pack};
+use package::compose::{Format, Recipe, pack};
 use package::mount::mount;
 use package::repository::{Repository, Rules};
 use package::squashfs::Compression;
@@ -95,7 +95,7 @@ impl<'a> Bench<'a> {
             manifest: &manifest,
             text: text.as_bytes(),
             tree: tree.clone(),
-            compression,
+            format: Format::Squashfs(compression),
             key: Some(&self.key),
         };
         Ok(pack(&recipe, self.work, &mut |_| ())?)

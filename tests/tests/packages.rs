@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use tests::{Packages, needs, until};
+use tests::{Packages, Runtime, needs, until};
 
 const DENY: &str = env!("CARGO_BIN_EXE_deny");
 
@@ -124,7 +124,8 @@ fn root_a_host_without_device_mapper_says_so() {
 /// links are counted otherwise by every file system.
 const TOLD: &str = "cd TREE && find . -mindepth 1 ! -path ./dev ! -path './dev/*' \\( -type d -printf '%p %y %m\n' -o -printf \
     '%p %y %m %n %l\n' \\) | sort && find . \\( -type b -o -type c \\) ! -path './dev/*' -exec stat -c '%n %t:%T' {} + | sort && \
-    find . -type f -exec cksum {} + | sort";
+    find . -type f -exec cksum {} + | sort && \
+    if command -v getfattr > /dev/null; then getfattr --recursive --physical --no-dereference --dump --match=. . | sort; fi";
 
 #[test]
 fn root_the_kernel_reads_what_was_packed() {
@@ -145,16 +146,22 @@ fn root_the_kernel_reads_what_was_packed() {
     fs::write(root.join("n".repeat(255)), "long").expect("a file");
     fs::hard_link(root.join("size-4096"), root.join("many/hard")).expect("a link");
     symlink("../bin/busybox", root.join("many/link")).expect("a link");
-    let script = "mknod null c 1 3 && mknod far b 259 70000 && mkfifo pipe && chmod 4711 size-1 && chmod 1777 many/deep";
+    let script = "mknod null c 1 3 && mknod far b 259 70000 && mkfifo pipe && chmod 4711 size-1 && chmod 1777 many/deep && \
+        if command -v setfattr > /dev/null; then \
+            setfattr -n security.capability -v 0x0100000200040000000000000000000000000000 bin/busybox; \
+            setfattr -n user.large -v $(head -c 3900 /dev/zero | tr '\\0' x) size-131073; \
+            setfattr -n user.small -v y many/deep; \
+        fi";
     let made = Command::new("sh").args(["-c", script]).current_dir(&root).status();
     assert!(made.expect("run a shell").success());
-    for compression in ["gzip", "none"] {
+    for (kind, compression) in [("squashfs", "gzip"), ("squashfs", "none"), ("erofs", "none")] {
         packages.pack("true", "");
-        packages.expect(&["pack", "-m", "a.yaml", "-r", "root", "-c", compression, "-o", "b.npk"]);
+        let pack = ["pack", "-m", "a.yaml", "-r", "root", "-c", compression, "--image", kind, "-o", "b.npk"];
+        packages.expect(&pack);
         packages.expect(&["verify", "b.npk"]);
         let tell = |tree: &str| TOLD.replace("TREE", tree);
         let script = format!(
-            "mkdir mnt && mount -t squashfs -o ro,loop,offset=4096 b.npk mnt && ({}) > image; status=$?; umount mnt; rmdir mnt; \
+            "mkdir mnt && mount -t {kind} -o ro,loop,offset=4096 b.npk mnt && ({}) > image; status=$?; umount mnt; rmdir mnt; \
              ({}) > directory; exit $status",
             tell("mnt"),
             tell("root")
@@ -164,14 +171,47 @@ fn root_the_kernel_reads_what_was_packed() {
             .current_dir(packages.path(""))
             .output();
         let shell = shell.expect("run a shell");
-        assert!(shell.status.success(), "{compression}: {}", text(&shell.stderr));
+        assert!(shell.status.success(), "{kind}, {compression}: {}", text(&shell.stderr));
         let [image, directory] = ["image", "directory"]
             .map(|name| fs::read_to_string(packages.path(name)).expect("what was told"));
         assert!(image.lines().count() > 20_000, "{image}");
         if image != directory {
             let differ = image.lines().zip(directory.lines()).find(|(one, other)| one != other);
-            panic!("{compression}: {differ:?}");
+            panic!("{kind}, {compression}: {differ:?}");
         }
+    }
+    assert_gone(&packages);
+}
+
+#[test]
+fn root_an_erofs_is_mounted_and_checked_as_a_squashfs_is() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    packages.pack("busybox id -u; busybox sha256sum /bin/busybox", "");
+    let run = || text(&packages.run(&["--key", "k.pub", "--check"]).stdout);
+    let squashfs = run();
+    assert!(squashfs.starts_with("1000\n") && squashfs.lines().count() == 2, "{squashfs}");
+    let pack = ["pack", "-m", "a.yaml", "-r", "root", "-k", "k.key", "--image", "erofs"];
+    packages.expect(&[&pack[..], &["-o", "a.npk"]].concat());
+    packages.expect(&["verify", "a.npk", "-k", "k.pub"]);
+    assert_eq!(run(), squashfs);
+    packages.refuse(
+        &["unpack", "a.npk", "to"],
+        "is an erofs image: the kernel mounts it, and squashfs is unpacked",
+    );
+    packages.refuse(
+        &[&pack[..], &["-c", "gzip"]].concat(),
+        "--compression: erofs is written as it is, and none of it packed",
+    );
+    packages.expect(&[&pack[..], &["-o", "b.npk"]].concat());
+    let [first, again] = ["a.npk", "b.npk"].map(|name| fs::read(packages.path(name)).expect("a package"));
+    assert!(first == again, "another package");
+    // Where its own checker is there, it finds nothing.
+    if Runtime::find("fsck.erofs").is_some() {
+        let script = "tail -c +4097 a.npk > image && fsck.erofs --extract image";
+        let checked = Command::new("sh").args(["-c", script]).current_dir(packages.path("")).output();
+        let checked = checked.expect("run a shell");
+        assert!(checked.status.success(), "{}{}", text(&checked.stdout), text(&checked.stderr));
     }
     assert_gone(&packages);
 }

@@ -16,6 +16,7 @@ use tests::{Bundle, Invocation, Packages, Runtime, figure, needs};
 const DENY: &str = env!("CARGO_BIN_EXE_deny");
 
 const PACK: &[&str] = &["pack", "-m", "../a.yaml", "-r", "../root", "-k", "../k.key"];
+const UNPACK: &[&str] = &["unpack", "../b.npk", "to", "-k", "../k.pub"];
 /// A file system that knows no files without names.
 const NAMED: &[&str] = &[DENY, "EOPNOTSUPP", "openat-tmpfile", "--"];
 
@@ -47,13 +48,7 @@ const VICTIMS: &[Victim] = &[
         is_replaced: false,
         leaves_draft: false,
     },
-    Victim {
-        told: "unpack",
-        words: &["unpack", "../b.npk", "to", "-k", "../k.pub"],
-        launcher: &[],
-        is_replaced: false,
-        leaves_draft: false,
-    },
+    Victim { told: "unpack", words: UNPACK, launcher: &[], is_replaced: false, leaves_draft: false },
 ];
 
 /// Where a victim works.
@@ -179,5 +174,42 @@ fn root_who_is_killed_leaves_nothing_half_made() {
             let points = walk(&scene, victim, signal);
             figure(&format!("{}, {signal}: {points} points", victim.told));
         }
+    }
+}
+
+/// Into a directory that is there files come one by one: whoever is asked to end takes them away again.
+#[test]
+fn root_a_directory_that_was_there_is_as_it_was() {
+    needs!(Root, Busybox, Cofferctl);
+    let scene = Scene::new();
+    for count in 0.. {
+        scene.renew();
+        fs::create_dir(scene.work.join("to")).expect("a directory");
+        let before = scene.shows();
+        let fate = signal_after(scene.command(UNPACK, &[]), count, Signal::SIGINT);
+        let shows = scene.shows();
+        match fate {
+            Fate::Killed { .. } if shows.len() == 1 => assert_eq!(shows, before, "after call {count}"),
+            // It was done when it heard of it.
+            _ => assert_eq!(shows.len(), 7, "after call {count}: {fate:?}, {:?}", shows.keys()),
+        }
+        if let Fate::Ended { code, .. } = fate {
+            assert_eq!(code, 0);
+            return;
+        }
+    }
+}
+
+/// Whoever was started by nohup(1) does not end when his terminal goes.
+#[test]
+fn root_a_signal_that_is_ignored_ends_nothing() {
+    needs!(Root, Busybox, Cofferctl);
+    let scene = Scene::new();
+    let deaf = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"];
+    for count in (0..250).step_by(10) {
+        scene.renew();
+        let fate = signal_after(scene.command(UNPACK, &deaf), count, Signal::SIGHUP);
+        assert!(matches!(fate, Fate::Ended { code: 0, .. }), "after call {count}: {fate:?}");
+        assert!(scene.work.join("to/d/e/c").exists(), "after call {count}");
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
-use package::compose::{Recipe, pack};
+use package::compose::{Format, Recipe, pack};
 use package::repository::{Repository, Rules, Scan, sweep};
 use package::squashfs::Compression;
 use package::tree::Tree;
@@ -392,7 +392,7 @@ fn mounts_from_memory(key: Option<&str>) {
         manifest: &Manifest::read("manifest.yaml", text.as_bytes()).expect("a manifest"),
         text: text.as_bytes(),
         tree: Tree::of_directory(&depot.path("files")).expect("a tree"),
-        compression: Compression::Gzip,
+        format: Format::Squashfs(Compression::Gzip),
         key: key.map(|_| &secret),
     };
     pack(&recipe, &depot.path("a.npk"), &mut |_| ()).expect("a package");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use package::compose::{Progress, Recipe, pack as pack_all, sign as sign_anew};
+use package::compose::{Format, Progress, Recipe, pack as pack_all, sign as sign_anew};
 use package::oci::{self, Wishes};
 use package::squashfs::{Compression, Image};
 use package::tree::Tree;
@@ -59,8 +59,8 @@ fn pack(given: &Given) -> Outcome {
     }
     let key = secret(given)?;
     let size = tree.size();
-    let compression = compression(given)?;
-    let recipe = Recipe { manifest: &manifest, text: &text, tree, compression, key: key.as_ref() };
+    let format = format(given)?;
+    let recipe = Recipe { manifest: &manifest, text: &text, tree, format, key: key.as_ref() };
     let mut bars = Bars::new(size);
     let made = pack_all(&recipe, &out(given), &mut |progress| bars.hear(progress)).map_err(told);
     drop(bars);
@@ -111,11 +111,19 @@ fn limits(given: &Given) -> Result<Limits, String> {
     Ok(limits)
 }
 
-fn compression(given: &Given) -> Result<Compression, String> {
-    match given.value("compression").map(|value| value.to_string_lossy()).as_deref() {
-        None | Some("gzip") => Ok(Compression::Gzip),
-        Some("none") => Ok(Compression::None),
-        Some(other) => Err(format!("--compression {other}: gzip and none are written")),
+fn format(given: &Given) -> Result<Format, String> {
+    let value = |flag| given.value(flag).map(OsStr::to_string_lossy);
+    match (value("image").as_deref(), value("compression").as_deref()) {
+        (None | Some("squashfs"), None | Some("gzip")) => Ok(Format::Squashfs(Compression::Gzip)),
+        (None | Some("squashfs"), Some("none")) => Ok(Format::Squashfs(Compression::None)),
+        (Some("erofs"), None | Some("none")) => Ok(Format::Erofs),
+        (Some("erofs"), Some(_)) => {
+            Err("--compression: erofs is written as it is, and none of it packed".to_owned())
+        }
+        (None | Some("squashfs"), Some(other)) => {
+            Err(format!("--compression {other}: gzip and none are written"))
+        }
+        (Some(other), _) => Err(format!("--image {other}: squashfs and erofs are written")),
     }
 }
 

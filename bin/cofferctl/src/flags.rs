@@ -79,6 +79,13 @@ whose layers may be a thousand times what they seem; the bytes are those of all 
                 .short('c')
                 .default("gzip")
                 .words(&["gzip", "none"]),
+            Flag::text(
+                "image",
+                "KIND",
+                "the file system: squashfs, or erofs, which the reference does not read",
+            )
+            .default("squashfs")
+            .words(&["squashfs", "erofs"]),
             MOST_BYTES,
             MOST_FILES,
         ],

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustix::fs::Mode;
 
 use crate::directory::{self, Directory, above};
+use crate::erofs;
 use crate::error::{Doing as _, Error, shown};
 use crate::key::SecretKey;
 use crate::manifest::{Manifest, Mount};
@@ -25,10 +26,19 @@ pub struct Recipe<'a> {
     pub text: &'a [u8],
     /// The files. Places for the manifest's mounts are added.
     pub tree: Tree,
-    /// How the image is made smaller.
-    pub compression: Compression,
+    /// What the image is.
+    pub format: Format,
     /// Who signs; without a key there is neither signature nor hash tree.
     pub key: Option<&'a SecretKey>,
+}
+
+/// What an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// squashfs, which the reference reads too; how it is made smaller.
+    Squashfs(Compression),
+    /// erofs, which is not packed here.
+    Erofs,
 }
 
 /// How far a long work is.
@@ -43,14 +53,18 @@ pub enum Progress {
 /// Packs; the path of the package: `out` itself, or `NAME-VERSION.npk` in it where it is a directory. The same recipe
 /// makes the same bytes. What bears the name already is replaced, in one step, when the package is whole and on disk.
 pub fn pack(recipe: &Recipe<'_>, out: &Path, each: &mut dyn FnMut(Progress)) -> Result<PathBuf, Error> {
-    let Recipe { manifest, text, compression, key, .. } = recipe;
+    let Recipe { manifest, text, format, key, .. } = recipe;
     let mut tree = recipe.tree.clone();
     prepare(&mut tree, manifest)?;
     write(out, manifest, |file| {
         let draft = Draft::begin(file, text.to_vec(), key.is_some())?;
         let mut stored = |bytes| each(Progress::Stored(bytes));
-        let size = squashfs::write(&tree, draft.file(), draft.start(), *compression, &mut stored)
-            .doing(|| "fs.img")?;
+        let (file, start) = (draft.file(), draft.start());
+        let size = match format {
+            Format::Squashfs(compression) => squashfs::write(&tree, file, start, *compression, &mut stored),
+            Format::Erofs => erofs::write(&tree, file, start, &mut stored),
+        };
+        let size = size.doing(|| "fs.img")?;
         seal(draft, size, text, *key, each)
     })
 }

@@ -6,6 +6,7 @@
 
 pub mod compose;
 mod directory;
+pub mod erofs;
 mod error;
 mod field;
 mod key;

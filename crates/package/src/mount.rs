@@ -13,6 +13,7 @@ use rustix::mount::{
 };
 use sys::{Called as _, Doing as _, Failed, LoopDevice, Mapped};
 
+use crate::erofs;
 use crate::error::Error;
 use crate::npk::{Package, Verity};
 use crate::source::hex;
@@ -37,8 +38,9 @@ pub fn mount_as(prefix: &str, package: &Package<File>, verity: Option<&Verity>) 
     let image = package.whole_image();
     let data = package.image()?;
     let device = LoopDevice::attach(package.file().as_fd(), image.start, image.end - image.start)?;
+    let kind = if erofs::is_one(package.file(), &data)? { "erofs" } else { "squashfs" };
     let Some(verity) = verity else {
-        return Ok(Mounted { mount: squashfs(device.path())? });
+        return Ok(Mounted { mount: image_on(device.path(), kind)? });
     };
     let blocks = (data.end - data.start) / BLOCK;
     let mapped = Mapped::create(
@@ -48,7 +50,7 @@ pub fn mount_as(prefix: &str, package: &Package<File>, verity: Option<&Verity>) 
         &table(device.path(), blocks, verity),
     )
     .doing(|| "set up dm-verity")?;
-    let mount = squashfs(&mapped.path())?;
+    let mount = image_on(&mapped.path(), kind)?;
     // The mount has it open: it goes with that.
     mapped.remove()?;
     Ok(Mounted { mount })
@@ -79,9 +81,9 @@ fn name(prefix: &str) -> Result<String, Error> {
     Ok(format!("{prefix}{}", hex(&random)))
 }
 
-fn squashfs(device: &str) -> Result<OwnedFd, Failed> {
+fn image_on(device: &str, kind: &str) -> Result<OwnedFd, Failed> {
     let mount = || {
-        let context = fsopen("squashfs", FsOpenFlags::FSOPEN_CLOEXEC).called(|| "fsopen(\"squashfs\")")?;
+        let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).called(|| format!("fsopen({kind:?})"))?;
         let context = context.as_fd();
         fsconfig_set_string(context, "source", device).called(|| format!("fsconfig(source, {device:?})"))?;
         fsconfig_set_flag(context, "ro").called(|| "fsconfig(ro)")?;
@@ -89,5 +91,5 @@ fn squashfs(device: &str) -> Result<OwnedFd, Failed> {
         let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID;
         fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).called(|| "fsmount()")
     };
-    mount().doing(|| format!("mount squashfs from {device}"))
+    mount().doing(|| format!("mount {kind} from {device}"))
 }

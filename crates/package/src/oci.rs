@@ -40,7 +40,7 @@ pub fn read(path: &Path, spool: &Path, limits: Limits, each: &mut dyn FnMut(u64)
     let blobs = Blobs::open(path)?;
     let Found { reference, config, layers } =
         if blobs.has("index.json") { find_in_layout(&blobs)? } else { find_in_archive(&blobs)? };
-    let text = blobs.small(&config).doing(|| config.clone())?;
+    let text = blobs.small(&config).doing(|| spec::tame(&config))?;
     let config: Value = serde_json::from_slice(&text)
         .map_err(|error| Error::damaged(format!("the image's configuration: {error}")))?;
     let digests: Vec<&str> = items(&config["rootfs"]["diff_ids"]).filter_map(Value::as_str).collect();
@@ -56,7 +56,7 @@ pub fn read(path: &Path, spool: &Path, limits: Limits, each: &mut dyn FnMut(u64)
     let mut left = limits.begin();
     for (name, digest) in layers.iter().zip(digests) {
         let unpack = layer::Unpack { blobs: &blobs, name, digest, spool: &spool };
-        layer::apply(&mut tree, &unpack, &mut left, each).doing(|| format!("layer {name}"))?;
+        layer::apply(&mut tree, &unpack, &mut left, each).doing(|| format!("layer {}", spec::tame(name)))?;
     }
     Ok(Image { tree: tree.sorted(), reference, config })
 }

@@ -18,6 +18,7 @@ mod stream;
 mod walk;
 mod write;
 
+pub(crate) use read::MAGIC;
 pub use read::{Image, Inode, Listing, Piece, Stored, What};
 pub use walk::{Step, Walk};
 pub use write::{Compression, write};

@@ -19,4 +19,5 @@ fn the_corpora_hold() {
     each("manifest", hold::manifest);
     each("superblock", hold::superblock);
     each("squashfs", hold::squashfs);
+    each("layer", hold::layer);
 }

@@ -367,3 +367,22 @@ fn a_layer_that_ends_within_a_file_is_refused() {
     let told = "breaks off or is damaged: ends within a file of 5000 bytes";
     assert!(error.to_string().ends_with(told), "{error}");
 }
+
+/// What an image calls its parts, or writes where a number is due, is told on one line, and commands no terminal.
+#[test]
+fn what_an_image_says_is_told_on_one_line() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = "[{\"Config\": \"c\\nd\\u001b[2J\", \"Layers\": []}]";
+    fs::write(directory.path().join("manifest.json"), text).expect("a manifest");
+    let read = || read(directory.path(), directory.path(), Limits::default(), &mut |_| ());
+    let error = read().expect_err("it is missing").to_string();
+    assert_eq!(error, "c\\nd\\u{1b}[2J: \"c\\nd\\u{1b}[2J\" is missing");
+    let mut header = Layer::header(EntryType::Regular, 0o644);
+    header.as_mut_bytes()[124..135].copy_from_slice(b"12\n\x1b[2J3456");
+    header.set_cksum();
+    let torn = [header.as_bytes().as_slice(), &[0; 1024]].concat();
+    fs::remove_file(directory.path().join("manifest.json")).expect("a file");
+    layout_of(directory.path(), "{}", vec![torn]);
+    let error = read().expect_err("it is no number").to_string();
+    assert!(error.contains("breaks off or is damaged: ") && !error.contains(char::is_control), "{error:?}");
+}

@@ -44,7 +44,7 @@ pub fn step(key: &str) -> String {
 }
 
 /// Foreign text on one line: what would not print, or would print over its neighbours, is escaped.
-pub(crate) fn tame(text: &str) -> String {
+pub fn tame(text: &str) -> String {
     let mut line = String::new();
     for (count, letter) in text.chars().enumerate() {
         if count == LONGEST {

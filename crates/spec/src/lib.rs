@@ -22,7 +22,7 @@ mod template;
 pub use agent::ProcessState;
 pub use capability::{CAPABILITIES, capability};
 pub use config::*;
-pub use error::{Invalid, quoted, step};
+pub use error::{Invalid, quoted, step, tame};
 pub use features::*;
 pub use numbers::numbers;
 pub use options::*;

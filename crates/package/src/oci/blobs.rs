@@ -113,8 +113,9 @@ impl Blobs {
     }
 
     pub(super) fn json(&self, name: &str) -> Result<Value, Error> {
-        let bytes = self.small(name).doing(|| name)?;
-        serde_json::from_slice(&bytes).map_err(|error| Error::damaged(format!("{name}: {error}")))
+        let bytes = self.small(name).doing(|| spec::tame(name))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::damaged(format!("{}: {error}", spec::tame(name))))
     }
 
     /// The name of the part that a descriptor means.

@@ -66,8 +66,9 @@ impl Unpack<'_> {
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 256 << 10];
         loop {
-            let count =
-                plain.read(&mut buffer).map_err(|error| Error::damaged(format!("unpacking: {error}")))?;
+            let count = plain
+                .read(&mut buffer)
+                .map_err(|error| Error::damaged(format!("unpacking: {}", spec::tame(&error.to_string()))))?;
             if count == 0 {
                 break;
             }
@@ -218,7 +219,8 @@ fn target(entry: &Item<'_>) -> Result<Vec<u8>, Error> {
 }
 
 fn node(entry: &mut Item<'_>, kind: Kind) -> Result<Node, Error> {
-    let damaged = |error: std::io::Error| Error::damaged(format!("its header: {error}"));
+    let damaged =
+        |error: std::io::Error| Error::damaged(format!("its header: {}", spec::tame(&error.to_string())));
     let id = |id: u64| u32::try_from(id).map_err(|_| Error::damaged(format!("an owner {id}")));
     let header = entry.header();
     let mode = header.mode().map_err(damaged)? & 0o7777;

@@ -30,7 +30,8 @@ pub(super) fn entries(
     torn: &str,
     mut each: impl FnMut(&mut Item<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let damaged = |error: io::Error| Error::damaged(format!("{torn}: {error}"));
+    // What is wrong is told with the bytes that are wrong.
+    let damaged = |error: io::Error| Error::damaged(format!("{torn}: {}", spec::tame(&error.to_string())));
     let length = file.metadata().map_err(|error| Error::io("fstat(archive)", &error))?.len();
     let left = Cell::new(MOST);
     let mut archive = Archive::new(Records { file, at: 0, left: &left });

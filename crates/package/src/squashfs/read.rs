@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::meta::SIZE;
 use super::stream::{Blocks, Cursor, inflate};
+use crate::erofs;
 use crate::error::Error;
 use crate::source::{Source, u16_at, u32_at, u64_at};
 use crate::tree::Kind;
@@ -92,7 +93,7 @@ pub enum Piece<'a> {
 }
 
 const HEAD: usize = 96;
-const MAGIC: u32 = 0x7371_7368;
+pub(crate) const MAGIC: u32 = 0x7371_7368;
 const NONE: u32 = u32::MAX;
 const NOWHERE: u64 = u64::MAX;
 /// By their numbers in the superblock, from 1 on.
@@ -169,6 +170,11 @@ impl<S: Source> Image<S> {
         let length = length.ok_or_else(|| Error::damaged("the image reaches beyond its file"))?;
         if length < HEAD as u64 {
             return Err(Error::damaged(format!("an image of {length} bytes")));
+        }
+        if erofs::is_one(&file, &range)? {
+            return Err(Error::unsupported(
+                "is an erofs image: the kernel mounts it, and squashfs is unpacked",
+            ));
         }
         let mut bytes = [0; HEAD];
         file.read_at(&mut bytes, range.start)?;

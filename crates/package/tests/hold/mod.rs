@@ -1,9 +1,18 @@
 //! What holds of any bytes at all. A fuzz target and a test over its corpus share it.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each target takes the one that it is for")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::panic,
+    reason = "each target takes the one that it is for"
+)]
 
-use package::squashfs::{Image, Piece, Step, Walk, What};
+use std::fs;
+
+use package::squashfs::{Compression, Image, Piece, Step, Walk, What};
 use package::verity::Superblock;
-use package::{Manifest, Package, Places};
+use package::{Limits, Manifest, Package, Places, erofs, oci};
+use sha2::{Digest as _, Sha256};
 
 /// What is read of a package lies within it, and it can be checked whole.
 pub fn package(bytes: &[u8]) {
@@ -87,4 +96,65 @@ pub fn squashfs(bytes: &[u8]) {
     if let Err(error) = read() {
         assert!(!error.to_string().contains('\n'), "{error:?}");
     }
+}
+
+/// A layer of an image is read, or refused in one line, and keeps within its limits; what is made of it is an image of ours.
+/// Whoever makes a layer knows its digest and its checksums, so they are right here.
+pub fn layer(bytes: &[u8]) {
+    let layer = with_checksums(bytes);
+    let limits = Limits { bytes: 1 << 20, files: 1000 };
+    let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+    let blob = |bytes: &[u8]| {
+        let digest =
+            Sha256::digest(bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        let path = directory.path().join("blobs/sha256").join(&digest);
+        fs::write(path, bytes).unwrap_or_else(|error| panic!("{error}"));
+        format!("sha256:{digest}")
+    };
+    fs::create_dir_all(directory.path().join("blobs/sha256")).unwrap_or_else(|error| panic!("{error}"));
+    let layer = blob(&layer);
+    let config = blob(format!("{{\"rootfs\": {{\"diff_ids\": [\"{layer}\"]}}}}").as_bytes());
+    let index =
+        format!("{{\"config\": {{\"digest\": \"{config}\"}}, \"layers\": [{{\"digest\": \"{layer}\"}}]}}");
+    fs::write(directory.path().join("index.json"), index).unwrap_or_else(|error| panic!("{error}"));
+    let mut heard = 0;
+    let read = oci::read(directory.path(), directory.path(), limits, &mut |bytes| heard += bytes);
+    assert!(heard <= limits.bytes);
+    let image = match read {
+        Err(error) => return assert!(!error.to_string().contains('\n'), "{error:?}"),
+        Ok(image) => image,
+    };
+    let write = |file: &fs::File| {
+        package::squashfs::write(&image.tree, file, 0, Compression::None, &mut |_| ())?;
+        fs::read(directory.path().join("image")).map_err(|error| package::Error::io("read", &error))
+    };
+    let create =
+        |name| fs::File::create(directory.path().join(name)).unwrap_or_else(|error| panic!("{error}"));
+    match write(&create("image")) {
+        Ok(bytes) => squashfs(&bytes),
+        Err(error) => assert!(!error.to_string().contains('\n'), "{error:?}"),
+    }
+    if let Err(error) = erofs::write(&image.tree, &create("erofs"), 0, &mut |_| ()) {
+        assert!(!error.to_string().contains('\n'), "{error:?}");
+    }
+}
+
+/// The same with the checksum of each head as it is due: nobody finds one by chance.
+fn with_checksums(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    if bytes.starts_with(b"\x1f\x8b") || bytes.starts_with(b"\x28\xb5\x2f\xfd") {
+        return bytes;
+    }
+    let mut at = 0;
+    while let Some(head) = bytes.get_mut(at..at + 512) {
+        if head.iter().any(|byte| *byte != 0) {
+            head[148..156].fill(b' ');
+            let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
+            head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+        let size = std::str::from_utf8(&head[124..135]).ok();
+        let size = size.and_then(|size| usize::from_str_radix(size.trim(), 8).ok()).unwrap_or_default();
+        at = at.saturating_add(512).saturating_add(size.min(1 << 30).next_multiple_of(512));
+    }
+    bytes
 }

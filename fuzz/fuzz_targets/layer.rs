@@ -1,0 +1,7 @@
+//! Layers of images: `cargo +nightly fuzz run layer` in this folder's parent.
+#![no_main]
+
+#[path = "../../crates/package/tests/hold/mod.rs"]
+mod hold;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hold::layer(bytes));
