@@ -631,3 +631,25 @@ fn root_a_container_is_frozen_counted_and_alone_of_its_name() {
     assert_eq!(guard.leave(None), Some(0));
     assert_gone(&packages);
 }
+
+#[test]
+fn root_the_group_above_all_goes_with_the_daemon() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    for name in ["a", "b"] {
+        pack(&packages, name, "exec busybox sleep 1000", "");
+    }
+    let mut guard = Guard::begin(&packages, program());
+    // The first makes it, and ends while the second is in it.
+    for name in ["a", "b"] {
+        guard.install(&format!("{name}.npk"), "repo").expect("a package");
+        guard.start(&format!("{name}:1.0.0"));
+    }
+    for name in ["a", "b"] {
+        let container = format!("{name}:1.0.0");
+        guard.done(&signal(&container, 15));
+        assert_eq!(guard.ended(&container), Status::Signal(15));
+    }
+    assert_eq!(guard.leave(None), Some(0));
+    assert_gone(&packages);
+}

@@ -102,6 +102,7 @@ impl House {
             }
             log::say(&left(&name));
         }
+        self.remove_group()?;
         for mount in self.mounts()? {
             detach_rootfs(&mount)?;
             log::say(&format!("unmounted {mount}, which an earlier daemon left"));
@@ -122,10 +123,22 @@ impl House {
         Ok(())
     }
 
+    /// Removes the group above all containers', should it be there still: with the last of them the engine has removed it, and
+    /// who is in it keeps it.
+    pub(super) fn remove_group(&self) -> Result<(), Failure> {
+        for mount in group_mounts(&String::from_utf8_lossy(&mountinfo()?)) {
+            let group = format!("{mount}/{}", self.cgroup);
+            match unlinkat(CWD, group.as_str(), AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT | Errno::BUSY | Errno::NOTEMPTY) => {}
+                Err(errno) => return Err(Failed::call(format!("rmdir({group:?})"), errno).into()),
+            }
+        }
+        Ok(())
+    }
+
     /// What is mounted below our directory, the last first.
     fn mounts(&self) -> Result<Vec<String>, Failure> {
-        let text = std::fs::read("/proc/self/mountinfo")
-            .map_err(|error| Failure::new(Kind::Other, format!("read(\"/proc/self/mountinfo\"): {error}")))?;
+        let text = mountinfo()?;
         let run = std::fs::canonicalize(&self.run)
             .map_err(|error| Failure::new(Kind::Other, format!("realpath({:?}): {error}", self.run)))?;
         let mut mounts = mount_points(&String::from_utf8_lossy(&text));
@@ -150,6 +163,21 @@ fn lock_within(lock: &OwnedFd, patience: Duration) -> Result<bool, Failed> {
 
 fn left(name: &str) -> String {
     format!("removed the container {name}, which an earlier daemon left")
+}
+
+fn mountinfo() -> Result<Vec<u8>, Failed> {
+    let file = "/proc/self/mountinfo";
+    std::fs::read(file).map_err(|error| io(format!("read({file:?})"), &error))
+}
+
+/// Where the hierarchies of control groups are mounted.
+fn group_mounts(mountinfo: &str) -> Vec<String> {
+    let is_group = |line: &&str| {
+        let kind = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next());
+        matches!(kind, Some("cgroup" | "cgroup2"))
+    };
+    let lines: Vec<&str> = mountinfo.lines().filter(is_group).collect();
+    mount_points(&lines.join("\n"))
 }
 
 /// Where something is mounted, in the order of the mounts.
@@ -219,5 +247,7 @@ mod tests {
         let text = "22 1 0:20 / /run rw shared:3 - tmpfs tmpfs rw\n\
                     23 22 7:0 / /run/a\\040b\\134c/x:1.0.0 ro,nosuid - squashfs /dev/loop0 ro\n";
         assert_eq!(mount_points(text), ["/run", "/run/a b\\c/x:1.0.0"]);
+        let text = format!("{text}24 22 0:26 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw\n");
+        assert_eq!(group_mounts(&text), ["/sys/fs/cgroup/unified"]);
     }
 }

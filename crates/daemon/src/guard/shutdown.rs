@@ -113,6 +113,7 @@ impl Guard<'_> {
                 left.push(failed.to_string());
             }
         }
+        left.extend(self.house.remove_group().err().map(|failure| failure.to_string()));
         if self.talker.line().is_some() {
             self.talker.end("all is over");
         }
