@@ -114,9 +114,7 @@ impl Guard<'_> {
             }
         }
         left.extend(self.house.remove_group().err().map(|failure| failure.to_string()));
-        if self.talker.line().is_some() {
-            self.talker.end("all is over");
-        }
+        self.talker.dismiss();
         if let Err(failed) = engine::remove_group(&self.house.cgroup) {
             left.push(failed.to_string());
         }

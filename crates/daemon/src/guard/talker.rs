@@ -105,17 +105,28 @@ impl<'a> Talker<'a> {
 
     /// It has said what nobody says, or listens no more: it is ended. Another one comes in its time.
     pub(super) fn end(&mut self, why: &str) {
-        let Some(living) = self.living.take() else { return };
+        let Some((ended, age)) = self.kill() else { return };
+        self.delay = if age < HEALTHY { (self.delay * 2).min(LONGEST) } else { SHORTEST };
+        self.next = Instant::now() + self.delay;
+        log::say(&format!("the talker is gone ({why}; {ended}); another begins in {:?}", self.delay));
+    }
+
+    /// All is over: it is ended, if it has not gone by itself.
+    pub(super) fn dismiss(&mut self) {
+        let _ended = self.kill();
+    }
+
+    /// How it ended, and how old it was.
+    fn kill(&mut self) -> Option<(String, Duration)> {
+        let living = self.living.take()?;
         if let Err(failed) = living.process.signal(SIGKILL) {
             log::say(&format!("kill the talker: {failed}"));
         }
-        self.delay = if living.since.elapsed() < HEALTHY { (self.delay * 2).min(LONGEST) } else { SHORTEST };
-        self.next = Instant::now() + self.delay;
         let ended = match living.process.reap() {
             Ok(exit) => Status::from(exit).to_string(),
             Err(failed) => failed.to_string(),
         };
-        log::say(&format!("the talker is gone ({why}; {ended}); another begins in {:?}", self.delay));
+        Some((ended, living.since.elapsed()))
     }
 
     /// When another one is due.
