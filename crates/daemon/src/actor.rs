@@ -337,7 +337,7 @@ impl Actor {
     fn told(&mut self, now: Duration, number: u64, told: Told) {
         match told {
             Told::Exited { container, status } => self.exited(now, &container, status.into()),
-            Told::Memory { container, counts } => self.pressed(&container, counts.into()),
+            Told::Memory { container, counts } => self.pressed(&container, counts),
             Told::Shutdown => self.end(now, Ok(())),
             told => match self.under_way.remove(&number) {
                 Some(doing) => self.done(now, doing, told),

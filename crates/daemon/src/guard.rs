@@ -38,7 +38,7 @@ use self::talker::Talker;
 use crate::config::{self, Config, RepositoryKind};
 use crate::log;
 use crate::words::{
-    Ended, Failure, Heard, Installed, Kind, Memory, Numbered, Process, Start, Status, Told, UNASKED, Word,
+    Ended, Failure, Heard, Installed, Kind, Numbered, Process, Start, Status, Told, UNASKED, Word,
 };
 
 pub use talker::{Talk, Turn};
@@ -727,7 +727,7 @@ impl<'a> Guard<'a> {
             return self.launch(name);
         }
         // Our own worker wrote it, next to the container's groups: not in the container.
-        if let Ok(counts) = serde_json::from_str::<Memory>(text) {
+        if let Ok(counts) = serde_json::from_str::<wire::Memory>(text) {
             let container = container.package.clone();
             log::say(&format!("{container} is out of memory"));
             self.tell(UNASKED, &Told::Memory { container, counts });

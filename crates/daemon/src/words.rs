@@ -15,6 +15,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sys::Exit;
+use wire::Memory;
 
 pub use line::{Assembly, Heard, LARGEST_TOLD, LARGEST_WORD, Line, MOST_DESCRIPTORS, packets, read};
 
@@ -210,22 +211,6 @@ pub enum Status {
     Exit(i32),
     /// By this signal.
     Signal(i32),
-}
-
-/// How often a group came to a limit of its memory; none where the kernel does not count that.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Memory {
-    /// Memory was taken that was meant to be spared.
-    pub low: Option<u64>,
-    /// It was throttled.
-    pub high: Option<u64>,
-    /// It was about to have more than it may.
-    pub max: Option<u64>,
-    /// Nothing could be taken from it.
-    pub oom: Option<u64>,
-    /// Somebody was killed for it.
-    pub oom_kill: Option<u64>,
 }
 
 /// Why something was not done: the path from the wish to the call, on one line.

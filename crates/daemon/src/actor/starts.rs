@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use package::{Autostart, Mount, Version, When};
+use package::{Autostart, Mount, RESERVED, Version, When};
 
 use super::restart::is_meant;
 use super::{
@@ -278,7 +278,3 @@ impl Actor {
         }
     }
 }
-
-/// What the daemon itself puts into the environment.
-const RESERVED: [&str; 4] =
-    ["NORTHSTAR_NAME", "NORTHSTAR_VERSION", "NORTHSTAR_CONTAINER", "NORTHSTAR_CONSOLE"];

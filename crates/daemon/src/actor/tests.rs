@@ -681,7 +681,7 @@ fn nothing_runs_and_the_end_comes_at_once() {
 #[test]
 fn memory_that_runs_out_is_told() {
     let mut play = play(vec![program("a", "")]);
-    let counts = words::Memory { oom: Some(1), ..words::Memory::default() };
+    let counts = wire::Memory { oom: Some(1), ..wire::Memory::default() };
     play.tell(words::UNASKED, Told::Memory { container: "a:1.0.0".to_owned(), counts });
     assert_eq!(play.heard().len(), 1);
 }

@@ -1,7 +1,7 @@
 //! Between the guard's words and the client's.
 
 use package::Manifest;
-use wire::{Container, Error, Memory, Start, Status};
+use wire::{Container, Error, Start, Status};
 
 use crate::words::{self, Command, Failure, Kind};
 
@@ -72,12 +72,5 @@ impl From<words::Status> for Status {
             words::Status::Exit(code) => Self::Exit { code },
             words::Status::Signal(signal) => Self::Signalled { signal: signal.unsigned_abs() },
         }
-    }
-}
-
-impl From<words::Memory> for Memory {
-    fn from(counts: words::Memory) -> Self {
-        let words::Memory { low, high, max, oom, oom_kill } = counts;
-        Self { low, high, max, oom, oom_kill }
     }
 }

@@ -24,7 +24,7 @@ use super::Asked;
 use super::house::{House, io, provide};
 use super::output::{self, Output};
 use super::sockets::Sockets;
-use crate::words::{Command, Failure, Kind, Memory, Start, Status};
+use crate::words::{Command, Failure, Kind, Start, Status};
 
 /// A container that is there, in whatever state.
 #[derive(Debug)]
@@ -229,7 +229,7 @@ pub(super) fn watch(task: &Task, bench: &Bench) -> Result<Vec<String>, engine::E
                 times += 1;
                 let told = watched.statistics().map_err(engine::Error::from)?.memory.events;
                 let of = |name: &str| told.get(name).copied();
-                let counts = Memory {
+                let counts = wire::Memory {
                     low: of("low"),
                     high: of("high"),
                     max: of("max"),
