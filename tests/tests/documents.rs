@@ -120,10 +120,11 @@ fn root_the_record_has_the_fields_that_are_documented() {
     let told: BTreeSet<_> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
     let untold: Vec<_> = written.difference(&told).collect();
     assert!(untold.is_empty(), "written and not documented: {untold:?}");
-    // What a newer or an older kernel has, a document with annotations, or groups of a service manager.
+    // What a newer or an older kernel has, a document with annotations, groups of a service manager, a device's daemon.
     let mut absent: BTreeSet<_> = told.difference(&written).map(String::as_str).collect();
     for optional in [
         "annotations",
+        "attended",
         "init.birthmark",
         "init.start_time",
         "unit.bus",
