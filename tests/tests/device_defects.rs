@@ -168,6 +168,28 @@ fn root_w7_three_hundred_sockets_are_made() {
 }
 
 #[test]
+fn root_w8_a_superblock_with_absurd_fields_is_no_packages() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    let mut device = with_key();
+    let whole = fs::read(signed(&device, "k", "a")).expect("a package");
+    let superblock = whole.windows(8).rposition(|bytes| bytes == b"verity\0\0").expect("a superblock");
+    // No signature covers it: the size of the salt, and of a block, by which somebody divides.
+    for (field, value) in [(80, [0xff, 0xff]), (64, [0, 0])] {
+        let mut bytes = whole.clone();
+        bytes[superblock + field..][..2].copy_from_slice(&value);
+        fs::write(device.path("signed/stray.npk"), &bytes).expect("a package");
+        device.begin();
+        assert!(device.log().contains("stray.npk"), "it is told: {}", device.log());
+        let mut client = device.client();
+        let answer = client.install_bytes(&bytes, "signed");
+        let error = answer["install"]["error"]["error"]["unexpected"]["error"].as_str().expect("a reason");
+        assert!(error.contains("superblock"), "{error}");
+        assert_eq!(client.ask(&json!("list")), json!({"list": []}));
+        device.end();
+    }
+}
+
+#[test]
 fn root_w9_the_name_of_a_peer_is_never_read() {
     needs!(Root, Busybox, Cofferctl, Cofferdamd);
     let mut device = Device::new();
