@@ -292,6 +292,27 @@ fn root_a_new_talker_takes_up_who_is_to_be_started_anew() {
     device.end();
 }
 
+/// A service manager has the kernel spare the daemon when memory runs out: not what the daemon runs.
+#[test]
+fn vm_a_program_is_not_spared_for_its_daemons_sake() {
+    needs!(Vm, Cofferctl, Cofferdamd);
+    let mut device = Device::new();
+    device.add("a", WAITS, "");
+    device.begin();
+    let score = |pid: i32| format!("/proc/{pid}/oom_score_adj");
+    fs::write(score(device.pid()), "-900").expect("root may spare anybody");
+    let mut client = device.client();
+    client.start("a:1.0.0");
+    let pid = client.inspect("a:1.0.0")["process"]["pid"].as_i64().expect("a process");
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("its children");
+    for pid in std::iter::once(pid.to_string()).chain(children.split_whitespace().map(str::to_owned)) {
+        let told = fs::read_to_string(score(pid.parse().expect("a number"))).expect("a score");
+        assert_eq!(told.trim(), "0", "of {pid}");
+    }
+    assert!(!children.is_empty(), "the program is there");
+    device.end();
+}
+
 #[test]
 fn root_what_a_killed_guard_has_left_is_removed_at_the_next_start() {
     needs!(Root, Busybox, Cofferctl, Cofferdamd);

@@ -14,7 +14,7 @@ use crate::manifest::{Manifest, Mount, Places};
 ///
 /// The rest of [`Places`] is for the caller to know: where the image is, what others lend, which descriptors there are.
 pub fn survey(manifest: &Manifest, data: Option<&Path>) -> Result<Places, Error> {
-    let mut places = Places::default();
+    let mut places = Places { is_spared: is_spared()?, ..Places::default() };
     if !manifest.suppl_groups.is_empty() {
         places.groups = groups()?;
     }
@@ -52,6 +52,13 @@ fn keep(data: &Path, manifest: &Manifest) -> Result<String, Error> {
     path.into_os_string()
         .into_string()
         .map_err(|path| Error::new(Kind::Invalid, format!("{}: is not UTF-8", shown(Path::new(&path)))))
+}
+
+/// Whether the kernel spares us when memory runs out, as service managers have it spare daemons.
+fn is_spared() -> Result<bool, Error> {
+    let file = Path::new("/proc/self/oom_score_adj");
+    let text = std::fs::read_to_string(file).map_err(|error| Error::on_path("read", file, &error))?;
+    Ok(text.starts_with('-'))
 }
 
 /// The host's groups by name.

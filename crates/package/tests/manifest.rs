@@ -244,6 +244,7 @@ fn lowered(text: &str) -> spec::Spec {
         groups: [("log".into(), 7)].into(),
         cgroup: Some("northstar".into()),
         present: vec!["/lib".into()],
+        is_spared: true,
         console: Some(3),
         sockets: [("in".into(), 4), ("out".into(), 5)].into(),
         socket_directory: Some("/run/sockets".into()),
@@ -271,6 +272,7 @@ fn a_manifest_becomes_a_document_for_the_engine() {
     );
     assert_eq!(process.user.additional_gids, [7]);
     assert!(process.no_new_privileges);
+    assert_eq!(process.oom_score_adj, Some(0));
     let mounts: Vec<(&str, &str, String)> = spec
         .mounts
         .iter()

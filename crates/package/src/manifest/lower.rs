@@ -26,6 +26,8 @@ pub struct Places {
     pub cgroup: Option<String>,
     /// Paths that the host has, of those that the manifest binds; others are not mounted.
     pub present: Vec<String>,
+    /// Whether whoever runs it is spared when memory runs out.
+    pub is_spared: bool,
     /// The descriptor by which the program talks to a daemon, if one is there.
     pub console: Option<u32>,
     /// The descriptors of the sockets that were made for it, by name.
@@ -102,6 +104,8 @@ impl Manifest {
             rlimits: self.rlimits.clone(),
             no_new_privileges: true,
             scheduler: self.sched.clone(),
+            // A program is not spared for its daemon's sake. To give it less than we have ourselves takes no right.
+            oom_score_adj: places.is_spared.then_some(0),
             selinux_label: self.selinux.as_ref().and_then(|selinux| selinux.exec.clone()),
             ..Process::default()
         })
