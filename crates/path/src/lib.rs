@@ -4,9 +4,11 @@
 //! Never:   hands out a path; follows a link out of a root; trusts a file system by its name.
 //! Begin with [`Root::resolve`].
 
+mod mounts;
 mod procfs;
 mod root;
 mod walk;
 
+pub use mounts::{mount_points, unescape};
 pub use procfs::{Procfs, open_host};
 pub use root::{Root, Wanted, split};

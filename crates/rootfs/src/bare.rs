@@ -84,16 +84,9 @@ fn line(text: &str) -> Option<Line> {
     let mut before = before.split(' ');
     let (id, parent) = (before.next()?.parse().ok()?, before.next()?.parse().ok()?);
     let is_whole = before.nth(1)? == "/";
-    let at = plain(before.next()?);
+    let at = String::from_utf8_lossy(&path::unescape(before.next()?)).into_owned();
     let kind = after.split(' ').next()?;
     Some(Line { id, parent, at, is_bare: is_whole && matches!(kind, "proc" | "sysfs") })
-}
-
-/// Without the escapes for blanks, tabs, line ends and backslashes.
-fn plain(escaped: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(escaped.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
 fn text(path: &str) -> Result<String, Failed> {

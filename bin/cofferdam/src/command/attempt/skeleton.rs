@@ -116,10 +116,8 @@ fn programs() -> Result<Vec<String>, Failed> {
 /// writable.
 pub(super) fn read_only(source: &str, target: &str) -> Result<Vec<Mount>, Failed> {
     let table = probe::read_text("/proc/self/mountinfo")?;
-    let mut below: Vec<String> = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .filter_map(|point| String::from_utf8(unescape(point)).ok())
+    let mut below: Vec<String> = path::mount_points(&table)
+        .filter_map(|point| String::from_utf8(point).ok())
         .filter(|point| point.strip_prefix(source).is_some_and(|rest| rest.starts_with('/')))
         .collect();
     // Parents come before their children, and of two on one point only the upper is seen.
@@ -133,23 +131,6 @@ pub(super) fn read_only(source: &str, target: &str) -> Result<Vec<Mount>, Failed
             bind(&point, &place, &options)
         })
         .collect())
-}
-
-/// As the kernel writes them: a backslash and three octal digits for what would end the field.
-fn unescape(point: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(point.len());
-    let mut rest = point.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = match tail {
-            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if *first == b'\\' => {
-                Some((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'))
-            }
-            _ => None,
-        };
-        bytes.push(escaped.unwrap_or(*first));
-        rest = tail.get(if escaped.is_some() { 3 } else { 0 }..).unwrap_or_default();
-    }
-    bytes
 }
 
 /// Copies what everybody on the host may read, and nothing else: no key, no password.
@@ -224,15 +205,6 @@ fn told<T>(path: &Path, call: &str, outcome: std::io::Result<T>) -> Result<T, Fa
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mount_points_are_unescaped() {
-        for (written, meant) in
-            [("/a", "/a"), (r"/a\040b", "/a b"), (r"\134\011", "\\\t"), (r"/\4", r"/\4"), ("/é", "/é")]
-        {
-            assert_eq!(unescape(written), meant.as_bytes(), "{written}");
-        }
-    }
 
     #[test]
     fn a_plain_directory_is_one_mount() {
