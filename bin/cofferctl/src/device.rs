@@ -17,8 +17,9 @@ use wire::{
 
 use crate::client::Client;
 use crate::progress::Bar;
-use crate::{print, told};
+use crate::told;
 use cofferctl::flags::Given;
+use sys::print;
 
 /// Where the daemon is, if nobody says otherwise.
 const CONSOLE: &str = "unix:///run/cofferdamd.sock";

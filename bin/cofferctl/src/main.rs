@@ -7,9 +7,8 @@ mod device;
 mod progress;
 mod run;
 
-use std::io::Write as _;
-
 use cofferctl::flags::{Given, TABLE};
+use sys::print;
 use usage::Verb;
 use usage::complete::{Asked, Shell, Wanted};
 
@@ -19,23 +18,12 @@ sys::entry!(entry);
 /// The C library calls this: a container inherits nothing of what Rust's own start-up sets.
 #[cfg_attr(test, allow(dead_code, reason = "the test harness brings an entry of its own"))]
 fn entry() -> u8 {
-    // Before anything else is opened: a closed standard stream would be the next descriptor.
-    let outcome = match sys::open_streams() {
-        Ok(()) => obey(),
-        Err(failed) => Err(failed.to_string()),
-    };
-    outcome.unwrap_or_else(|told| {
-        let line = format!("cofferctl: {told}\n");
-        // Where nobody listens, the exit status tells.
-        std::io::stderr().write_all(line.as_bytes()).unwrap_or_default();
-        1
-    })
+    sys::begin("cofferctl", obey)
 }
 
 /// Tells what is not as one may think, where the command goes on.
 fn warn(told: &str) {
-    let line = format!("cofferctl: warning: {told}\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap_or_default();
+    sys::tell(&format!("cofferctl: warning: {told}"));
 }
 
 /// Does what was typed; the exit status.
@@ -98,10 +86,4 @@ fn completion(given: &Given) -> Result<String, String> {
 #[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
 pub(crate) fn told(error: impl std::fmt::Display) -> String {
     error.to_string()
-}
-
-pub(crate) fn print(text: &str) -> Result<u8, String> {
-    let mut stream = std::io::stdout();
-    let written = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
-    written.map(|()| 0).map_err(|error| format!("write(standard output): {error}"))
 }

@@ -1,9 +1,8 @@
 //! The daemon of devices, as a service manager starts it.
 #![cfg_attr(not(test), no_main)]
 
-use std::io::Write as _;
-
 use cofferdamd::flags::{Given, TABLE, What};
+use sys::print;
 
 #[cfg(not(test))]
 sys::entry!(entry);
@@ -11,17 +10,7 @@ sys::entry!(entry);
 /// The C library calls this: a container inherits nothing of what Rust's own start-up sets.
 #[cfg_attr(test, allow(dead_code, reason = "the test harness brings an entry of its own"))]
 fn entry() -> u8 {
-    // Before anything else is opened: a closed standard stream would be the next descriptor.
-    let outcome = match sys::open_streams() {
-        Ok(()) => obey(),
-        Err(failed) => Err(failed.to_string()),
-    };
-    outcome.unwrap_or_else(|told| {
-        let line = format!("cofferdamd: {told}\n");
-        // Where nobody listens, the exit status tells.
-        std::io::stderr().write_all(line.as_bytes()).unwrap_or_default();
-        1
-    })
+    sys::begin("cofferdamd", obey)
 }
 
 /// Does what was typed; the exit status.
@@ -33,10 +22,4 @@ fn obey() -> Result<u8, String> {
         What::Check => daemon::check(&given.config).map(|()| 0).map_err(|failed| failed.to_string()),
         What::Serve => daemon::run(&given.config, given.shares_mounts).map_err(|failed| failed.to_string()),
     }
-}
-
-fn print(text: &str) -> Result<u8, String> {
-    let mut stream = std::io::stdout();
-    let written = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
-    written.map(|()| 0).map_err(|error| format!("write(standard output): {error}"))
 }

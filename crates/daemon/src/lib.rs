@@ -41,8 +41,7 @@ pub fn run(config: &Path, shares_mounts: bool) -> Result<u8, Failed> {
     let config = Config::read(config)?;
     for directory in [&config.run_dir, &config.data_dir, &config.socket_dir] {
         std::fs::create_dir_all(directory)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            .called(|| format!("mkdir({:?})", directory.display()))?;
+            .map_err(|error| Failed::io(format!("mkdir({:?})", directory.display()), &error))?;
     }
     let global = config.console.global.as_ref();
     let listeners = global.map(listen).transpose()?.into_iter().collect();
@@ -70,11 +69,7 @@ pub fn run(config: &Path, shares_mounts: bool) -> Result<u8, Failed> {
 /// Opens the way in for clients from outside. Whoever may connect to a socket with this mode may ask what it allows.
 fn listen(global: &Global) -> Result<OwnedFd, Failed> {
     let name = &global.bind;
-    let told = |error: std::io::Error| match Errno::from_io_error(&error) {
-        Some(errno) => Failed::call(format!("bind({name})"), errno),
-        None => Failed::refused(format!("bind({name}): {error}")),
-    };
-    bind(name, global.mode).map_err(told)
+    bind(name, global.mode).map_err(|error| Failed::io(format!("bind({name})"), &error))
 }
 
 /// What a talker begins with: of the configuration, what is its.

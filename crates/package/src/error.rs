@@ -62,10 +62,7 @@ impl Error {
 
     /// What the standard library says of a call on a file.
     pub fn io(call: impl Into<String>, error: &std::io::Error) -> Self {
-        match Errno::from_io_error(error) {
-            Some(errno) => Failed::call(call, errno).into(),
-            None => Self::new(Kind::Kernel(None), format!("{}: {error}", call.into())),
-        }
+        Failed::io(call, error).into()
     }
 
     /// The same of a call on a path: `open("/a/b")`.

@@ -18,6 +18,14 @@ impl Failed {
         Self { wish: call.into(), errno: Some(errno) }
     }
 
+    /// The same where the standard library made the call. It fails now and then without asking the kernel.
+    pub fn io(call: impl Into<String>, error: &std::io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(errno) => Self::call(call, errno),
+            None => Self::refused(format!("{}: {error}", call.into())),
+        }
+    }
+
     /// Something that we refuse ourselves: what was seen, and why that is not taken.
     pub fn refused(reason: impl Into<String>) -> Self {
         Self { wish: reason.into(), errno: None }

@@ -19,6 +19,7 @@ mod misc;
 mod mount;
 mod pass;
 mod pidfd;
+mod program;
 mod read;
 mod schedule;
 mod seccomp;
@@ -40,6 +41,7 @@ pub use misc::{
 pub use mount::{change_mount, map_mount, propagate_mount};
 pub use pass::{peer, peer_user, receive_fd, send_fd};
 pub use pidfd::{Exit, Pidfd, Reaped, exited_child, reap_any};
+pub use program::{begin, print, tell};
 pub use read::{read_path, read_whole};
 pub use rustix::io::Errno;
 pub use schedule::{
@@ -47,8 +49,8 @@ pub use schedule::{
 };
 pub use seccomp::{has_filter_flags, load_filter};
 pub use signal::{
-    ENDING, Held, Mask, SIGCHLD, SIGKILL, SIGURG, SIGWINCH, SignalFd, block_signals, default_signals,
-    heed_signals, restore_mask, unblock_signals,
+    ENDING, Held, Mask, SIGCHLD, SIGKILL, SIGURG, SIGWINCH, SignalFd, asks_to_end, block_signals,
+    default_signals, heed_signals, restore_mask, unblock_signals,
 };
 pub use spent::Spent;
 pub use usage::peak_of_children;

@@ -17,6 +17,11 @@ pub const SIGWINCH: i32 = libc::SIGWINCH;
 /// Those by which a person or a service manager ends a program, bit n-1 for signal n.
 pub const ENDING: u64 = bit(libc::SIGHUP) | bit(libc::SIGINT) | bit(libc::SIGQUIT) | bit(libc::SIGTERM);
 
+/// Whether it is one of [`ENDING`].
+pub fn asks_to_end(signal: i32) -> bool {
+    (1..=64).contains(&signal) && ENDING & bit(signal) != 0
+}
+
 const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }

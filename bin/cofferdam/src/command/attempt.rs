@@ -14,7 +14,7 @@ use plan::systemd::Bus;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
-use sys::{Called, Mask, SignalFd, block_signals};
+use sys::{Called, Mask, SignalFd, asks_to_end, block_signals};
 
 use super::{Complaint, Outcome, text};
 use crate::invocation::{Global, Try};
@@ -98,7 +98,7 @@ impl Run<'_> {
         let mut asked = None;
         let init = created.pid;
         let exit = self.containers.attend(&mut created, |signal| {
-            if !ENDING.contains(&signal) {
+            if !asks_to_end(signal) {
                 return Ok(signal);
             }
             // A shell keeps Ctrl-C for later while it waits for a command, which has not heard of it: there is no
@@ -113,8 +113,6 @@ impl Run<'_> {
     }
 }
 
-/// The signals by which people and service managers end a program: SIGHUP, SIGINT, SIGQUIT, SIGTERM.
-const ENDING: [i32; 4] = [1, 2, 3, 15];
 const KILL: i32 = 9;
 
 /// Whether the program does anything of its own about a signal, be it to ignore it. The first process of a pid
@@ -147,7 +145,7 @@ impl Interrupt {
                 return Ok(());
             }
             let signal = self.0.next_signal()?;
-            if ENDING.contains(&signal) {
+            if asks_to_end(signal) {
                 let told = format!("try: ended by signal {signal} before the program ran");
                 return Err(Complaint { status: status_of(signal), ..Complaint::new(told) });
             }

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use engine::{Here, Task, detach_rootfs};
-use path::open_host;
+use path::{mount_points, open_host};
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, OFlags, flock, fstat, unlinkat};
 use sys::{Called as _, Doing as _, Errno, Failed, Mask};
 
@@ -102,7 +102,7 @@ impl House {
             }
             log::say(&left(&name));
         }
-        self.remove_group()?;
+        engine::remove_group(&self.cgroup)?;
         for mount in self.mounts()? {
             detach_rootfs(&mount)?;
             log::say(&format!("unmounted {mount}, which an earlier daemon left"));
@@ -123,25 +123,15 @@ impl House {
         Ok(())
     }
 
-    /// Removes the group above all containers', should it be there still: with the last of them the engine has removed it, and
-    /// who is in it keeps it.
-    pub(super) fn remove_group(&self) -> Result<(), Failure> {
-        for mount in group_mounts(&String::from_utf8_lossy(&mountinfo()?)) {
-            let group = format!("{mount}/{}", self.cgroup);
-            match unlinkat(CWD, group.as_str(), AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT | Errno::BUSY | Errno::NOTEMPTY) => {}
-                Err(errno) => return Err(Failed::call(format!("rmdir({group:?})"), errno).into()),
-            }
-        }
-        Ok(())
-    }
-
     /// What is mounted below our directory, the last first.
     fn mounts(&self) -> Result<Vec<String>, Failure> {
-        let text = mountinfo()?;
+        let table = "/proc/self/mountinfo";
+        let text = std::fs::read(table).map_err(|error| Failed::io(format!("read({table:?})"), &error))?;
         let run = std::fs::canonicalize(&self.run)
             .map_err(|error| Failure::new(Kind::Other, format!("realpath({:?}): {error}", self.run)))?;
-        let mut mounts = mount_points(&String::from_utf8_lossy(&text));
+        let text = String::from_utf8_lossy(&text);
+        let points = mount_points(&text).map(|point| String::from_utf8_lossy(&point).into_owned());
+        let mut mounts: Vec<String> = points.collect();
         mounts.retain(|mount| Path::new(mount).starts_with(&run) && Path::new(mount) != run);
         mounts.reverse();
         Ok(mounts)
@@ -165,38 +155,11 @@ fn left(name: &str) -> String {
     format!("removed the container {name}, which an earlier daemon left")
 }
 
-fn mountinfo() -> Result<Vec<u8>, Failed> {
-    let file = "/proc/self/mountinfo";
-    std::fs::read(file).map_err(|error| io(format!("read({file:?})"), &error))
-}
-
-/// Where the hierarchies of control groups are mounted.
-fn group_mounts(mountinfo: &str) -> Vec<String> {
-    let is_group = |line: &&str| {
-        let kind = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next());
-        matches!(kind, Some("cgroup" | "cgroup2"))
-    };
-    let lines: Vec<&str> = mountinfo.lines().filter(is_group).collect();
-    mount_points(&lines.join("\n"))
-}
-
-/// Where something is mounted, in the order of the mounts.
-fn mount_points(mountinfo: &str) -> Vec<String> {
-    mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped).collect()
-}
-
-/// The kernel writes blanks, tabs, ends of lines and backslashes as octal numbers.
-fn unescaped(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (code, letter)| text.replace(code, letter))
-}
-
 /// Makes a directory that only root enters, or finds it.
 pub(super) fn provide(path: &str) -> Result<(), Failed> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        made => made.map_err(|error| io(format!("mkdir({path:?})"), &error)),
+        made => made.map_err(|error| Failed::io(format!("mkdir({path:?})"), &error)),
     }
 }
 
@@ -212,7 +175,7 @@ pub(super) fn remove_directory(path: &str) -> Result<(), Failed> {
 pub(super) fn remove_bundle(path: &str) -> Result<(), Failed> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(|error| io(format!("remove({path:?})"), &error)),
+        removed => removed.map_err(|error| Failed::io(format!("remove({path:?})"), &error)),
     }
 }
 
@@ -229,25 +192,7 @@ fn names(directory: &str) -> Result<Vec<String>, Failed> {
     Ok(names)
 }
 
-pub(super) fn io(call: String, error: &std::io::Error) -> Failed {
-    Failed::call(call, Errno::from_io_error(error).unwrap_or(Errno::IO))
-}
-
 fn text(path: &Path) -> Result<String, Failure> {
     let text = path.to_str().map(|path| path.trim_end_matches('/').to_owned());
     text.ok_or_else(|| Failure::new(Kind::Invalid, format!("{}: is not UTF-8", path.display())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mount_points_are_read_as_the_kernel_writes_them() {
-        let text = "22 1 0:20 / /run rw shared:3 - tmpfs tmpfs rw\n\
-                    23 22 7:0 / /run/a\\040b\\134c/x:1.0.0 ro,nosuid - squashfs /dev/loop0 ro\n";
-        assert_eq!(mount_points(text), ["/run", "/run/a b\\c/x:1.0.0"]);
-        let text = format!("{text}24 22 0:26 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw\n");
-        assert_eq!(group_mounts(&text), ["/sys/fs/cgroup/unified"]);
-    }
 }

@@ -21,7 +21,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use sys::{Called as _, Errno, Exit, Failed, Pidfd};
 
 use super::Asked;
-use super::house::{House, io, provide};
+use super::house::{House, provide};
 use super::output::{self, Output};
 use super::sockets::Sockets;
 use crate::words::{Command, Failure, Kind, Start, Status};
@@ -195,7 +195,8 @@ fn prepare(house: &House, manifest: &Manifest, start: &Start, has_console: bool)
     let bundle = house.bundle(&manifest.name);
     provide(&bundle)?;
     let file = format!("{bundle}/config.json");
-    Ok(std::fs::write(&file, spec.to_pretty()).map_err(|error| io(format!("write({file:?})"), &error))?)
+    Ok(std::fs::write(&file, spec.to_pretty())
+        .map_err(|error| Failed::io(format!("write({file:?})"), &error))?)
 }
 
 /// A directory of a mounted image, by its path on the host: links lead nowhere but inside.
@@ -206,7 +207,7 @@ fn inside(image: &str, directory: &str) -> Result<String, Failed> {
     let path = readlink(link.as_str(), Vec::new()).called(|| format!("readlink({link:?})"))?;
     let path = path.into_string().map_err(|_| Failed::refused("its path is not UTF-8"))?;
     if Path::new(&path)
-        .starts_with(std::fs::canonicalize(image).map_err(|error| io("realpath()".into(), &error))?)
+        .starts_with(std::fs::canonicalize(image).map_err(|error| Failed::io("realpath()", &error))?)
     {
         Ok(path)
     } else {

@@ -113,7 +113,6 @@ impl Guard<'_> {
                 left.push(failed.to_string());
             }
         }
-        left.extend(self.house.remove_group().err().map(|failure| failure.to_string()));
         self.talker.dismiss();
         if let Err(failed) = engine::remove_group(&self.house.cgroup) {
             left.push(failed.to_string());

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sys::{SIGKILL, asks_to_end};
+
 use crate::error::Error;
 use crate::field::{Field, Object};
 
@@ -51,7 +53,7 @@ pub struct Stop {
 impl Stop {
     /// Whether this is a signal by which one asks a program to end: SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM, or its own.
     pub fn is_asked_by(&self, signal: i32) -> bool {
-        [1, 2, 3, 9, 15, self.signal].contains(&signal)
+        asks_to_end(signal) || [SIGKILL, self.signal].contains(&signal)
     }
 }
 
