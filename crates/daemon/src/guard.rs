@@ -109,6 +109,8 @@ struct Job {
 
 enum Task {
     Mount(String),
+    /// A mount is there, and its program read ahead.
+    Read(String),
     Umount(String),
     Install(Box<Install>, String),
     Wipe(String),
@@ -344,7 +346,7 @@ impl<'a> Guard<'a> {
             }
             Word::Install { repository, size } => self.install(asked, repository, size, with.pop()),
             Word::Uninstall { container, wipe } => self.uninstall(asked, &container, wipe),
-            Word::Mount { container } => self.mount(asked, container),
+            Word::Mount { container, is_to_run } => self.mount(asked, container, is_to_run),
             Word::Umount { container } => self.umount(asked, container),
             Word::Start(start) => self.start(asked, &start, with.pop()),
             Word::Signal { container, signal } => self.signal(asked, &container, signal),
@@ -494,7 +496,7 @@ impl<'a> Guard<'a> {
         Ok(None)
     }
 
-    fn mount(&mut self, asked: Asked, container: String) -> Answer {
+    fn mount(&mut self, asked: Asked, container: String, is_to_run: bool) -> Answer {
         let (store, _) = self.package(&container)?;
         match self.images.get(&container) {
             None => {}
@@ -505,7 +507,7 @@ impl<'a> Guard<'a> {
                 return Err(Failure::new(Kind::Busy, format!("{container} is being mounted or unmounted")));
             }
         }
-        let work = images::mount(&self.mask, &self.house, store, &container)?;
+        let work = images::mount(&self.mask, &self.house, store, &container, is_to_run)?;
         self.images.insert(container.clone(), Image::UnderWay);
         self.hire(work, Some(asked), Task::Mount(container));
         Ok(None)
@@ -523,7 +525,9 @@ impl<'a> Guard<'a> {
         if let Some(user) = self.user_of(&container) {
             return Err(Failure::new(Kind::Busy, format!("{container} is used by {user}")).about(user));
         }
-        let work = images::umount(&self.mask, &self.house, &container)?;
+        let reads = |job: &&Job| matches!(&job.task, Task::Read(of) if *of == container);
+        let reader = self.jobs.values().find(reads).map(|job| &job.work);
+        let work = images::umount(&self.mask, &self.house, &container, reader)?;
         self.images.insert(container.clone(), Image::UnderWay);
         self.hire(work, Some(asked), Task::Umount(container));
         Ok(None)
@@ -645,7 +649,11 @@ impl<'a> Guard<'a> {
             Ok(Some(Said::Done(warnings))) => Ok(warnings),
             Ok(Some(Said::Failed(error))) | Err(error) => Err(error),
         };
-        let Some(Job { asked, task, .. }) = self.jobs.remove(&id) else { return };
+        let Some(Job { asked, task, work }) = self.jobs.remove(&id) else { return };
+        if let (Task::Mount(container), Ok(_)) = (&task, &outcome) {
+            // It may have more to do; its end is heard.
+            self.hire(work, None, Task::Read(container.clone()));
+        }
         self.settle(asked, task, outcome);
     }
 
@@ -666,6 +674,8 @@ impl<'a> Guard<'a> {
                 };
                 self.answer(asked, &done(outcome));
             }
+            // What was not read ahead is read when it is needed.
+            Task::Read(_) => {}
             Task::Umount(container) => {
                 match &outcome {
                     Ok(()) => self.images.remove(&container),
