@@ -29,7 +29,10 @@ use package::{Manifest, Mount, PublicKey};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use semver::VersionReq;
-use sys::{Called as _, Errno, Failed, Mask, SIGCHLD, SIGKILL, SignalFd, block_signals};
+use sys::{
+    Called as _, Errno, Failed, Mask, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SignalFd,
+    block_signals,
+};
 
 use self::house::House;
 use self::run::{Container, Order, Phase};
@@ -137,12 +140,6 @@ type Answer = Result<Option<Told>, Failure>;
 const MOST_INSTALLS: usize = 16;
 /// So many words of the talker's are heard before others have their turn.
 const MOST_WORDS: usize = 64;
-
-const SIGHUP: i32 = 1;
-const SIGCONT: i32 = 18;
-const SIGSTOP: i32 = 19;
-const SIGINT: i32 = 2;
-const SIGTERM: i32 = 15;
 
 impl<'a> Guard<'a> {
     fn begin(config: &Config, setting: Setting, talk: Talk<'a>) -> Result<Self, Failure> {
