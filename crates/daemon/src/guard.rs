@@ -12,6 +12,7 @@
 
 mod house;
 mod images;
+mod memory;
 mod output;
 mod run;
 mod shutdown;
@@ -708,7 +709,7 @@ impl<'a> Guard<'a> {
         }
         container.phase = Phase::Watching;
         let task = container.task.clone();
-        match Work::run(&self.mask, &[], |bench| run::watch(&task, bench)) {
+        match Work::run(&self.mask, &[], |bench| memory::watch(&task, bench)) {
             Ok(work) => {
                 container.is_watched = true;
                 self.hire(work, None, Task::Watch(name.to_owned()));
@@ -721,12 +722,17 @@ impl<'a> Guard<'a> {
     fn heed_watch(&mut self, name: &str, text: &str) {
         let Some(container) = self.containers.get(name) else { return };
         if container.phase == Phase::Watching {
+            if !text.is_empty() {
+                log::say(&format!("{}: no pressure will be told: {text}", container.package));
+            }
             return self.launch(name);
         }
         // Our own worker wrote it, next to the container's groups: not in the container.
         if let Ok(counts) = serde_json::from_str::<wire::Memory>(text) {
             let container = container.package.clone();
-            log::say(&format!("{container} is out of memory"));
+            if counts.pressure.is_none() {
+                log::say(&format!("{container} is out of memory"));
+            }
             self.tell(UNASKED, &Told::Memory { container, counts });
         }
     }
