@@ -82,6 +82,14 @@ fn root_the_examples_run() {
     let mut script = command.spawn().expect("start run-device");
     let pid = i32::try_from(script.id()).expect("a process id is an i32");
     let is_gone = || gone_within(pid, std::time::Duration::ZERO);
+    // It says what it has packed: each may take its time, and Debian's redis has been looked for.
+    for example in fs::read_dir(project().join("examples")).expect("the examples").flatten() {
+        let name = example.file_name().into_string().expect("a name");
+        if example.path().join("manifest.yaml").exists() && (has_redis || name != "redis") {
+            let packed = || device.log().contains(&format!("    {name}-"));
+            until(|| packed() || is_gone(), || format!("{name}: {}", device.log()));
+        }
+    }
     until(|| device.log().contains("\ntokens ") || is_gone(), || device.log());
     assert!(!is_gone(), "{}", device.log());
     let wanted = [
