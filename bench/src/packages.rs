@@ -191,8 +191,9 @@ fn fastest<T>(mut once: impl FnMut(u32) -> Result<T, Error>) -> Result<(Duration
 }
 
 /// What others make images with, where it is there.
-const PEERS: [(&str, &[&str]); 3] = [
+const PEERS: [(&str, &[&str]); 4] = [
     ("not packed, one thread", &["-processors", "1", "-noI", "-noD", "-noF", "-noX"]),
+    ("not packed, all processors", &["-noI", "-noD", "-noF", "-noX"]),
     ("gzip, one thread", &["-processors", "1", "-comp", "gzip"]),
     ("gzip, all processors", &["-comp", "gzip"]),
 ];

@@ -12,6 +12,7 @@
 
 mod house;
 mod images;
+mod memory;
 mod output;
 mod run;
 mod shutdown;
@@ -29,7 +30,10 @@ use package::{Manifest, Mount, PublicKey};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use semver::VersionReq;
-use sys::{Called as _, Errno, Failed, Mask, SIGCHLD, SIGKILL, SignalFd, block_signals};
+use sys::{
+    Called as _, Errno, Failed, Mask, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SignalFd,
+    block_signals,
+};
 
 use self::house::House;
 use self::run::{Container, Order, Phase};
@@ -142,12 +146,6 @@ const MOST_INSTALLS: usize = 16;
 const MOST_WORDS: usize = 64;
 
 const ABOUT_TO_END: &str = "the daemon is about to end";
-
-const SIGHUP: i32 = 1;
-const SIGCONT: i32 = 18;
-const SIGSTOP: i32 = 19;
-const SIGINT: i32 = 2;
-const SIGTERM: i32 = 15;
 
 impl<'a> Guard<'a> {
     fn begin(config: &Config, setting: Setting, talk: Talk<'a>) -> Result<Self, Failure> {
@@ -724,7 +722,7 @@ impl<'a> Guard<'a> {
         }
         container.phase = Phase::Watching;
         let task = container.task.clone();
-        match Work::run(&self.mask, &[], |bench| run::watch(&task, bench)) {
+        match Work::run(&self.mask, &[], |bench| memory::watch(&task, bench)) {
             Ok(work) => {
                 container.is_watched = true;
                 self.hire(work, None, Task::Watch(name.to_owned()));
@@ -737,12 +735,17 @@ impl<'a> Guard<'a> {
     fn heed_watch(&mut self, name: &str, text: &str) {
         let Some(container) = self.containers.get(name) else { return };
         if container.phase == Phase::Watching {
+            if !text.is_empty() {
+                log::say(&format!("{}: no pressure will be told: {text}", container.package));
+            }
             return self.launch(name);
         }
         // Our own worker wrote it, next to the container's groups: not in the container.
         if let Ok(counts) = serde_json::from_str::<wire::Memory>(text) {
             let container = container.package.clone();
-            log::say(&format!("{container} is out of memory"));
+            if counts.pressure.is_none() {
+                log::say(&format!("{container} is out of memory"));
+            }
             self.tell(UNASKED, &Told::Memory { container, counts });
         }
     }

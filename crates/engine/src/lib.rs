@@ -15,7 +15,7 @@ mod task;
 mod work;
 
 pub use container::statistics::{Gauge, Transfer};
-pub use container::{Event, Events, Statistics, Watched, metrics};
+pub use container::{Event, Events, Statistics, Strain, Watched, metrics};
 pub use error::{Error, Kind};
 pub use here::Here;
 pub use layers::{Layer, detach as detach_rootfs, is_mounted};

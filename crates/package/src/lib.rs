@@ -1,10 +1,11 @@
 //! Packages: a program's files, what it may do, and the signature over both, in one file of Northstar's format.
 //!
 //! Touches: the files and directories it is given; loop devices and the device mapper; /etc/group.
-//! Never:   believes a length, an offset or a hash out of a package before it is checked; starts a thread.
+//! Never:   believes a length, an offset or a hash out of a package before it is checked; starts a thread, but while it packs.
 //! Begin with [`Package::read`], [`Draft::begin`] to write one, or [`repository::Repository`] to keep many.
 
 pub mod compose;
+mod crew;
 mod directory;
 pub mod erofs;
 mod error;

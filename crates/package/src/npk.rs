@@ -8,7 +8,7 @@ use crate::error::{Doing as _, Error};
 use crate::key::{PublicKey, SecretKey};
 use crate::signature::{Hashes, Signature, sha256};
 use crate::source::Source;
-use crate::verity::{self, BLOCK, Superblock, Tree};
+use crate::verity::{self, BLOCK, Sums, Superblock, Tree};
 use crate::yaml::{Node, Value};
 use crate::zip::{ALIGNMENT, Directory, Header, LEAST_PADDING, directory, plain_size};
 
@@ -257,7 +257,7 @@ impl Draft {
         mut self,
         size: u64,
         seal: Option<&Seal<'_>>,
-        mut each: impl FnMut(u64),
+        each: impl FnMut(u64),
     ) -> Result<File, Error> {
         if size == 0 || !size.is_multiple_of(BLOCK) {
             return Err(Error::invalid(format!(
@@ -265,17 +265,14 @@ impl Draft {
             )));
         }
         let data = self.start..self.start + size;
-        let mut crc = crc32fast::Hasher::new();
-        let mut see = |piece: &[u8]| {
-            crc.update(piece);
-            each(piece.len() as u64);
-        };
+        let salt = seal.map(|seal| seal.salt.as_slice());
+        let Sums { mut crc, digests } = verity::sums(&self.file, data.clone(), salt, each)?;
         let mut signature = None;
         let mut end = data.end;
         if let Some(seal) = seal {
             let superblock =
                 Superblock { uuid: seal.uuid, data_blocks: size / BLOCK, salt: seal.salt.to_vec() };
-            let tree = Tree::build(&self.file, data.clone(), &seal.salt, &mut see)?;
+            let tree = Tree::above(digests, &seal.salt)?;
             let behind = [superblock.to_bytes().as_slice(), &tree.stored].concat();
             self.put(end, &behind)?;
             crc.update(&behind);
@@ -287,11 +284,6 @@ impl Draft {
                 image_size: size,
             };
             signature = Some(Signature::write(&hashes, seal.key));
-        } else {
-            verity::pieces(&self.file, data.clone(), |piece| {
-                see(piece);
-                Ok(())
-            })?;
         }
         self.surround(signature.as_deref(), data.start..end, crc.finalize())?;
         Ok(self.file)

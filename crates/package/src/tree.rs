@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek as _, SeekFrom};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -88,15 +88,30 @@ impl Content {
 
     /// Something to read them from.
     pub(crate) fn open(&self) -> Result<Box<dyn Read + '_>, Error> {
+        self.open_at(0)
+    }
+
+    /// The same from this byte on.
+    pub(crate) fn open_at(&self, from: u64) -> Result<Box<dyn Read + '_>, Error> {
         Ok(match self {
-            Self::Bytes(bytes) => Box::new(bytes.as_slice()),
+            Self::Bytes(bytes) => {
+                let from = usize::try_from(from).ok().and_then(|from| bytes.get(from..));
+                Box::new(from.unwrap_or_default())
+            }
             Self::At(path, _) => {
                 // Between our look and this it may have become something else.
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
                 let opened = open(path, flags, Mode::empty()).called(|| format!("open({})", shown(path)))?;
-                Box::new(File::from(opened))
+                let mut file = File::from(opened);
+                if from > 0 {
+                    let sought = file.seek(SeekFrom::Start(from));
+                    sought.map_err(|error| Error::on_path("lseek", path, &error))?;
+                }
+                Box::new(file)
             }
-            Self::Part { file, start, size } => Box::new(Part { file, at: *start, end: start + size }),
+            Self::Part { file, start, size } => {
+                Box::new(Part { file, at: start + from.min(*size), end: start + size })
+            }
         })
     }
 }
@@ -158,6 +173,29 @@ impl Tree {
     pub fn size(&self) -> u64 {
         let size = |node: &Node| if let Kind::File(content) = &node.kind { content.size() } else { 0 };
         self.nodes.iter().map(size).sum()
+    }
+
+    /// A path that leads to a file, in quotes.
+    pub(crate) fn path(&self, id: Id) -> String {
+        let mut names: Vec<&[u8]> = Vec::new();
+        let mut here = id;
+        while let Some((above, name)) = self.above(here) {
+            names.push(name);
+            here = above;
+        }
+        names.reverse();
+        spec::quoted(&format!("/{}", String::from_utf8_lossy(&names.join(b"/".as_slice()))))
+    }
+
+    /// The first directory that a file is in, and its name there.
+    fn above(&self, id: Id) -> Option<(Id, &[u8])> {
+        self.nodes.iter().enumerate().find_map(|(number, node)| match &node.kind {
+            Kind::Directory(names) => {
+                let found = names.iter().find(|(_, below)| **below == id);
+                found.map(|(name, _)| (Id(number), name.as_slice()))
+            }
+            _ => None,
+        })
     }
 
     /// What bears this name in a directory.

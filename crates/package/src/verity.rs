@@ -9,10 +9,12 @@
     reason = "constants, and lengths that were bounded before they are cast"
 )]
 
+use std::fs::File;
 use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::crew;
 use crate::error::Error;
 use crate::source::{Source, u16_at, u32_at, u64_at};
 
@@ -142,7 +144,7 @@ impl Tree {
     }
 
     /// The tree above the digests of all data blocks.
-    fn above(mut digests: Vec<Hash>, salt: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn above(mut digests: Vec<Hash>, salt: &[u8]) -> Result<Self, Error> {
         let mut stored: Vec<Vec<u8>> = Vec::new();
         while digests.len() > 1 {
             let mut level = digests.concat();
@@ -194,14 +196,55 @@ pub(crate) fn pieces(
     mut each: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut buffer = vec![0; PIECE];
-    let mut at = range.start;
-    while at < range.end {
-        let count = usize::try_from(range.end - at).map_or(PIECE, |rest| rest.min(PIECE));
-        file.read_at(&mut buffer[..count], at)?;
-        each(&buffer[..count])?;
-        at += count as u64;
-    }
-    Ok(())
+    cut(range).try_for_each(|piece| {
+        let room = &mut buffer[..(piece.end - piece.start) as usize];
+        file.read_at(room, piece.start)?;
+        each(room)
+    })
+}
+
+/// What is written into a package of a range of its file.
+pub(crate) struct Sums {
+    /// Its checksum.
+    pub(crate) crc: crc32fast::Hasher,
+    /// The digest of each block, where there was a salt for it.
+    pub(crate) digests: Vec<Hash>,
+}
+
+/// Reads a range of a file by as many threads as there are processors. `each` hears how many bytes have been read since it
+/// heard last.
+pub(crate) fn sums(
+    file: &File,
+    range: Range<u64>,
+    salt: Option<&[u8]>,
+    mut each: impl FnMut(u64),
+) -> Result<Sums, Error> {
+    let mut all = Sums { crc: crc32fast::Hasher::new(), digests: Vec::new() };
+    let sum = |piece: Range<u64>| {
+        let mut bytes = vec![0; (piece.end - piece.start) as usize];
+        file.read_at(&mut bytes, piece.start)?;
+        let mut sums = Sums { crc: crc32fast::Hasher::new(), digests: Vec::new() };
+        sums.crc.update(&bytes);
+        sums.digests
+            .extend(salt.iter().flat_map(|salt| bytes.chunks(BLOCK_SIZE).map(|block| digest(salt, block))));
+        Ok((sums, bytes.len() as u64))
+    };
+    crew::in_order(crew::hands(), cut(range), sum, |(sums, count)| {
+        all.crc.combine(&sums.crc);
+        all.digests.extend(sums.digests);
+        each(count);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// A range in the pieces that are read at once.
+fn cut(range: Range<u64>) -> impl Iterator<Item = Range<u64>> + Clone {
+    let pieces = (range.end.saturating_sub(range.start)).div_ceil(PIECE as u64);
+    (0..pieces).map(move |number| {
+        let start = range.start + number * PIECE as u64;
+        start..range.end.min(start + PIECE as u64)
+    })
 }
 
 /// Read at once; a multiple of [`BLOCK`].

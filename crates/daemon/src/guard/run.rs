@@ -12,9 +12,9 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use engine::{Bench, Create, Event, Streams, Task, Work};
+use engine::{Create, Streams, Task, Work};
 use package::places::{lacking, survey};
 use package::{Manifest, Mount, RESERVED};
 use path::{Root, open_host};
@@ -237,38 +237,6 @@ fn inside(image: &str, directory: &str) -> Result<String, Failed> {
         Ok(path)
     } else {
         Err(Failed::refused(format!("{path:?} is not in the image")))
-    }
-}
-
-/// Watches a container's memory until it is no more: in a worker of its own, which tells the counts. What it tells first
-/// is that it watches.
-pub(super) fn watch(task: &Task, bench: &Bench) -> Result<Vec<String>, engine::Error> {
-    /// Where the kernel has no event for the end (v1), it is looked for so often.
-    const AGAIN: Duration = Duration::from_secs(1);
-    let watched = task.watched()?;
-    let mut events = watched.events().map_err(engine::Error::from)?;
-    bench.tell("")?;
-    let mut times = 0;
-    loop {
-        match events.wait_until(Instant::now() + AGAIN).map_err(engine::Error::from)? {
-            Some(Event::OutOfMemory) => {
-                times += 1;
-                let told = watched.statistics().map_err(engine::Error::from)?.memory.events;
-                let of = |name: &str| told.get(name).copied();
-                let counts = wire::Memory {
-                    low: of("low"),
-                    high: of("high"),
-                    max: of("max"),
-                    oom: of("oom").or(Some(times)),
-                    oom_kill: of("oom_kill"),
-                };
-                let text = serde_json::to_string(&counts)
-                    .map_err(|error| engine::Error::new(engine::Kind::Other, error.to_string()))?;
-                bench.tell(&text)?;
-            }
-            Some(Event::Ended) => return Ok(Vec::new()),
-            _ => {}
-        }
     }
 }
 

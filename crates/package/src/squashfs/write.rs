@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::FileExt as _;
 
+use super::contents::{BLOCK, Contents, Stored};
 use super::directory::{Entry, run};
-use super::meta::{Meta, Place, SIZE, pack, table};
+use super::meta::{Meta, Place, SIZE, table};
+use crate::crew;
 use crate::error::{Doing as _, Error};
-use crate::tree::{Content, Id, Kind, Node, Tree};
+use crate::tree::{Id, Kind, Node, Tree};
 
 /// How blocks are made smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,7 +22,8 @@ pub enum Compression {
 }
 
 /// Writes an image of the tree into the file from `start` on; its size, a multiple of 4096 bytes. `each` hears how many
-/// bytes of contents have been read since it heard last.
+/// bytes of contents have been read since it heard last. Contents are read and packed by as many threads as there are
+/// processors; however many that are, the image is the same.
 pub fn write(
     tree: &Tree,
     file: &File,
@@ -28,34 +31,42 @@ pub fn write(
     compression: Compression,
     each: &mut dyn FnMut(u64),
 ) -> Result<u64, Error> {
+    write_by(crew::hands(), tree, file, start, compression, each)
+}
+
+fn write_by(
+    hands: usize,
+    tree: &Tree,
+    file: &File,
+    start: u64,
+    compression: Compression,
+    each: &mut dyn FnMut(u64),
+) -> Result<u64, Error> {
     let tree = tree.sorted();
+    let mut out = Out { file, start, at: HEAD };
+    let contents = Contents::store(&tree, &mut out, compression, hands, each)?;
     let mut writer = Writer {
-        out: Out::new(file, start)?,
+        out,
+        contents,
         compression,
         inodes: Meta::new(compression),
         directories: Meta::new(compression),
         numbers: numbers(&tree),
         names: names(&tree),
         places: BTreeMap::new(),
-        fragment: Vec::new(),
-        fragments: Vec::new(),
         owners: Vec::new(),
         xattrs: Xattrs::new(compression),
-        each,
         tree: &tree,
     };
-    let root = writer.tree(Tree::ROOT, writer.numbers.len() as u32 + 1, 0)?;
+    let root = writer.tree(Tree::ROOT, writer.numbers.len() as u32 + 1)?;
     writer.finish(root)
 }
 
-const BLOCK: usize = 128 << 10;
 const BLOCK_LOG: u16 = 17;
-/// In the size of a block: it is not compressed.
-const PLAIN: u32 = 1 << 24;
 const NONE: u32 = u32::MAX;
 const NOWHERE: u64 = u64::MAX;
 /// Directories within directories: who writes them goes as deep himself, and a stack has an end.
-const DEEPEST: usize = 256;
+pub(super) const DEEPEST: usize = 256;
 
 /// Files are numbered from 1 on, a directory after all that is in it, so that the root comes last.
 fn numbers(tree: &Tree) -> BTreeMap<Id, u32> {
@@ -84,6 +95,7 @@ fn names(tree: &Tree) -> BTreeMap<Id, u32> {
 struct Writer<'a> {
     tree: &'a Tree,
     out: Out<'a>,
+    contents: Contents<'a>,
     compression: Compression,
     inodes: Meta,
     directories: Meta,
@@ -91,13 +103,8 @@ struct Writer<'a> {
     names: BTreeMap<Id, u32>,
     /// Inodes that are written.
     places: BTreeMap<Id, Place>,
-    /// Ends of files that share a block.
-    fragment: Vec<u8>,
-    /// Blocks of such ends: where they lie, and their size.
-    fragments: Vec<(u64, u32)>,
     owners: Vec<u32>,
     xattrs: Xattrs,
-    each: &'a mut dyn FnMut(u64),
 }
 
 /// A directory's names, stored.
@@ -114,31 +121,17 @@ struct Mark<'n> {
     name: &'n [u8],
 }
 
-/// The content of a file, stored.
-struct Stored {
-    start: u64,
-    sizes: Vec<u32>,
-    sparse: u64,
-    fragment: Option<(u32, u32)>,
-}
-
 impl Writer<'_> {
-    /// Writes a file with all below it; the place of its inode.
-    fn tree(&mut self, id: Id, parent: u32, depth: usize) -> Result<Place, Error> {
+    /// Writes a file with all below it, which is not too deep: that was seen with its content; the place of its inode.
+    fn tree(&mut self, id: Id, parent: u32) -> Result<Place, Error> {
         if let Some(place) = self.places.get(&id) {
             return Ok(*place);
-        }
-        if depth > DEEPEST {
-            return Err(Error::invalid(format!("more than {DEEPEST} directories within directories")));
         }
         let tree = self.tree;
         let node = tree.node(id);
         let place = match &node.kind {
-            Kind::Directory(names) => self.directory(id, names, parent, depth)?,
-            Kind::File(content) => {
-                let stored = self.content(content)?;
-                self.file(id, content.size(), &stored)?
-            }
+            Kind::Directory(names) => self.directory(id, names, parent)?,
+            Kind::File(content) => self.file(id, content.size())?,
             Kind::Link(target) => {
                 if target.is_empty() || target.len() > 65535 {
                     return Err(Error::invalid(format!("a link to {} bytes", target.len())));
@@ -203,19 +196,13 @@ impl Writer<'_> {
         self.small(id, kind, &fields)
     }
 
-    fn directory(
-        &mut self,
-        id: Id,
-        names: &BTreeMap<Vec<u8>, Id>,
-        parent: u32,
-        depth: usize,
-    ) -> Result<Place, Error> {
+    fn directory(&mut self, id: Id, names: &BTreeMap<Vec<u8>, Id>, parent: u32) -> Result<Place, Error> {
         let number = self.numbers[&id];
         let mut entries = Vec::new();
         let mut directories = 0u32;
         for (name, below) in names {
             let place = self
-                .tree(*below, number, depth + 1)
+                .tree(*below, number)
                 .doing(|| String::from_utf8_lossy(name).escape_debug().to_string())?;
             let kind = plain_kind(self.tree.node(*below));
             directories += u32::from(kind == 1);
@@ -273,11 +260,12 @@ impl Writer<'_> {
         Ok(Listing { start, size, index })
     }
 
-    fn file(&mut self, id: Id, size: u64, stored: &Stored) -> Result<Place, Error> {
+    fn file(&mut self, id: Id, size: u64) -> Result<Place, Error> {
         let xattr = self.xattrs.add(&self.tree.node(id).xattrs)?;
         let links = self.link_count(id);
-        let (fragment, offset) = stored.fragment.unwrap_or((NONE, 0));
-        let place = match (u32::try_from(stored.start), u32::try_from(size)) {
+        let Stored { start, sparse, fragment, .. } = self.contents.of(id);
+        let (fragment, offset) = fragment.unwrap_or((NONE, 0));
+        let place = match (u32::try_from(start), u32::try_from(size)) {
             (Ok(start), Ok(size)) if links == 1 && xattr == NONE => {
                 let place = self.head(id, 2)?;
                 for field in [start, fragment, offset, size] {
@@ -287,7 +275,7 @@ impl Writer<'_> {
             }
             _ => {
                 let place = self.head(id, 2 + LONG)?;
-                for field in [stored.start, size, stored.sparse] {
+                for field in [start, size, sparse] {
                     self.inodes.put(&field.to_le_bytes());
                 }
                 for field in [links, fragment, offset, xattr] {
@@ -296,86 +284,24 @@ impl Writer<'_> {
                 place
             }
         };
-        for size in &stored.sizes {
+        for size in self.contents.of(id).sizes {
             self.inodes.put(&size.to_le_bytes());
         }
         Ok(place)
     }
 
-    /// Stores a file's content: whole blocks by themselves, the rest with others'.
-    fn content(&mut self, content: &Content) -> Result<Stored, Error> {
-        let mut stored = Stored { start: self.out.at(), sizes: Vec::new(), sparse: 0, fragment: None };
-        let mut reader = content.open()?;
-        let mut left = content.size();
-        let mut block = Vec::with_capacity(BLOCK);
-        while left > 0 {
-            block.clear();
-            let want = left.min(BLOCK as u64);
-            reader
-                .by_ref()
-                .take(want)
-                .read_to_end(&mut block)
-                .map_err(|error| Error::io("read(content)", &error))?;
-            if (block.len() as u64) < want {
-                return Err(Error::invalid("became shorter while it was read"));
-            }
-            left -= want;
-            (self.each)(want);
-            if block.len() < BLOCK {
-                stored.fragment = Some(self.share(&block)?);
-            } else if block.iter().all(|byte| *byte == 0) {
-                stored.sparse += BLOCK as u64;
-                stored.sizes.push(0);
-            } else {
-                stored.sizes.push(self.block(&block)?);
-            }
-        }
-        Ok(stored)
-    }
-
-    /// Stores a block; the word that tells its size.
-    fn block(&mut self, block: &[u8]) -> Result<u32, Error> {
-        if let Some(packed) = pack(self.compression, block) {
-            self.out.put(&packed)?;
-            return Ok(packed.len() as u32);
-        }
-        self.out.put(block)?;
-        Ok(block.len() as u32 | PLAIN)
-    }
-
-    /// The end of a file goes into a block with others: which, and where in it.
-    fn share(&mut self, rest: &[u8]) -> Result<(u32, u32), Error> {
-        if self.fragment.len() + rest.len() > BLOCK {
-            self.close_fragment()?;
-        }
-        let place = (self.fragments.len() as u32, self.fragment.len() as u32);
-        self.fragment.extend(rest);
-        Ok(place)
-    }
-
-    fn close_fragment(&mut self) -> Result<(), Error> {
-        let block = std::mem::take(&mut self.fragment);
-        if !block.is_empty() {
-            let start = self.out.at();
-            let size = self.block(&block)?;
-            self.fragments.push((start, size));
-        }
-        Ok(())
-    }
-
     /// Everything behind the data, and the superblock before it.
     fn finish(mut self, root: Place) -> Result<u64, Error> {
-        self.close_fragment()?;
         let inode_table = self.out.at();
         self.out.put(&self.inodes.finish())?;
         let directory_table = self.out.at();
         self.out.put(&self.directories.finish())?;
-        let fragments: Vec<u8> = self
-            .fragments
+        let fragments = self.contents.fragments();
+        let records: Vec<u8> = fragments
             .iter()
             .flat_map(|(start, size)| [start.to_le_bytes(), u64::from(*size).to_le_bytes()].concat())
             .collect();
-        let (bytes, fragment_table) = table(self.compression, &fragments, self.out.at());
+        let (bytes, fragment_table) = table(self.compression, &records, self.out.at());
         self.out.put(&bytes)?;
         let owners: Vec<u8> = self.owners.iter().flat_map(|owner| owner.to_le_bytes()).collect();
         let (bytes, owner_table) = table(self.compression, &owners, self.out.at());
@@ -391,7 +317,7 @@ impl Writer<'_> {
         let root = u64::from(root.block) << 16 | u64::from(root.offset);
         let plain = if self.compression == Compression::None { ALL_PLAIN } else { 0 };
         let mut head = Vec::new();
-        for field in [MAGIC, self.numbers.len() as u32, 0, BLOCK as u32, self.fragments.len() as u32] {
+        for field in [MAGIC, self.numbers.len() as u32, 0, BLOCK as u32, fragments.len() as u32] {
             head.extend(field.to_le_bytes());
         }
         let without = if xattr_table == NOWHERE { NO_XATTRS } else { 0 };
@@ -505,8 +431,9 @@ fn prefix(name: &[u8]) -> Option<(u16, &[u8])> {
 }
 
 /// The file that the image is written into.
-struct Out<'a> {
-    file: BufWriter<&'a File>,
+#[derive(Debug)]
+pub(super) struct Out<'a> {
+    file: &'a File,
     start: u64,
     at: u64,
 }
@@ -514,20 +441,14 @@ struct Out<'a> {
 /// The superblock's size.
 const HEAD: u64 = 96;
 
-impl<'a> Out<'a> {
-    fn new(file: &'a File, start: u64) -> Result<Self, Error> {
-        let mut file = BufWriter::with_capacity(1 << 20, file);
-        file.seek(SeekFrom::Start(start + HEAD)).map_err(|error| Error::io("lseek(image)", &error))?;
-        Ok(Self { file, start, at: HEAD })
-    }
-
+impl Out<'_> {
     /// Where the next byte will be, from the image's beginning.
-    fn at(&self) -> u64 {
+    pub(super) fn at(&self) -> u64 {
         self.at
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all(bytes).map_err(|error| Error::io("write(image)", &error))?;
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.write(bytes, self.at)?;
         self.at += bytes.len() as u64;
         Ok(())
     }
@@ -536,8 +457,79 @@ impl<'a> Out<'a> {
     fn finish(mut self, head: &[u8]) -> Result<u64, Error> {
         let size = self.at.next_multiple_of(4096);
         self.put(&vec![0; (size - self.at) as usize])?;
-        let written = self.file.seek(SeekFrom::Start(self.start)).and_then(|_| self.file.write_all(head));
-        written.and_then(|()| self.file.flush()).map_err(|error| Error::io("write(image)", &error))?;
+        self.write(head, 0)?;
         Ok(size)
+    }
+
+    fn write(&self, bytes: &[u8], at: u64) -> Result<(), Error> {
+        let written = self.file.write_all_at(bytes, self.start + at);
+        written.map_err(|error| Error::io(format!("pwrite(image, {} at {at})", bytes.len()), &error))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test states what it expects")]
+mod tests {
+    use super::*;
+    use crate::tree::Content;
+
+    /// Files of all sizes around those of blocks and of what is read at once, with holes, and names of the same file.
+    fn tree() -> Tree {
+        let mut tree = Tree::default();
+        let sizes =
+            [0, 1, 70_000, BLOCK - 1, BLOCK, BLOCK + 1, 8 * BLOCK, 8 * BLOCK + 5, 20 * BLOCK + 70_000];
+        for (number, size) in sizes.into_iter().cycle().take(40).enumerate() {
+            let bytes = (0..size).map(|at| if at / BLOCK % 3 == 1 { 0 } else { (at * number / 7) as u8 });
+            let node = Node::new(Kind::File(Content::Bytes(bytes.collect())), 0o644);
+            let above = format!("{}/{number}", number % 3);
+            let above = tree.directories(above.as_bytes(), &Node::directory(0o755)).expect("directories");
+            let id = tree.add(above, b"file", node).expect("a file");
+            tree.link(Tree::ROOT, format!("hard-{}", 99 - number).as_bytes(), id).expect("a name");
+        }
+        tree
+    }
+
+    #[test]
+    fn an_image_is_the_same_by_any_number_of_threads() {
+        let tree = tree();
+        // What is not packed is the same whichever zlib we have.
+        for (compression, sum) in [(Compression::None, Some(0xc8a9_6dd6)), (Compression::Gzip, None)] {
+            let mut first = None;
+            for hands in [1, 2, 3, 8, 40] {
+                let file = tempfile::NamedTempFile::new().expect("a file");
+                let mut heard = 0;
+                let size =
+                    write_by(hands, &tree, file.as_file(), 4096, compression, &mut |bytes| heard += bytes)
+                        .expect("it is written");
+                assert_eq!(heard, tree.size());
+                let bytes = std::fs::read(file.path()).expect("an image");
+                assert_eq!(bytes.len() as u64, 4096 + size);
+                assert!(*first.get_or_insert_with(|| bytes.clone()) == bytes, "{compression:?} by {hands}");
+                assert!(
+                    sum.is_none_or(|sum| sum == crc32fast::hash(&bytes)),
+                    "{:#x}",
+                    crc32fast::hash(&bytes)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_becomes_shorter_is_told_by_its_path() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("short");
+        std::fs::write(&path, vec![7; 20 * BLOCK]).expect("a file");
+        let mut tree = Tree::default();
+        for size in [20 * BLOCK + 1, 21 * BLOCK] {
+            let above = tree.directories(b"a/b", &Node::directory(0o755)).expect("directories");
+            let node = Node::new(Kind::File(Content::At(path.clone(), size as u64)), 0o644);
+            tree.add(above, b"short", node).expect("a file");
+            for hands in [1, 3] {
+                let file = tempfile::tempfile().expect("a file");
+                let told = write_by(hands, &tree, &file, 0, Compression::None, &mut |_| ());
+                let told = told.expect_err("it is refused").to_string();
+                assert_eq!(told, "\"/a/b/short\": became shorter while it was read");
+            }
+        }
     }
 }
