@@ -33,7 +33,7 @@ fn umount(container: &str) -> Word {
 }
 
 fn mount(container: &str) -> Word {
-    Word::Mount { container: container.to_owned() }
+    Word::Mount { container: container.to_owned(), is_to_run: true }
 }
 
 /// Nothing of the daemon's is left: no process, no group, no device, no mount, no socket.
@@ -641,6 +641,42 @@ fn root_a_survey_waits_for_what_another_talker_has_begun() {
     guard.next_talker();
     let all = guard.survey();
     assert!(all[0].process.is_some(), "{}", guard.log());
+    assert_eq!(guard.leave(None), Some(0));
+    assert_gone(&packages);
+}
+
+#[test]
+fn root_an_image_goes_while_its_program_is_read_ahead() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    pack(&packages, "a", "exec busybox sleep 1000", "");
+    let mut guard = Guard::begin(&packages, program());
+    guard.install("a.npk", "repo").expect("a package");
+    for _ in 0..20 {
+        guard.done(&mount("a:1.0.0"));
+        guard.done(&umount("a:1.0.0"));
+    }
+    guard.done(&mount("a:1.0.0"));
+    assert_eq!(guard.leave(None), Some(0));
+    assert_gone(&packages);
+}
+
+#[test]
+fn root_a_container_starts_as_soon_as_it_has_ended() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    pack(&packages, "a", "exec busybox sleep 1000", "");
+    let mut guard = Guard::begin(&packages, program());
+    guard.install("a.npk", "repo").expect("a package");
+    guard.done(&mount("a:1.0.0"));
+    // Whose end is told by the program's attendant, and whose by the attendant's own end.
+    for round in 0..60 {
+        guard.start_mounted(Start { container: "a:1.0.0".to_owned(), ..Start::default() }, Vec::new());
+        let number = if round % 2 == 0 { 15 } else { 9 };
+        guard.done(&signal("a:1.0.0", number));
+        assert_eq!(guard.ended("a:1.0.0"), Status::Signal(number));
+    }
+    assert!(!guard.log().contains("remove a:1.0.0"), "{}", guard.log());
     assert_eq!(guard.leave(None), Some(0));
     assert_gone(&packages);
 }

@@ -113,6 +113,8 @@ struct Job {
 
 enum Task {
     Mount(String),
+    /// A mount is there, and its program read ahead.
+    Read(String),
     Umount(String),
     Install(Box<Install>, String),
     Wipe(String),
@@ -130,6 +132,7 @@ enum Event {
     TalkersEnd,
     Line,
     Job(u64),
+    Said(String),
     Exit(String),
     Output(String, &'static str),
 }
@@ -141,6 +144,8 @@ type Answer = Result<Option<Told>, Failure>;
 const MOST_INSTALLS: usize = 16;
 /// So many words of the talker's are heard before others have their turn.
 const MOST_WORDS: usize = 64;
+
+const ABOUT_TO_END: &str = "the daemon is about to end";
 
 impl<'a> Guard<'a> {
     fn begin(config: &Config, setting: Setting, talk: Talk<'a>) -> Result<Self, Failure> {
@@ -176,6 +181,7 @@ impl<'a> Guard<'a> {
                 .map_err(|failure| failure.while_doing(&format!("repository {name}")))?;
         }
         guard.sweep_data()?;
+        guard.house.provide_group()?;
         log::say(&format!("{} packages in {} repositories", guard.packages.len(), guard.repositories.len()));
         Ok(guard)
     }
@@ -255,6 +261,7 @@ impl<'a> Guard<'a> {
                 Event::TalkersEnd => self.talker.end("it ended"),
                 Event::Line => self.heed_talker(),
                 Event::Job(job) => self.heed_job(job),
+                Event::Said(name) => self.heed_end(&name),
                 Event::Exit(name) => self.heed_exit(&name),
                 Event::Output(name, stream) => self.heed_output(&name, stream),
             }
@@ -271,6 +278,7 @@ impl<'a> Guard<'a> {
         }
         sources.extend(self.jobs.iter().map(|(id, job)| (job.work.as_fd(), PollFlags::IN, Event::Job(*id))));
         for (name, container) in &self.containers {
+            sources.extend(container.source().map(|said| (said, PollFlags::IN, Event::Said(name.clone()))));
             if let Some((_, process)) = &container.init {
                 sources.push((process.as_fd(), PollFlags::IN, Event::Exit(name.clone())));
             }
@@ -336,7 +344,7 @@ impl<'a> Guard<'a> {
             }
             Word::Install { repository, size } => self.install(asked, repository, size, with.pop()),
             Word::Uninstall { container, wipe } => self.uninstall(asked, &container, wipe),
-            Word::Mount { container } => self.mount(asked, container),
+            Word::Mount { container, is_to_run } => self.mount(asked, container, is_to_run),
             Word::Umount { container } => self.umount(asked, container),
             Word::Start(start) => self.start(asked, &start, with.pop()),
             Word::Signal { container, signal } => self.signal(asked, &container, signal),
@@ -486,7 +494,7 @@ impl<'a> Guard<'a> {
         Ok(None)
     }
 
-    fn mount(&mut self, asked: Asked, container: String) -> Answer {
+    fn mount(&mut self, asked: Asked, container: String, is_to_run: bool) -> Answer {
         let (store, _) = self.package(&container)?;
         match self.images.get(&container) {
             None => {}
@@ -497,7 +505,7 @@ impl<'a> Guard<'a> {
                 return Err(Failure::new(Kind::Busy, format!("{container} is being mounted or unmounted")));
             }
         }
-        let work = images::mount(&self.mask, &self.house, store, &container)?;
+        let work = images::mount(&self.mask, &self.house, store, &container, is_to_run)?;
         self.images.insert(container.clone(), Image::UnderWay);
         self.hire(work, Some(asked), Task::Mount(container));
         Ok(None)
@@ -515,7 +523,9 @@ impl<'a> Guard<'a> {
         if let Some(user) = self.user_of(&container) {
             return Err(Failure::new(Kind::Busy, format!("{container} is used by {user}")).about(user));
         }
-        let work = images::umount(&self.mask, &self.house, &container)?;
+        let reads = |job: &&Job| matches!(&job.task, Task::Read(of) if *of == container);
+        let reader = self.jobs.values().find(reads).map(|job| &job.work);
+        let work = images::umount(&self.mask, &self.house, &container, reader)?;
         self.images.insert(container.clone(), Image::UnderWay);
         self.hire(work, Some(asked), Task::Umount(container));
         Ok(None)
@@ -523,7 +533,7 @@ impl<'a> Guard<'a> {
 
     fn start(&mut self, asked: Asked, start: &Start, console: Option<OwnedFd>) -> Answer {
         if self.ending.is_some() {
-            return Err(Failure::new(Kind::Busy, "the daemon is about to end"));
+            return Err(Failure::new(Kind::Busy, ABOUT_TO_END));
         }
         let manifest = self.package(&start.container)?.1.clone();
         if let Some(other) = self.containers.get(&manifest.name) {
@@ -637,7 +647,11 @@ impl<'a> Guard<'a> {
             Ok(Some(Said::Done(warnings))) => Ok(warnings),
             Ok(Some(Said::Failed(error))) | Err(error) => Err(error),
         };
-        let Some(Job { asked, task, .. }) = self.jobs.remove(&id) else { return };
+        let Some(Job { asked, task, work }) = self.jobs.remove(&id) else { return };
+        if let (Task::Mount(container), Ok(_)) = (&task, &outcome) {
+            // It may have more to do; its end is heard.
+            self.hire(work, None, Task::Read(container.clone()));
+        }
         self.settle(asked, task, outcome);
     }
 
@@ -658,6 +672,8 @@ impl<'a> Guard<'a> {
                 };
                 self.answer(asked, &done(outcome));
             }
+            // What was not read ahead is read when it is needed.
+            Task::Read(_) => {}
             Task::Umount(container) => {
                 match &outcome {
                     Ok(()) => self.images.remove(&container),
@@ -695,17 +711,14 @@ impl<'a> Guard<'a> {
         }
     }
 
-    /// Its first process is there, and waits.
+    /// Its program runs; or its first process is there and waits, for its memory is to be watched from the first page on.
     fn made(&mut self, name: &str, outcome: Result<(), Failure>) {
         if let Err(failure) = outcome {
             return self.give_up(name, failure);
         }
         let Some(container) = self.containers.get_mut(name) else { return };
-        let package = self.packages.get(&container.package).and_then(|of| self.repositories.get(of));
-        let entry = package.and_then(|store| store.entries().get(&container.package));
-        let cgroups = entry.and_then(|entry| entry.manifest.cgroups.as_ref());
-        if !cgroups.is_some_and(|cgroups| cgroups.oom_monitor) {
-            return self.launch(name);
+        if !container.awaits_watch {
+            return self.started(name, Ok(()));
         }
         container.phase = Phase::Watching;
         let task = container.task.clone();
@@ -754,7 +767,7 @@ impl<'a> Guard<'a> {
         let Some(container) = self.containers.get_mut(name) else { return };
         container.phase = Phase::Starting;
         if self.ending.is_some() {
-            return self.give_up(name, Failure::new(Kind::Busy, "the daemon is about to end"));
+            return self.give_up(name, Failure::new(Kind::Busy, ABOUT_TO_END));
         }
         match container.task.start() {
             Ok(work) => self.hire(work, None, Task::Start(name.to_owned())),
@@ -765,6 +778,10 @@ impl<'a> Guard<'a> {
     fn started(&mut self, name: &str, outcome: Result<(), Failure>) {
         if let Err(failure) = outcome {
             return self.give_up(name, failure);
+        }
+        if self.ending.as_ref().is_some_and(Ending::is_tearing_down) {
+            // Nobody would end it any more.
+            return self.give_up(name, Failure::new(Kind::Busy, ABOUT_TO_END));
         }
         let Some(container) = self.containers.get_mut(name) else { return };
         container.phase = Phase::Running;
@@ -786,6 +803,15 @@ impl<'a> Guard<'a> {
         }
     }
 
+    /// The program is no more: the rest of its container goes while its attendant does.
+    fn heed_end(&mut self, name: &str) {
+        let Some(container) = self.containers.get_mut(name) else { return };
+        container.hear_end();
+        if container.status.is_some() && container.phase == Phase::Running {
+            self.end(name);
+        }
+    }
+
     fn heed_exit(&mut self, name: &str) {
         let Some(container) = self.containers.get_mut(name) else { return };
         let Some((_, process)) = container.init.take() else { return };
@@ -798,7 +824,8 @@ impl<'a> Guard<'a> {
             log::say(&format!("how {} ended is not known: {failed}", container.package));
             Status::Signal(SIGKILL)
         };
-        container.status = Some(exit.map_or_else(unknown, |exit| container.status_of(exit)));
+        let status = exit.map_or_else(unknown, Status::from);
+        container.hear_end_of(status);
         if container.phase == Phase::Running {
             self.end(name);
         }
@@ -822,7 +849,13 @@ impl<'a> Guard<'a> {
 
     fn remove(&mut self, name: &str) {
         let Some(container) = self.containers.get(name) else { return };
-        match container.task.delete(None) {
+        let (task, bundle) = (container.task.clone(), container.bundle.clone());
+        let work = Work::run(&self.mask, &[], |_| {
+            let mut warnings = task.delete_now(None)?;
+            warnings.extend(house::remove_bundle(&bundle).err().map(|failed| failed.to_string()));
+            Ok(warnings)
+        });
+        match work {
             Ok(work) => self.hire(work, None, Task::Delete(name.to_owned())),
             Err(error) => self.deleted(name, Err(error.into())),
         }
@@ -836,13 +869,12 @@ impl<'a> Guard<'a> {
         }
         if let Some((_, init)) = &container.init {
             // Deleted, it is dead; it is reaped with the strays.
-            let exit = init.exit().ok().flatten();
-            container.status = container.status.or(exit.map(|exit| container.status_of(exit)));
+            match init.exit().ok().flatten() {
+                Some(exit) => container.hear_end_of(exit.into()),
+                None => container.hear_end(),
+            }
         }
         std::mem::take(&mut container.outputs).into_values().for_each(output::Output::finish);
-        if let Err(failed) = house::remove_bundle(&container.bundle) {
-            log::say(&failed.to_string());
-        }
         let (package, asked) = (container.package.clone(), container.asked);
         let (failure, status, was_asked) = (container.failure.take(), container.status, container.was_asked);
         // The sockets go before anybody hears that it is gone.

@@ -58,6 +58,8 @@ pub enum Word {
     Mount {
         /// Which.
         container: String,
+        /// Whether its program is about to run, and is worth being read ahead.
+        is_to_run: bool,
     },
     /// Takes the mount away; it must not be in use: [`Told::Done`].
     Umount {

@@ -60,6 +60,18 @@ impl Work {
         kept: &[BorrowedFd<'_>],
         act: impl FnOnce(&mut Bench) -> Result<Vec<String>, Error>,
     ) -> Result<Self, Error> {
+        Self::fork(&Streams::default(), kept, false, mask, |bench| {
+            act(bench).map(|warnings| (warnings, || Ok(())))
+        })
+    }
+
+    /// The same, with something to do after it was said that all is done: nobody waits for that, or hears what came of it.
+    /// It may be ended at any time ([`Work::end`]).
+    pub fn run_then<A: FnOnce() -> Result<(), Failed>>(
+        mask: &Mask,
+        kept: &[BorrowedFd<'_>],
+        act: impl FnOnce(&mut Bench) -> Result<(Vec<String>, A), Error>,
+    ) -> Result<Self, Error> {
         Self::fork(&Streams::default(), kept, false, mask, act)
     }
 
@@ -71,15 +83,15 @@ impl Work {
         mask: &Mask,
         act: impl FnOnce(&mut Bench) -> Result<Vec<String>, Error>,
     ) -> Result<Self, Error> {
-        Self::fork(streams, &[], has_console, mask, act)
+        Self::fork(streams, &[], has_console, mask, |bench| act(bench).map(|warnings| (warnings, || Ok(()))))
     }
 
-    fn fork(
+    fn fork<A: FnOnce() -> Result<(), Failed>>(
         streams: &Streams<'_>,
         kept: &[BorrowedFd<'_>],
         has_console: bool,
         mask: &Mask,
-        act: impl FnOnce(&mut Bench) -> Result<Vec<String>, Error>,
+        act: impl FnOnce(&mut Bench) -> Result<(Vec<String>, A), Error>,
     ) -> Result<Self, Error> {
         let (line, theirs) = pair(SocketType::SEQPACKET)?;
         let (console, terminal) = match has_console.then(|| pair(SocketType::STREAM)).transpose()? {
@@ -92,8 +104,13 @@ impl Work {
             Side::Child(newborn) => {
                 let mut bench = Bench { line: theirs, console: terminal };
                 let outcome = bench.settle(&newborn, parent, streams, kept, mask).map_err(Error::from);
-                let outcome = outcome.and_then(|()| act(&mut bench));
-                sys::leave(u8::from(bench.say(outcome).is_err()))
+                let (outcome, after) = match outcome.and_then(|()| act(&mut bench)) {
+                    Ok((warnings, after)) => (Ok(warnings), Some(after)),
+                    Err(error) => (Err(error), None),
+                };
+                let is_heard = bench.say(outcome).is_ok();
+                let is_done = after.filter(|_| is_heard).is_none_or(|after| after().is_ok());
+                sys::leave(u8::from(!is_heard || !is_done))
             }
             Side::Parent(_, worker) => Ok(Self { worker, line, console }),
         }
@@ -133,6 +150,11 @@ impl Work {
     pub fn end(&self) {
         // Who has come to his end is as good as killed.
         let _ended = self.worker.signal(SIGKILL);
+    }
+
+    /// The worker itself.
+    pub fn process(&self) -> &Pidfd {
+        &self.worker
     }
 
     /// The master end of the terminal that was asked for, once the work is done.

@@ -172,7 +172,7 @@ fn line(action: &Action) -> Option<(u64, String)> {
         _ => return None,
     };
     let text = match word {
-        Word::Mount { container } => format!("mount {container}"),
+        Word::Mount { container, .. } => format!("mount {container}"),
         Word::Umount { container } => format!("umount {container}"),
         Word::Start(start) => {
             let resources = start.resources.iter().map(|(target, used)| format!(" {target}={used}"));

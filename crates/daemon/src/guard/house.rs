@@ -92,6 +92,11 @@ impl House {
         Task::Here(Here { root, id: name.to_owned(), mask: self.mask, bus: None })
     }
 
+    /// Makes the group above the containers': otherwise each of them would, and remove it when it goes.
+    pub(super) fn provide_group(&self) -> Result<(), Failure> {
+        Ok(engine::provide_group(&self.cgroup)?)
+    }
+
     /// Removes whatever is left of an earlier daemon that nobody let end in order. What cannot be removed is told, and keeps
     /// us from beginning.
     fn sweep(&self) -> Result<(), Failure> {
@@ -171,7 +176,7 @@ pub(super) fn remove_directory(path: &str) -> Result<(), Failed> {
     }
 }
 
-/// Removes a bundle: two files, and nothing that was mounted.
+/// Removes a bundle: a file, and nothing that was mounted.
 pub(super) fn remove_bundle(path: &str) -> Result<(), Failed> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

@@ -1,11 +1,13 @@
 //! A container: from a package that is mounted to a program that runs, and to nothing again.
 //!
 //! ```text
-//! start ─▶ Making ─▶ Watching ─▶ Starting ─▶ Running ─▶ Ending ─▶ gone
-//!             └───────────┴───────────┴─ what fails ─────▲
+//! start ─▶ Making ─────────────────────────▶ Running ─▶ Ending ─▶ gone
+//!             ├────▶ Watching ─▶ Starting ───▲             ▲
+//!             └───────────┴───────────┴─ what fails ───────┘
 //! ```
 //!
-//! Each arrow is a worker's end, or the program's.
+//! Each arrow is a worker's end, or the program's. One worker makes a container and lets its program run; where its memory
+//! is to be watched, the program waits until somebody watches.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -47,12 +49,14 @@ pub(super) struct Container {
     pub(super) was_asked: bool,
     /// How the program ended.
     pub(super) status: Option<Status>,
-    /// Where its attendant says that.
-    told: OwnedFd,
+    /// Where its attendant says that, until it was heard.
+    told: Option<OwnedFd>,
     /// Why it was not started.
     pub(super) failure: Option<Failure>,
     pub(super) outputs: BTreeMap<&'static str, Output>,
-    /// Whether somebody still watches its memory.
+    /// Whether its program waits until somebody watches its memory.
+    pub(super) awaits_watch: bool,
+    /// Whether somebody still does.
     pub(super) is_watched: bool,
     pub(super) is_frozen: bool,
     pub(super) bundle: String,
@@ -101,7 +105,9 @@ impl Container {
         };
         let bundle = house.bundle(&manifest.name);
         let task = house.task(&manifest.name);
-        let create = Create { bundle: bundle.clone(), attended: true, ..Create::default() };
+        let awaits_watch = manifest.cgroups.as_ref().is_some_and(|cgroups| cgroups.oom_monitor);
+        let at_once = !awaits_watch;
+        let create = Create { bundle: bundle.clone(), attended: true, at_once, ..Create::default() };
         let has_console = console.is_some();
         let work = task.create_after(create, &streams, || {
             prepare(house, &manifest, start, has_console)
@@ -122,9 +128,10 @@ impl Container {
             pid: 0,
             since: Instant::now(),
             status: None,
-            told: end,
+            told: Some(end),
             failure: None,
             outputs,
+            awaits_watch,
             is_watched: false,
             is_frozen: false,
             bundle,
@@ -135,11 +142,29 @@ impl Container {
 }
 
 impl Container {
-    /// How the program ended, of which we know how its attendant did: that may have been killed before it could say more.
-    pub(super) fn status_of(&self, attendant: Exit) -> Status {
+    /// Where its attendant, which is about to end then, says how a program that runs has ended.
+    pub(super) fn source(&self) -> Option<BorrowedFd<'_>> {
+        self.told.as_ref().filter(|_| self.phase == Phase::Running).map(AsFd::as_fd)
+    }
+
+    /// Hears how the program ended. An attendant that was killed before it could say so has hung up.
+    pub(super) fn hear_end(&mut self) {
+        let Some(told) = &self.told else { return };
         let mut said = [0; 2];
-        let length = rustix::io::read(&self.told, &mut said).unwrap_or_default();
-        Exit::heard(said.get(..length).unwrap_or_default()).unwrap_or(attendant).into()
+        match rustix::io::read(told, &mut said) {
+            Err(Errno::AGAIN | Errno::INTR) => return,
+            length => {
+                let said = said.get(..length.unwrap_or_default()).unwrap_or_default();
+                self.status = self.status.or(Exit::heard(said).map(Status::from));
+            }
+        }
+        self.told = None;
+    }
+
+    /// How the program ended, of which we know how its attendant did.
+    pub(super) fn hear_end_of(&mut self, attendant: Status) {
+        self.hear_end();
+        self.status.get_or_insert(attendant);
     }
 }
 

@@ -81,7 +81,7 @@ impl Guard<'_> {
                 Err(error) => log::say(&format!("kill {package}: {error}")),
             }
         }
-        for job in self.jobs.values().filter(|job| matches!(job.task, Task::Install(..))) {
+        for job in self.jobs.values().filter(|job| matches!(job.task, Task::Install(..) | Task::Read(_))) {
             job.work.end();
         }
     }
