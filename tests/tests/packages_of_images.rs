@@ -217,6 +217,13 @@ fn root_a_package_has_the_files_that_docker_shows() {
     let printed = packages.expect(&["pack", "--from-oci", "image.tar", "-k", "k.key"]);
     assert_eq!(printed.trim(), "./web-1.2.3.npk");
     fs::rename(packages.path("web-1.2.3.npk"), packages.path("a.npk")).expect("a package");
+    // As a whole it is packed by whom it may be; how it is called says nothing.
+    shell("gzip -1 < image.tar > by-gzip; zstd -q < image.tar > by-zstd", &packages.path(""));
+    for packed in ["by-gzip", "by-zstd"] {
+        packages.expect(&["pack", "--from-oci", packed, "-k", "k.key", "-o", "b.npk"]);
+        let [first, again] = ["a.npk", "b.npk"].map(|name| fs::read(packages.path(name)).expect("a package"));
+        assert!(first == again, "{packed}: another package");
+    }
     packages.expect(&["verify", "a.npk", "-k", "k.pub"]);
     packages.expect(&["unpack", "a.npk", "to", "-k", "k.pub"]);
     let (docker_shows, we_show) = (shown(&exported(&docker, "web:1.2.3")), shown(&packages.path("to")));
