@@ -648,9 +648,11 @@ impl<'a> Guard<'a> {
             Ok(Some(Said::Failed(error))) | Err(error) => Err(error),
         };
         let Some(Job { asked, task, work }) = self.jobs.remove(&id) else { return };
-        if let (Task::Mount(container), Ok(_)) = (&task, &outcome) {
+        match (&task, &outcome) {
             // It may have more to do; its end is heard.
-            self.hire(work, None, Task::Read(container.clone()));
+            (Task::Mount(container), Ok(_)) => self.hire(work, None, Task::Read(container.clone())),
+            // Whoever is answered finds nothing of it any more.
+            _ => drop(work),
         }
         self.settle(asked, task, outcome);
     }
