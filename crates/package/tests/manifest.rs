@@ -150,6 +150,10 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         ("rlimits: {cores: {}}", "a.yaml:6:18: rlimits.cores: no such limit"),
         (
+            "custom: {cofferdam: {stop_timeout: 366days}}",
+            "a.yaml:6:36: custom.cofferdam.stop_timeout: \"366days\" is longer than 365 days",
+        ),
+        (
             "rlimits: {core: {soft: 2, hard: 1}}",
             "a.yaml:6:17: rlimits.core: the soft limit is above the hard one",
         ),
