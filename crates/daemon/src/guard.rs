@@ -366,6 +366,7 @@ impl<'a> Guard<'a> {
     /// Answers those who want to know what is there, once nothing is under way any more that another talker has asked for:
     /// nobody would tell what becomes of it.
     fn answer_surveys(&mut self) {
+            Word::Rest { container } => self.rest(&container),
         let round = self.talker.round;
         let is_old = |asked: Option<Asked>| asked.is_some_and(|asked| asked.round < round);
         let is_unsettled = self.jobs.values().any(|job| is_old(job.asked))
@@ -547,7 +548,6 @@ impl<'a> Guard<'a> {
         let order = Order { manifest, start, console, null: self.null.as_fd(), asked };
         let begun = Container::begin(&self.house, order);
         let (container, work) = begun.map_err(|failure| Failure { kind: Kind::Start, ..failure })?;
-        self.ended.remove(&start.container);
         self.containers.insert(name.clone(), container);
         self.hire(work, None, Task::Make(name));
         Ok(None)
@@ -634,6 +634,15 @@ impl<'a> Guard<'a> {
                 {
                     container.pid = pid;
                     container.init = Some((pid, process));
+    /// The next talker hears it too.
+    fn rest(&mut self, container: &str) -> Answer {
+        let ended = self.ended.get_mut(container);
+        let ended =
+            ended.ok_or_else(|| Failure::new(Kind::NotRunning, format!("{container} has not run")))?;
+        ended.was_asked = true;
+        Ok(Some(Told::Done))
+    }
+
                 }
                 return;
             }
@@ -823,6 +832,8 @@ impl<'a> Guard<'a> {
         let unknown = |failed: Failed| {
             log::say(&format!("how {} ended is not known: {failed}", container.package));
             Status::Signal(SIGKILL)
+        // As long as it does not run, it is known how it has run before.
+        self.ended.remove(&container.package);
         };
         let status = exit.map_or_else(unknown, Status::from);
         container.hear_end_of(status);
