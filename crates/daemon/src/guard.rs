@@ -10,6 +10,7 @@
 //! for all that is: containers do not notice. If the guard dies, so do the talker and the workers; containers live on
 //! until the next guard finds and removes them (`house`).
 
+mod files;
 mod house;
 mod images;
 mod memory;
@@ -157,8 +158,9 @@ impl<'a> Guard<'a> {
         let heard = [SIGHUP, SIGINT, SIGTERM, SIGCHLD].iter().fold(0, |set, signal| set | 1 << (signal - 1));
         let signals = SignalFd::of(heard)?;
         let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        let files = files::raise()?;
             .called(|| "open(\"/dev/null\")")?;
-        let house = House::take(config, mask)?;
+        let house = House::take(config, mask, files)?;
         let mut guard = Self {
             mask,
             signals,

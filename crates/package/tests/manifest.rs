@@ -249,6 +249,7 @@ fn lowered(text: &str) -> spec::Spec {
         cgroup: Some("northstar".into()),
         present: vec!["/lib".into()],
         is_spared: true,
+        files: Some((1024, 4096)),
         console: Some(3),
         sockets: [("in".into(), 4), ("out".into(), 5)].into(),
         socket_directory: Some("/run/sockets".into()),

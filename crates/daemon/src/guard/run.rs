@@ -220,6 +220,7 @@ fn prepare(house: &House, manifest: &Manifest, start: &Start, has_console: bool)
     let bundle = house.bundle(&manifest.name);
     provide(&bundle)?;
     let file = format!("{bundle}/config.json");
+    places.files = house.files;
     Ok(std::fs::write(&file, spec.to_pretty())
         .map_err(|error| Failed::io(format!("write({file:?})"), &error))?)
 }
