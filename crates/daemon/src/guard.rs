@@ -18,7 +18,6 @@ mod output;
 mod run;
 mod shutdown;
 mod sockets;
-mod statistics;
 mod talker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -622,8 +621,9 @@ impl<'a> Guard<'a> {
 
     fn statistics(&mut self, container: &str) -> Answer {
         let watched = self.running(container)?.task.watched()?;
-        let told = watched.statistics().map_err(engine::Error::from)?;
-        Ok(Some(Told::Statistics(statistics::shown(&told))))
+        let (figures, details) = (watched.statistics().map_err(engine::Error::from)?, watched.details());
+        let details = details.map_err(engine::Error::from)?;
+        Ok(Some(Told::Statistics(engine::metrics::northstar::statistics(&figures, &details))))
     }
 
     fn heed_job(&mut self, id: u64) {
