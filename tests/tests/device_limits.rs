@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tests::{Device, needs, until};
 
+const MANY: usize = 24;
+
 /// A service manager lets it have few at first; it takes what it may have, and its containers do not hear of that.
 #[test]
 fn root_many_containers_need_many_descriptors() {
     needs!(Root, Busybox, Cofferctl, Cofferdamd);
-    const MANY: usize = 24;
     let mut device = Device::new();
     let script = "echo $(ulimit -Sn) $(ulimit -Hn) > /data/x; exec sleep 1000000";
     let more = "mounts: {/data: {type: persist}}\nio: {stdout: pipe, stderr: pipe}\ncgroups: {memory: {oom_monitor: true}}\n";

@@ -120,8 +120,11 @@ pub(super) fn repositories<'de, D: Deserializer<'de>>(
     }
 }
 
-/// Nothing runs any yet.
+/// Commands that have a first word, which is their program.
 pub(super) fn commands<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     let all = Vec::<String>::deserialize(from)?;
-    if all.is_empty() { Ok(all) } else { Err(de::Error::custom("not carried out yet, see docs/roadmap.md")) }
+    match all.iter().find(|command| command.trim().is_empty() || command.contains('\0')) {
+        Some(command) => Err(de::Error::custom(format!("{command:?} is no command"))),
+        None => Ok(all),
+    }
 }

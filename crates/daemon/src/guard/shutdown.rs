@@ -118,6 +118,7 @@ impl Guard<'_> {
                 left.push(failed.to_string());
             }
         }
+        self.part(true);
         self.talker.dismiss();
         if let Err(failed) = engine::remove_group(&self.house.cgroup) {
             left.push(failed.to_string());
