@@ -706,9 +706,8 @@ fn root_a_container_is_frozen_counted_and_alone_of_its_name() {
     assert_eq!(mounted.kind, Kind::Mounted);
     match guard.ask(&Word::Statistics { container: "a:1.0.0".to_owned() }, Vec::new()) {
         Told::Statistics(told) => {
-            assert_eq!(told["pids"]["current"], 2, "{told}");
             assert!(told["memory"]["memory"]["usage_in_bytes"].is_u64(), "{told}");
-            assert!(told["cpu"]["stat"].as_str().is_some_and(|stat| stat.contains("usage_usec")), "{told}");
+            assert!(told["cpu"]["stat"].as_str().is_some_and(|stat| stat.contains("nr_throttled")), "{told}");
         }
         told => panic!("{told:?}"),
     }
