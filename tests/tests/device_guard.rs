@@ -73,7 +73,9 @@ fn root_a_package_lives_and_dies_by_the_guards_words() {
     assert_eq!(guard.refused(&umount("a:1.0.0")).kind, Kind::NotMounted);
     guard.start("a:1.0.0");
     assert_eq!(guard.ended("a:1.0.0"), Status::Exit(7));
-    guard.logs("a:1.0.0: a:1.0.0\na:1.0.0: 1000\n");
+    // That it was started may be told between them.
+    guard.logs("a:1.0.0: a:1.0.0\n");
+    guard.logs("a:1.0.0: 1000\n");
     assert_eq!(guard.refused(&mount("a:1.0.0")).kind, Kind::Mounted);
     let all = guard.survey();
     assert_eq!(all.len(), 1);
@@ -704,9 +706,8 @@ fn root_a_container_is_frozen_counted_and_alone_of_its_name() {
     assert_eq!(mounted.kind, Kind::Mounted);
     match guard.ask(&Word::Statistics { container: "a:1.0.0".to_owned() }, Vec::new()) {
         Told::Statistics(told) => {
-            assert_eq!(told["pids"]["current"], 2, "{told}");
             assert!(told["memory"]["memory"]["usage_in_bytes"].is_u64(), "{told}");
-            assert!(told["cpu"]["stat"].as_str().is_some_and(|stat| stat.contains("usage_usec")), "{told}");
+            assert!(told["cpu"]["stat"].as_str().is_some_and(|stat| stat.contains("nr_throttled")), "{told}");
         }
         told => panic!("{told:?}"),
     }

@@ -1,4 +1,5 @@
-//! Images that Docker and Podman have made, as packages: the same files as they show, and the same program that runs.
+//! Images that Docker and Podman have made, or nobody's engine, as packages: the same files as they show, and the same program
+//! that runs.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
@@ -217,6 +218,13 @@ fn root_a_package_has_the_files_that_docker_shows() {
     let printed = packages.expect(&["pack", "--from-oci", "image.tar", "-k", "k.key"]);
     assert_eq!(printed.trim(), "./web-1.2.3.npk");
     fs::rename(packages.path("web-1.2.3.npk"), packages.path("a.npk")).expect("a package");
+    // As a whole it is packed by whom it may be; how it is called says nothing.
+    shell("gzip -1 < image.tar > by-gzip; zstd -q < image.tar > by-zstd", &packages.path(""));
+    for packed in ["by-gzip", "by-zstd"] {
+        packages.expect(&["pack", "--from-oci", packed, "-k", "k.key", "-o", "b.npk"]);
+        let [first, again] = ["a.npk", "b.npk"].map(|name| fs::read(packages.path(name)).expect("a package"));
+        assert!(first == again, "{packed}: another package");
+    }
     packages.expect(&["verify", "a.npk", "-k", "k.pub"]);
     packages.expect(&["unpack", "a.npk", "to", "-k", "k.pub"]);
     let (docker_shows, we_show) = (shown(&exported(&docker, "web:1.2.3")), shown(&packages.path("to")));
@@ -310,6 +318,58 @@ fn root_every_shape_of_an_image_is_the_same_package() {
     packages.expect(&["verify", "a.npk", "-k", "k.pub"]);
     let output = packages.run(&["--key", "k.pub", "--check"]);
     assert_eq!(text(&output.stdout), "ran\n", "{}", text(&output.stderr));
+    until(|| packages.left().is_empty(), || format!("nothing left, but {:?}", packages.left()));
+}
+
+/// An image layout of two layers, made by nobody's engine: `oci`, the same as an archive, and that packed.
+const LAYOUT: &str = r#"
+    blob() { sum=$(sha256sum < $1 | cut -d ' ' -f 1); mv $1 oci/blobs/sha256/$sum; }
+    told() { echo "{\"digest\": \"sha256:$sum\", \"size\": $(stat -c %s oci/blobs/sha256/$sum)}"; }
+    mkdir -p oci/blobs/sha256 more/opt more/bin
+    mkdir -p root/opt root/many root/tmp && seq -f 'root/many/file-%g' 2000 | xargs touch && echo gone > root/opt/gone
+    ln root/many/file-7 root/opt/hard && ln -s ../many root/opt/link && mknod root/opt/null c 1 3 && mkfifo root/opt/pipe
+    head -c 300000 /dev/zero > root/opt/zeros && chown 33:34 root/opt/zeros && chmod 4711 root/opt/zeros
+    echo new > more/opt/new && chmod 600 more/opt/new && chown 33:33 more/opt/new && touch more/opt/.wh.gone
+    tar --create --file one.tar --numeric-owner --mtime @1000000000 --directory root . && one=$(sha256sum < one.tar | cut -d ' ' -f 1)
+    tar --create --file two.tar --numeric-owner --mtime @1000000000 --directory more . && two=$(sha256sum < two.tar | cut -d ' ' -f 1)
+    gzip -n one.tar && blob one.tar.gz && layers=$(told) && blob two.tar && layers="$layers, $(told)"
+    echo "{\"config\": {\"Env\": [\"COLOUR=blue\", \"PATH=/bin\"], \"User\": \"33:33\", \"WorkingDir\": \"/opt\",
+        \"Cmd\": [\"/bin/sh\", \"-c\", \"busybox cat new; echo \$COLOUR \$PWD; busybox id -u; exit 7\"]},
+        \"rootfs\": {\"diff_ids\": [\"sha256:$one\", \"sha256:$two\"]}}" > config && blob config
+    echo "{\"config\": $(told), \"layers\": [$layers]}" > manifest && blob manifest
+    echo "{\"manifests\": [$(told)]}" > oci/index.json
+    tar --create --file oci.tar --directory oci . && gzip < oci.tar > oci.bin
+    rm root/opt/gone && mv more/opt/new root/opt
+"#;
+
+#[test]
+fn root_a_layout_of_nobody_is_packed_signed_unpacked_and_run() {
+    needs!(Root, Busybox, Cofferctl);
+    let packages = Packages::new();
+    shell(LAYOUT, &packages.path(""));
+    for from in ["oci", "oci.tar", "oci.bin"] {
+        let pack = ["pack", "--from-oci", from, "--name", "web", "-k", "k.key", "-o"];
+        packages.expect(&[&pack[..], &[&format!("{from}.npk")]].concat());
+    }
+    let bytes = |name: &str| fs::read(packages.path(name)).expect("a package");
+    assert!(
+        bytes("oci.npk") == bytes("oci.tar.npk") && bytes("oci.npk") == bytes("oci.bin.npk"),
+        "three packages"
+    );
+    fs::rename(packages.path("oci.npk"), packages.path("a.npk")).expect("a package");
+    packages.expect(&["verify", "a.npk", "-k", "k.pub"]);
+    packages.expect(&["unpack", "a.npk", "to", "-k", "k.pub"]);
+    let mut put_in = shown(&packages.path("root"));
+    assert!(put_in.len() > 2000, "{}", put_in.len());
+    for shown in put_in.values_mut() {
+        if shown.kind != "directory" {
+            shown.time = 1_000_000_000;
+        }
+    }
+    assert_same(&put_in, &shown(&packages.path("to")));
+    let output = packages.run(&["--key", "k.pub", "--check"]);
+    let told = ("new\nblue /opt\n33\n".to_owned(), Some(7));
+    assert_eq!((text(&output.stdout), output.status.code()), told, "{}", text(&output.stderr));
     until(|| packages.left().is_empty(), || format!("nothing left, but {:?}", packages.left()));
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cgroup::statistics::Gauge;
+use cgroup::statistics::{Details, Gauge};
 use cgroup::{Cgroup, Event, Statistics, Watch};
 use plan::cgroup::Version;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -44,6 +44,11 @@ impl Watched {
     /// What the container has used, and uses now.
     pub fn statistics(&self) -> Result<Statistics, Error> {
         Ok(self.groups.statistics().doing(|| "read the statistics")?)
+    }
+
+    /// What is set, and what few ask for: what Northstar's console tells beside the figures.
+    pub fn details(&self) -> Result<Details, Error> {
+        Ok(self.groups.details().doing(|| "read the statistics")?)
     }
 
     /// Whether all its groups are of version 2.

@@ -10,6 +10,8 @@
 //! for all that is: containers do not notice. If the guard dies, so do the talker and the workers; containers live on
 //! until the next guard finds and removes them (`house`).
 
+mod debug;
+mod files;
 mod house;
 mod images;
 mod memory;
@@ -17,7 +19,6 @@ mod output;
 mod run;
 mod shutdown;
 mod sockets;
-mod statistics;
 mod talker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,6 +89,9 @@ struct Guard<'a> {
     jobs: BTreeMap<u64, Job>,
     next_job: u64,
     surveys: Vec<Asked>,
+    /// What is run beside each container.
+    commands: Vec<String>,
+    parting: Vec<debug::Parting>,
     ending: Option<Ending>,
 }
 
@@ -120,6 +124,7 @@ enum Task {
     Wipe(String),
     Make(String),
     Watch(String),
+    Accompany(String),
     Start(String),
     Freeze(String, bool),
     Kill(String),
@@ -135,6 +140,8 @@ enum Event {
     Said(String),
     Exit(String),
     Output(String, &'static str),
+    /// Of programs whose container is gone, by their place among such.
+    Parting(usize),
 }
 
 /// What can be answered at once; none where a worker will.
@@ -150,6 +157,7 @@ const ABOUT_TO_END: &str = "the daemon is about to end";
 impl<'a> Guard<'a> {
     fn begin(config: &Config, setting: Setting, talk: Talk<'a>) -> Result<Self, Failure> {
         let mask = block_signals()?;
+        let files = files::raise()?;
         let talker = Talker::begin(talk, setting.listeners, (config.user, config.group))?;
         if !setting.shares_mounts {
             sys::unshare_mounts()?;
@@ -158,7 +166,7 @@ impl<'a> Guard<'a> {
         let signals = SignalFd::of(heard)?;
         let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .called(|| "open(\"/dev/null\")")?;
-        let house = House::take(config, mask)?;
+        let house = House::take(config, mask, files)?;
         let mut guard = Self {
             mask,
             signals,
@@ -173,6 +181,8 @@ impl<'a> Guard<'a> {
             jobs: BTreeMap::new(),
             next_job: 0,
             surveys: Vec::new(),
+            commands: config.debug.commands.clone(),
+            parting: Vec::new(),
             ending: None,
         };
         for (name, repository) in &config.repositories {
@@ -241,7 +251,8 @@ impl<'a> Guard<'a> {
 
     /// Waits until something happens, and heeds all that has.
     fn wait(&mut self) -> Result<(), Failure> {
-        let deadline = [self.talker.due(), self.ending.as_ref().map(Ending::deadline)];
+        let parting = self.parting.iter().map(|one| one.until).min();
+        let deadline = [self.talker.due(), self.ending.as_ref().map(Ending::deadline), parting];
         let left =
             deadline.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()));
         let left = left.map(Timespec::try_from).transpose().map_err(|_| Errno::INVAL).called(|| "poll()")?;
@@ -264,8 +275,10 @@ impl<'a> Guard<'a> {
                 Event::Said(name) => self.heed_end(&name),
                 Event::Exit(name) => self.heed_exit(&name),
                 Event::Output(name, stream) => self.heed_output(&name, stream),
+                Event::Parting(place) => self.heed_parting(place),
             }
         }
+        self.part(false);
         Ok(())
     }
 
@@ -287,6 +300,11 @@ impl<'a> Guard<'a> {
                 let flags = if is_held_up { PollFlags::OUT } else { PollFlags::IN };
                 sources.push((fd, flags, Event::Output(name.clone(), stream)));
             }
+        }
+        for (place, one) in self.parting.iter().enumerate() {
+            let (fd, is_held_up) = one.output.source();
+            let flags = if is_held_up { PollFlags::OUT } else { PollFlags::IN };
+            sources.push((fd, flags, Event::Parting(place)));
         }
         sources
     }
@@ -348,6 +366,7 @@ impl<'a> Guard<'a> {
             Word::Umount { container } => self.umount(asked, container),
             Word::Start(start) => self.start(asked, &start, with.pop()),
             Word::Signal { container, signal } => self.signal(asked, &container, signal),
+            Word::Rest { container } => self.rest(&container),
             Word::Freeze { container } => self.freeze(asked, &container, true),
             Word::Thaw { container } => self.freeze(asked, &container, false),
             Word::Statistics { container } => self.statistics(&container),
@@ -544,10 +563,16 @@ impl<'a> Guard<'a> {
         self.check_resources(&manifest, start)?;
         check_console(&manifest, console.as_ref())?;
         let name = manifest.name.clone();
-        let order = Order { manifest, start, console, null: self.null.as_fd(), asked };
+        let order = Order {
+            manifest,
+            start,
+            console,
+            null: self.null.as_fd(),
+            is_accompanied: !self.commands.is_empty(),
+            asked,
+        };
         let begun = Container::begin(&self.house, order);
         let (container, work) = begun.map_err(|failure| Failure { kind: Kind::Start, ..failure })?;
-        self.ended.remove(&start.container);
         self.containers.insert(name.clone(), container);
         self.hire(work, None, Task::Make(name));
         Ok(None)
@@ -609,6 +634,15 @@ impl<'a> Guard<'a> {
         Ok(Some(Told::Done))
     }
 
+    /// The next talker hears it too.
+    fn rest(&mut self, container: &str) -> Answer {
+        let ended = self.ended.get_mut(container);
+        let ended =
+            ended.ok_or_else(|| Failure::new(Kind::NotRunning, format!("{container} has not run")))?;
+        ended.was_asked = true;
+        Ok(Some(Told::Done))
+    }
+
     fn freeze(&mut self, asked: Asked, container: &str, is_on: bool) -> Answer {
         let running = self.running(container)?;
         let work = if is_on { running.task.pause()? } else { running.task.resume()? };
@@ -620,8 +654,9 @@ impl<'a> Guard<'a> {
 
     fn statistics(&mut self, container: &str) -> Answer {
         let watched = self.running(container)?.task.watched()?;
-        let told = watched.statistics().map_err(engine::Error::from)?;
-        Ok(Some(Told::Statistics(statistics::shown(&told))))
+        let (figures, details) = (watched.statistics().map_err(engine::Error::from)?, watched.details());
+        let details = details.map_err(engine::Error::from)?;
+        Ok(Some(Told::Statistics(engine::metrics::northstar::statistics(&figures, &details))))
     }
 
     fn heed_job(&mut self, id: u64) {
@@ -645,12 +680,18 @@ impl<'a> Guard<'a> {
                 return;
             }
             Ok(Some(Said::Done(warnings))) => Ok(warnings),
-            Ok(Some(Said::Failed(error))) | Err(error) => Err(error),
+            // It executes what it is to become.
+            Ok(Some(Said::Gone(_))) if matches!(job.task, Task::Accompany(_)) => Ok(Vec::new()),
+            Ok(Some(Said::Failed(error) | Said::Gone(error))) | Err(error) => Err(error),
         };
         let Some(Job { asked, task, work }) = self.jobs.remove(&id) else { return };
+        if let Task::Accompany(name) = &task {
+            return self.accompanied(name, work, outcome.map(drop).map_err(Failure::from));
+        }
         match (&task, &outcome) {
             // It may have more to do; its end is heard.
             (Task::Mount(container), Ok(_)) => self.hire(work, None, Task::Read(container.clone())),
+            // Whoever is answered finds nothing of it any more.
             _ => drop(work),
         }
         self.settle(asked, task, outcome);
@@ -673,8 +714,8 @@ impl<'a> Guard<'a> {
                 };
                 self.answer(asked, &done(outcome));
             }
-            // What was not read ahead is read when it is needed.
-            Task::Read(_) => {}
+            // What was not read ahead is read when it is needed; and who accompanies is more than an outcome.
+            Task::Read(_) | Task::Accompany(_) => {}
             Task::Umount(container) => {
                 match &outcome {
                     Ok(()) => self.images.remove(&container),
@@ -719,7 +760,8 @@ impl<'a> Guard<'a> {
         }
         let Some(container) = self.containers.get_mut(name) else { return };
         if !container.awaits_watch {
-            return self.started(name, Ok(()));
+            let runs = self.commands.is_empty();
+            return if runs { self.started(name, Ok(())) } else { self.launch(name) };
         }
         container.phase = Phase::Watching;
         let task = container.task.clone();
@@ -766,6 +808,9 @@ impl<'a> Guard<'a> {
 
     fn launch(&mut self, name: &str) {
         let Some(container) = self.containers.get_mut(name) else { return };
+        if container.phase != Phase::Accompanying && !self.commands.is_empty() {
+            return self.accompany(name);
+        }
         container.phase = Phase::Starting;
         if self.ending.is_some() {
             return self.give_up(name, Failure::new(Kind::Busy, ABOUT_TO_END));
@@ -787,6 +832,8 @@ impl<'a> Guard<'a> {
         let Some(container) = self.containers.get_mut(name) else { return };
         container.phase = Phase::Running;
         container.since = Instant::now();
+        // As long as it does not run, it is known how it has run before.
+        self.ended.remove(&container.package);
         let (asked, pid) = (container.asked.take(), container.pid.unsigned_abs());
         log::say(&format!("started {}, process {pid}", container.package));
         let has_ended = container.status.is_some();
@@ -874,6 +921,9 @@ impl<'a> Guard<'a> {
                 Some(exit) => container.hear_end_of(exit.into()),
                 None => container.hear_end(),
             }
+        }
+        if let Some(output) = container.outputs.remove(debug::OUTPUT) {
+            self.parting.push(debug::Parting::begin(std::mem::take(&mut container.companions), output));
         }
         std::mem::take(&mut container.outputs).into_values().for_each(output::Output::finish);
         let (package, asked) = (container.package.clone(), container.asked);

@@ -76,6 +76,11 @@ pub enum Word {
         /// signal(7), 1 to 31.
         signal: i32,
     },
+    /// Remembers of a container that has ended that it was asked to, and is not to be started anew: [`Told::Done`].
+    Rest {
+        /// Which.
+        container: String,
+    },
     /// Freezes all processes of a running container: [`Told::Done`].
     Freeze {
         /// Which.

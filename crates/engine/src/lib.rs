@@ -14,7 +14,6 @@ mod layers;
 mod task;
 mod work;
 
-pub use container::statistics::{Gauge, Transfer};
 pub use container::{Event, Events, Statistics, Strain, Watched, metrics};
 pub use error::{Error, Kind};
 pub use here::Here;

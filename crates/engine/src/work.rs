@@ -35,6 +35,8 @@ pub enum Word {
     Done(Vec<String>),
     /// It was not done, and what had been done was taken back.
     Failed(Error),
+    /// It says nothing more, and has not said its last word: it was killed. Where it was to execute a program in the end, it has.
+    Gone(Error),
 }
 
 /// The worker's side.
@@ -141,7 +143,7 @@ impl Work {
             (None, Some(TOLD)) => Word::Told(letters.as_str().to_owned()),
             (None, Some(DONE)) => Word::Done(letters.as_str().lines().map(str::to_owned).collect()),
             (None, Some(FAILED)) => Word::Failed(Error::heard(letters.as_str())),
-            (None, _) => Word::Failed(Error::new(Kind::Other, "the worker was killed before it was done")),
+            (None, _) => Word::Gone(Error::new(Kind::Other, "the worker was killed before it was done")),
         }))
     }
 

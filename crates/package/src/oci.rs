@@ -1,13 +1,14 @@
 //! Images of Docker and the OCI as packages.
 //!
 //! Three shapes of the same thing are read: an OCI image layout as a directory, the same as a tar archive, and what
-//! `docker save` writes. Blobs are checked against their digests, layers against those in the image's configuration.
+//! `docker save` writes; an archive may be packed as a whole. Blobs are checked against their digests, layers against those in the image's configuration.
 //! An image may come from anywhere: paths are resolved in the tree, where no link leads out of it and nothing is ever
 //! written on the host.
 
 mod blobs;
 mod layer;
 mod manifest;
+mod packing;
 mod records;
 mod zstd;
 
@@ -34,10 +35,11 @@ pub struct Image {
     config: Value,
 }
 
-/// Reads an image from a directory or an archive, as long as it keeps within the limits. Layers are unpacked into unnamed
-/// files in `spool`. `each` hears how many bytes of them were read since it heard last.
+/// Reads an image from a directory or an archive, as long as it keeps within the limits. Layers, and an archive that is packed
+/// as a whole, are unpacked into unnamed files in `spool`. `each` hears how many bytes of them were read since it heard last.
 pub fn read(path: &Path, spool: &Path, limits: Limits, each: &mut dyn FnMut(u64)) -> Result<Image, Error> {
-    let blobs = Blobs::open(path)?;
+    let spool = Arc::new(Directory::open(spool)?);
+    let blobs = Blobs::open(path, &spool, limits)?;
     let Found { reference, config, layers } =
         if blobs.has("index.json") { find_in_layout(&blobs)? } else { find_in_archive(&blobs)? };
     let text = blobs.small(&config).doing(|| spec::tame(&config))?;
@@ -51,7 +53,6 @@ pub fn read(path: &Path, spool: &Path, limits: Limits, each: &mut dyn FnMut(u64)
             digests.len()
         )));
     }
-    let spool = Arc::new(Directory::open(spool)?);
     let mut tree = Tree::default();
     let mut left = limits.begin();
     for (name, digest) in layers.iter().zip(digests) {

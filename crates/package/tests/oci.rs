@@ -386,3 +386,102 @@ fn what_an_image_says_is_told_on_one_line() {
     let error = read().expect_err("it is no number").to_string();
     assert!(error.contains("breaks off or is damaged: ") && !error.contains(char::is_control), "{error:?}");
 }
+
+/// A whole image as an archive: what `docker save` makes of a layout. There is more in it than its layers come to.
+fn archive() -> Vec<u8> {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("note"), vec![b'n'; 300_000]).expect("a file");
+    layout(directory.path(), "{\"Cmd\": [\"/a\"]}", vec![Layer::new().file("a", &"b".repeat(200_000))]);
+    let mut archive = Builder::new(Vec::new());
+    archive.append_dir_all(".", directory.path()).expect("an archive");
+    archive.into_inner().expect("memory")
+}
+
+fn by_gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(bytes).expect("memory");
+    packed.finish().expect("memory")
+}
+
+/// What is read of a file with these bytes, and how many files there are beside it then.
+fn read_file(bytes: &[u8], limits: Limits) -> (Result<Image, package::Error>, usize) {
+    let directory = tempfile::tempdir().expect("a directory");
+    // How it is called says nothing.
+    let path = directory.path().join("image.bin");
+    fs::write(&path, bytes).expect("a file");
+    let image = read(&path, directory.path(), limits, &mut |_| ());
+    (image, directory.path().read_dir().expect("a directory").count() - 1)
+}
+
+#[test]
+fn an_archive_may_be_packed_as_a_whole() {
+    let plain = archive();
+    let zstd =
+        ruzstd::encoding::compress_to_vec(plain.as_slice(), ruzstd::encoding::CompressionLevel::Fastest);
+    let (one, other) = plain.split_at(5000);
+    // gzip(1) takes what is put behind each other, as dump programs do, for one.
+    let twice = [by_gzip(one), by_gzip(other)].concat();
+    for bytes in [&plain, &by_gzip(&plain), &zstd, &twice] {
+        let (image, left) = read_file(bytes, Limits::default());
+        let image = image.expect("it is good");
+        let found = paths(&image.tree);
+        assert!(
+            matches!(&image.tree.node(found["/a"]).kind, Kind::File(content) if content.size() == 200_000)
+        );
+        assert_eq!((image.reference.as_deref(), left), (Some("web:1.2.3"), 0));
+    }
+}
+
+#[test]
+fn a_packed_archive_that_is_not_whole_is_refused() {
+    let plain = archive();
+    let zstd =
+        ruzstd::encoding::compress_to_vec(plain.as_slice(), ruzstd::encoding::CompressionLevel::Fastest);
+    let gzip = by_gzip(&plain);
+    for whole in [&gzip, &zstd] {
+        for end in [4, 20, whole.len() / 2, whole.len() - 9, whole.len() - 1] {
+            let (image, left) = read_file(&whole[..end], Limits::default());
+            let error = image.expect_err("it breaks off");
+            assert_eq!((error.kind(), left), (package::Kind::Damaged, 0), "{end}: {error}");
+            assert!(error.to_string().starts_with("unpacking: "), "{end}: {error}");
+        }
+    }
+    let mut other = gzip.clone();
+    let at = other.len() - 6;
+    other[at] ^= 1;
+    let error = read_file(&other, Limits::default()).0.expect_err("its checksum is another");
+    assert!(error.to_string().starts_with("unpacking: "), "{error}");
+    for (bytes, told) in [
+        (by_gzip(&gzip), "is no tar archive, or is damaged: "),
+        (by_gzip(b"no archive"), "is no tar archive, or is damaged: "),
+        (by_gzip(b""), "is no image: neither index.json nor manifest.json is in it"),
+        (b"\xfd7zXZ\0\0".to_vec(), "is packed by xz; gzip and zstd are read"),
+        (b"BZh91AY&SY".to_vec(), "is packed by bzip2; gzip and zstd are read"),
+    ] {
+        let error = read_file(&bytes, Limits::default()).0.expect_err(told).to_string();
+        assert!(error.starts_with(told), "{error}");
+    }
+}
+
+#[test]
+fn a_packed_archive_comes_to_no_more_than_the_limits() {
+    let plain = archive();
+    let whole = plain.len() as u64;
+    let gzip = by_gzip(&plain);
+    assert!(read_file(&gzip, Limits { bytes: whole, files: 1 }).0.is_ok());
+    let (refused, left) = read_file(&gzip, Limits { bytes: whole - 1, files: 1 });
+    let error = refused.expect_err("it is too large");
+    assert_eq!((error.kind(), left), (package::Kind::Limit("max-bytes"), 0));
+    assert_eq!(error.to_string(), format!("comes to more than {} bytes unpacked", whole - 1));
+    // A gigabyte in a megabyte.
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    for _ in 0..1024 {
+        bomb.write_all(&vec![0; 1 << 20]).expect("memory");
+    }
+    let (refused, left) = read_file(&bomb.finish().expect("memory"), Limits { bytes: 3 << 20, files: 10 });
+    assert_eq!(
+        refused.expect_err("it is too large").to_string(),
+        "comes to more than 3145728 bytes unpacked"
+    );
+    assert_eq!(left, 0);
+}

@@ -37,6 +37,10 @@ pub(super) struct House {
     pub(super) cgroup: String,
     /// How the names of our mapped devices begin.
     pub(super) devices: String,
+    /// How many files a program may have open, where we may have more.
+    pub(super) files: Option<(u64, u64)>,
+    /// How long to try for a loop device.
+    pub(super) loops: Duration,
     mask: Mask,
     lock: OwnedFd,
 }
@@ -46,7 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl House {
     /// Takes the directories over, and removes what an earlier daemon has left in them.
-    pub(super) fn take(config: &Config, mask: Mask) -> Result<Self, Failure> {
+    pub(super) fn take(config: &Config, mask: Mask, files: Option<(u64, u64)>) -> Result<Self, Failure> {
         let run = text(&config.run_dir)?;
         let own = format!("{run}/.cofferdam");
         for directory in [&own, &format!("{own}/state"), &format!("{own}/bundle")] {
@@ -62,6 +66,8 @@ impl House {
             sockets: text(&config.socket_dir)?,
             cgroup: config.cgroup.clone(),
             devices: format!("cofferdamd-{:x}-{:x}-", told.st_dev, told.st_ino),
+            files,
+            loops: config.loop_device_timeout,
             mask,
             lock,
             run,

@@ -39,7 +39,8 @@ pub(super) fn mount(
     Work::run_then(mask, &kept, |_| {
         let opened = store.package(container).map_err(refused)?;
         check_label(&opened.manifest)?;
-        let mounted = mount_as(&house.devices, &opened.package, opened.verity.as_ref()).map_err(refused)?;
+        let mounted = mount_as(&house.devices, house.loops, &opened.package, opened.verity.as_ref());
+        let mounted = mounted.map_err(refused)?;
         attach(mounted.mount.as_fd(), &place)?;
         let program = opened.manifest.init.filter(|_| is_to_run);
         Ok((Vec::new(), move || program.map_or(Ok(()), |program| read_ahead(&place, &program))))

@@ -1,13 +1,13 @@
 //! A container: from a package that is mounted to a program that runs, and to nothing again.
 //!
 //! ```text
-//! start ─▶ Making ─────────────────────────▶ Running ─▶ Ending ─▶ gone
-//!             ├────▶ Watching ─▶ Starting ───▲             ▲
-//!             └───────────┴───────────┴─ what fails ───────┘
+//! start ─▶ Making ─────────────────────────────────────────▶ Running ─▶ Ending ─▶ gone
+//!             ├────▶ Watching ─▶ Accompanying ─▶ Starting ───▲             ▲
+//!             └───────────┴───────────┴─────────────┴─ what fails ─────────┘
 //! ```
 //!
 //! Each arrow is a worker's end, or the program's. One worker makes a container and lets its program run; where its memory
-//! is to be watched, the program waits until somebody watches.
+//! is to be watched, or somebody is to be beside it, the program waits until they are there.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -54,6 +54,9 @@ pub(super) struct Container {
     /// Why it was not started.
     pub(super) failure: Option<Failure>,
     pub(super) outputs: BTreeMap<&'static str, Output>,
+    /// Programs of `debug.commands` that are there, and how many are not yet.
+    pub(super) companions: Vec<Work>,
+    pub(super) awaited: usize,
     /// Whether its program waits until somebody watches its memory.
     pub(super) awaits_watch: bool,
     /// Whether somebody still does.
@@ -68,6 +71,7 @@ pub(super) struct Container {
 pub(super) enum Phase {
     Making,
     Watching,
+    Accompanying,
     Starting,
     Running,
     Ending,
@@ -79,13 +83,15 @@ pub(super) struct Order<'a> {
     pub(super) start: &'a Start,
     pub(super) console: Option<OwnedFd>,
     pub(super) null: BorrowedFd<'a>,
+    /// Whether others are to be there before its program runs.
+    pub(super) is_accompanied: bool,
     pub(super) asked: Asked,
 }
 
 impl Container {
     /// Begins to make it: what is left to do, a worker does.
     pub(super) fn begin(house: &House, order: Order<'_>) -> Result<(Self, Work), Failure> {
-        let Order { mut manifest, start, console, null, asked } = order;
+        let Order { mut manifest, start, console, null, is_accompanied, asked } = order;
         if let Some(command) = &start.command {
             replace(&mut manifest, command)?;
         }
@@ -106,7 +112,7 @@ impl Container {
         let bundle = house.bundle(&manifest.name);
         let task = house.task(&manifest.name);
         let awaits_watch = manifest.cgroups.as_ref().is_some_and(|cgroups| cgroups.oom_monitor);
-        let at_once = !awaits_watch;
+        let at_once = !awaits_watch && !is_accompanied;
         let create = Create { bundle: bundle.clone(), attended: true, at_once, ..Create::default() };
         let has_console = console.is_some();
         let work = task.create_after(create, &streams, || {
@@ -131,6 +137,8 @@ impl Container {
             told: Some(end),
             failure: None,
             outputs,
+            companions: Vec::new(),
+            awaited: 0,
             awaits_watch,
             is_watched: false,
             is_frozen: false,
@@ -212,6 +220,7 @@ fn prepare(house: &House, manifest: &Manifest, start: &Start, has_console: bool)
         places.resources.insert(target.clone(), directory);
     }
     places.cgroup = Some(house.cgroup.clone());
+    places.files = house.files;
     places.socket_directory = Some(house.sockets.clone());
     places.console = has_console.then_some(3);
     let first = 3 + u32::from(has_console);

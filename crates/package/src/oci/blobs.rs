@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::packing::{Packed, Packing};
 use super::records::entries;
+use crate::directory::Directory;
 use crate::error::{Doing as _, Error};
+use crate::limits::Limits;
 use crate::signature::sha256;
 use crate::source::hex;
 use crate::tree::Content;
@@ -26,16 +28,15 @@ pub(super) enum Blobs {
 const LARGEST_DOCUMENT: u64 = 8 << 20;
 
 impl Blobs {
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    /// A directory, or an archive. One that is packed as a whole, as `docker save | gzip` does, is unpacked first, into
+    /// an unnamed file in `spool`, as long as it keeps within the limits.
+    pub(super) fn open(path: &Path, spool: &Arc<Directory>, limits: Limits) -> Result<Self, Error> {
         if path.is_dir() {
             return Ok(Self::Directory(path.to_owned()));
         }
         let file = File::open(path).map_err(|error| Error::on_path("open", path, &error))?;
-        let file = Arc::new(file);
-        if let Some(how) = packing(&file)? {
-            let told = format!("is packed by {how}, and an archive is read in place: unpack it first");
-            return Err(Error::unsupported(told));
-        }
+        let plain = plain(&file, spool, limits)?;
+        let file = Arc::new(plain.unwrap_or(file));
         let mut parts = BTreeMap::new();
         let mut links = Vec::new();
         entries(&file, "is no tar archive, or is damaged", |entry| {
@@ -130,15 +131,14 @@ impl Blobs {
     }
 }
 
-/// What an archive is packed by as a whole, as `docker save | gzip` does.
-fn packing(file: &File) -> Result<Option<&'static str>, Error> {
-    let mut head = [0; 4];
-    let count = file.read_at(&mut head, 0).map_err(|error| Error::io("read(image)", &error))?;
-    Ok(match head {
-        [0x1f, 0x8b, ..] => Some("gzip"),
-        [0x28, 0xb5, 0x2f, 0xfd] if count == 4 => Some("zstd"),
-        _ => None,
-    })
+/// An archive without its packing; none where it has none.
+fn plain(file: &File, spool: &Arc<Directory>, limits: Limits) -> Result<Option<File>, Error> {
+    let packed = Packed::new(Box::new(file))?;
+    if packed.packing == Packing::None {
+        return Ok(None);
+    }
+    // What its layers come to is counted anew.
+    packed.unpack(spool, &mut limits.begin(), |_| ()).map(Some)
 }
 
 const BLOBS: &str = "blobs/sha256/";

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Write as _};
+use std::io::Read as _;
 use std::sync::Arc;
 
-use rustix::fs::Mode;
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
 use super::blobs::Blobs;
+use super::packing::Packed;
 use super::records::{Item, entries};
-use super::zstd::Zstd;
-use crate::directory::{Directory, Draft};
+use crate::directory::Directory;
 use crate::error::{Doing as _, Error};
 use crate::limits::Left;
 use crate::source::hex;
@@ -49,54 +48,17 @@ pub(super) fn apply(
 impl Unpack<'_> {
     /// The layer without its packing, in an unnamed file, checked against its digest.
     fn run(&self, left: &mut Left, each: &mut dyn FnMut(u64)) -> Result<File, Error> {
-        let content = self.blobs.part(self.name)?;
-        let mut packed = BufReader::with_capacity(256 << 10, content.open()?);
-        let mut head = [0; 4];
-        let count = read_full(&mut packed, &mut head)?;
-        let packed = head[..count].chain(packed);
-        let mut plain: Box<dyn Read> = match head {
-            [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(packed)),
-            // A frame, or one to be skipped, which may come first.
-            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Box::new(Zstd::new(packed)),
-            [0xfd, b'7', b'z', b'X'] => return Err(packed_by("xz")),
-            [b'B', b'Z', b'h', b'1'..=b'9'] => return Err(packed_by("bzip2")),
-            _ => Box::new(packed),
-        };
-        let mut file = Draft::unnamed(self.spool, Mode::from(0o600))?.nameless()?;
         let mut hash = Sha256::new();
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            let count = plain
-                .read(&mut buffer)
-                .map_err(|error| Error::damaged(format!("unpacking: {}", spec::tame(&error.to_string()))))?;
-            if count == 0 {
-                break;
-            }
-            left.bytes(count as u64)?;
-            hash.update(&buffer[..count]);
-            file.write_all(&buffer[..count]).map_err(|error| Error::io("write(layer)", &error))?;
-            each(count as u64);
-        }
+        let content = self.blobs.part(self.name)?;
+        let file = Packed::new(content.open()?)?.unpack(self.spool, left, |piece| {
+            hash.update(piece);
+            each(piece.len() as u64);
+        })?;
         if self.digest.strip_prefix("sha256:") != Some(hex(&hash.finalize()).as_str()) {
             return Err(Error::damaged("is not what the image's configuration tells"));
         }
         Ok(file)
     }
-}
-
-fn packed_by(how: &str) -> Error {
-    Error::unsupported(format!("is packed by {how}; gzip and zstd are read"))
-}
-
-fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Error> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match reader.read(&mut buffer[done..]).map_err(|error| Error::io("read(layer)", &error))? {
-            0 => break,
-            count => done += count,
-        }
-    }
-    Ok(done)
 }
 
 /// Hands every entry to `each`, with its path.
