@@ -6,11 +6,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use package::compose::{Format, Progress, Recipe, pack as pack_all, sign as sign_anew};
+use package::image::FileSystem;
 use package::oci::{self, Wishes};
-use package::squashfs::{Compression, Image};
+use package::squashfs::{self, Compression};
 use package::tree::Tree;
 use package::unpack::{survey, unpack as unpack_all};
-use package::{Kind, Limits, Manifest, Package, PublicKey, SecretKey, generate_pair};
+use package::{Kind, Limits, Manifest, Package, PublicKey, SecretKey, erofs, generate_pair};
 
 use crate::progress::Bar;
 use cofferctl::flags::Given;
@@ -196,12 +197,20 @@ fn unpack(given: &Given) -> Outcome {
     let checked = package.check(|bytes| bar.advance(bytes));
     drop(bar);
     checked.map_err(in_package)?;
-    let image = package.image().and_then(|range| Image::read(package.file(), range));
-    let mut image = image.map_err(in_package)?;
+    let (file, range) = (package.file(), package.image().map_err(in_package)?);
+    if erofs::is_one(file, &range).map_err(in_package)? {
+        unpack_image(given, &path, &mut erofs::Image::read(file, range).map_err(in_package)?)
+    } else {
+        unpack_image(given, &path, &mut squashfs::Image::read(file, range).map_err(in_package)?)
+    }
+}
+
+fn unpack_image(given: &Given, path: &Path, image: &mut impl FileSystem) -> Outcome {
+    let in_package = |error: package::Error| in_package(path, &error);
     let limits = limits(given)?;
-    let mut bar = Bar::new("unpacking", survey(&mut image, limits).map_err(in_package)?);
+    let mut bar = Bar::new("unpacking", survey(image, limits).map_err(in_package)?);
     let held = Held::take(ENDING).map_err(|failed| failed.to_string())?;
-    let unpacked = unpack_all(&mut image, &given.argument(1), limits, &mut |bytes| {
+    let unpacked = unpack_all(image, &given.argument(1), limits, &mut |bytes| {
         bar.advance(bytes);
         match held.waiting()? {
             Some(signal) => Err(package::Error::new(Kind::Interrupted, format!("signal {signal} came"))),

@@ -690,9 +690,11 @@ impl<'a> Guard<'a> {
         if let Task::Accompany(name) = &task {
             return self.accompanied(name, work, outcome.map(drop).map_err(Failure::from));
         }
-        if let (Task::Mount(container), Ok(_)) = (&task, &outcome) {
+        match (&task, &outcome) {
             // It may have more to do; its end is heard.
-            self.hire(work, None, Task::Read(container.clone()));
+            (Task::Mount(container), Ok(_)) => self.hire(work, None, Task::Read(container.clone())),
+            // Whoever is answered finds nothing of it any more.
+            _ => drop(work),
         }
         self.settle(asked, task, outcome);
     }

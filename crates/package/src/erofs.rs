@@ -1,4 +1,5 @@
-//! erofs, the other file system that an image may be: written here, not packed; read by the kernel alone.
+//! erofs, the other file system that an image may be: written here, not packed; read by the kernel where a package runs, and here
+//! where it is unpacked.
 //!
 //! Where memory is dearer than storage it is the better one: a block is where it is, and goes from the disk to who reads it
 //! without being unpacked. The reference knows squashfs alone, so such a package runs here and nowhere else.
@@ -11,6 +12,8 @@
     reason = "the format's fields are narrow; what may not fit is checked first"
 )]
 
+mod read;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -18,12 +21,15 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use crate::error::{Doing as _, Error};
+use crate::image::device_of;
 use crate::source::Source;
 use crate::squashfs;
 use crate::tree::{Content, Id, Kind, Node, Tree};
 
+pub use read::{Image, Names, Stored};
+
 /// Whether the image in this range says that it is one of these. Whether it is, the kernel sees.
-pub(crate) fn is_one(file: &(impl Source + ?Sized), image: &Range<u64>) -> Result<bool, Error> {
+pub fn is_one(file: &(impl Source + ?Sized), image: &Range<u64>) -> Result<bool, Error> {
     let mut magic = [0; 4];
     if image.end - image.start < BLOCK {
         return Ok(false);
@@ -175,8 +181,8 @@ impl Writer<'_> {
             Kind::Directory(_) => (mode::DIRECTORY, first),
             Kind::File(_) => (mode::FILE, first),
             Kind::Link(_) => (mode::LINK, first),
-            Kind::Char(major, minor) => (mode::CHAR, device(*major, *minor)?),
-            Kind::Block(major, minor) => (mode::BLOCK, device(*major, *minor)?),
+            Kind::Char(major, minor) => (mode::CHAR, device_of(*major, *minor)?),
+            Kind::Block(major, minor) => (mode::BLOCK, device_of(*major, *minor)?),
             Kind::Fifo => (mode::FIFO, 0),
             Kind::Socket => (mode::SOCKET, 0),
         };
@@ -350,12 +356,4 @@ fn attributes(node: &Node) -> Result<Vec<u8>, Error> {
 /// How long they are, as an inode tells it.
 fn count_of(attributes: &[u8]) -> u16 {
     attributes.len().checked_sub(ATTRIBUTES_HEAD).map_or(0, |rest| (rest / 4 + 1) as u16)
-}
-
-/// A device's number, as Linux encodes it in 32 bits.
-fn device(major: u32, minor: u32) -> Result<u32, Error> {
-    if major >= 1 << 12 || minor >= 1 << 20 {
-        return Err(Error::invalid(format!("a device {major}:{minor}, whose numbers are too great")));
-    }
-    Ok((minor & 0xff) | (major << 8) | ((minor & !0xff) << 12))
 }

@@ -10,6 +10,7 @@ mod directory;
 pub mod erofs;
 mod error;
 mod field;
+pub mod image;
 mod key;
 mod limits;
 mod manifest;

@@ -14,12 +14,12 @@
 mod contents;
 mod directory;
 mod meta;
+mod names;
 mod read;
 mod stream;
-mod walk;
 mod write;
 
+pub use names::Names;
 pub(crate) use read::MAGIC;
-pub use read::{Image, Inode, Listing, Piece, Stored, What};
-pub use walk::{Step, Walk};
+pub use read::{Image, Listing, Stored};
 pub use write::{Compression, write};

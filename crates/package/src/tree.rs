@@ -59,6 +59,21 @@ pub enum Kind<Names = BTreeMap<Vec<u8>, Id>, Bytes = Content> {
     Socket,
 }
 
+impl<Names, Bytes> Kind<Names, Bytes> {
+    /// Which it is, as squashfs numbers them.
+    pub(crate) fn number(&self) -> u16 {
+        match self {
+            Self::Directory(_) => 1,
+            Self::File(_) => 2,
+            Self::Link(_) => 3,
+            Self::Block(..) => 4,
+            Self::Char(..) => 5,
+            Self::Fifo => 6,
+            Self::Socket => 7,
+        }
+    }
+}
+
 /// What is in a regular file.
 #[derive(Clone, Debug)]
 pub enum Content {

@@ -19,13 +19,13 @@ use sys::{Called as _, Errno, Failed};
 
 use crate::directory::{DIRECTORY, Directory, HANDLE, above, by_handle, empty, names};
 use crate::error::{Doing as _, Error, Kind, shown};
+use crate::image::{FileSystem, InodeOf, Piece, Step, Walk};
 use crate::limits::Limits;
-use crate::source::Source;
-use crate::squashfs::{Image, Inode, Piece, Step, Stored, Walk, What};
+use crate::tree::Kind as Is;
 
 /// Looks through all names, inodes and attributes of an image, as long as they keep within the limits; the bytes of its files'
 /// contents, holes included.
-pub fn survey<S: Source>(image: &mut Image<S>, limits: Limits) -> Result<u64, Error> {
+pub fn survey<F: FileSystem>(image: &mut F, limits: Limits) -> Result<u64, Error> {
     let root = image.root()?;
     let mut walk = Walk::from(image, &root)?;
     let (mut size, mut left) = (0, limits.begin());
@@ -35,9 +35,9 @@ pub fn survey<S: Source>(image: &mut Image<S>, limits: Limits) -> Result<u64, Er
         // A set of attributes may be shared by all files, and is written for each.
         let attributes = image.xattrs(inode)?;
         left.bytes(attributes.values().map(|value| value.len() as u64).sum())?;
-        if let What::File(stored) = &inode.kind {
-            left.bytes(stored.size)?;
-            size += stored.size;
+        if let Is::File(stored) = &inode.kind {
+            left.bytes(F::size(stored))?;
+            size += F::size(stored);
         }
     }
     Ok(size)
@@ -49,8 +49,8 @@ pub fn survey<S: Source>(image: &mut Image<S>, limits: Limits) -> Result<u64, Er
 ///
 /// A directory that is made gets its name in the end: who is killed meanwhile leaves one beside it that is hidden, and goes
 /// with the next.
-pub fn unpack<S: Source>(
-    image: &mut Image<S>,
+pub fn unpack<F: FileSystem>(
+    image: &mut F,
     to: &Path,
     limits: Limits,
     each: &mut dyn FnMut(u64) -> Result<(), Error>,
@@ -113,22 +113,22 @@ impl Place {
 }
 
 /// A directory that is being filled.
-struct Level {
+struct Level<F: FileSystem> {
     name: Vec<u8>,
     directory: OwnedFd,
-    inode: Inode,
+    inode: InodeOf<F>,
 }
 
-struct Unpacking<'a> {
+struct Unpacking<'a, F: FileSystem> {
     place: &'a Place,
     /// Where the first name of each file that has several is: its directory's names, and its own.
-    linked: HashMap<u32, Vec<Vec<u8>>>,
-    open: Vec<Level>,
+    linked: HashMap<u64, Vec<Vec<u8>>>,
+    open: Vec<Level<F>>,
     each: &'a mut dyn FnMut(u64) -> Result<(), Error>,
 }
 
-impl Unpacking<'_> {
-    fn run<S: Source>(mut self, image: &mut Image<S>) -> Result<(), Error> {
+impl<F: FileSystem> Unpacking<'_, F> {
+    fn run(mut self, image: &mut F) -> Result<(), Error> {
         let inode = image.root()?;
         let mut walk = Walk::from(image, &inode)?;
         let directory = self.place.directory.try_clone().map_err(|error| Error::io("dup()", &error))?;
@@ -143,7 +143,7 @@ impl Unpacking<'_> {
     }
 
     /// A path in quotes, from the root of the image.
-    fn path(&self, step: &Step) -> String {
+    fn path(&self, step: &Step<InodeOf<F>>) -> String {
         let last: &[u8] = match step {
             Step::Enter(name, _) | Step::Meet(name, _) | Step::Again(name, _) => name,
             Step::Leave => b"",
@@ -153,7 +153,7 @@ impl Unpacking<'_> {
         spec::quoted(&format!("/{}", String::from_utf8_lossy(&names.join(b"/".as_slice()))))
     }
 
-    fn step<S: Source>(&mut self, image: &mut Image<S>, step: Step) -> Result<(), Error> {
+    fn step(&mut self, image: &mut F, step: Step<InodeOf<F>>) -> Result<(), Error> {
         if let Step::Leave = step {
             // The walk leaves what it has entered.
             let Some(level) = self.open.pop() else { return Ok(()) };
@@ -169,7 +169,7 @@ impl Unpacking<'_> {
             }
             Step::Meet(name, inode) => {
                 match &inode.kind {
-                    What::File(stored) => {
+                    Is::File(stored) => {
                         let file = write(image, here, &name, stored, self.each)?;
                         dress(image, file.as_fd(), &inode)?;
                     }
@@ -199,11 +199,11 @@ impl Unpacking<'_> {
 }
 
 /// Makes a regular file, and writes its content.
-fn write<S: Source>(
-    image: &mut Image<S>,
+fn write<F: FileSystem>(
+    image: &mut F,
     here: &OwnedFd,
     name: &[u8],
-    stored: &Stored,
+    stored: &F::Stored,
     each: &mut dyn FnMut(u64) -> Result<(), Error>,
 ) -> Result<File, Error> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -228,7 +228,7 @@ fn write<S: Source>(
 
 /// Gives a file or directory its owner, attributes, mode and times, in this order: a new owner takes set-user-id and
 /// capabilities away.
-fn dress<S: Source>(image: &mut Image<S>, file: BorrowedFd<'_>, inode: &Inode) -> Result<(), Error> {
+fn dress<F: FileSystem>(image: &mut F, file: BorrowedFd<'_>, inode: &InodeOf<F>) -> Result<(), Error> {
     let (uid, gid) = (Uid::from_raw(inode.uid), Gid::from_raw(inode.gid));
     fchown(file, Some(uid), Some(gid)).called(|| format!("fchown({}:{})", inode.uid, inode.gid))?;
     for (name, value) in image.xattrs(inode)? {
@@ -236,23 +236,23 @@ fn dress<S: Source>(image: &mut Image<S>, file: BorrowedFd<'_>, inode: &Inode) -
             .called(|| format!("fsetxattr({})", told(&name)))?;
     }
     fchmod(file, Mode::from_raw_mode(inode.mode.into())).called(|| format!("fchmod({:o})", inode.mode))?;
-    futimens(file, &times(inode)).called(|| "futimens()")?;
+    futimens(file, &times(inode.mtime)).called(|| "futimens()")?;
     Ok(())
 }
 
 /// Makes a link, a device, a pipe or a socket, with all that [`dress`] gives.
-fn node<S: Source>(image: &mut Image<S>, here: &OwnedFd, name: &[u8], inode: &Inode) -> Result<(), Error> {
+fn node<F: FileSystem>(image: &mut F, here: &OwnedFd, name: &[u8], inode: &InodeOf<F>) -> Result<(), Error> {
     let make = |kind, device| mknodat(here, name, kind, Mode::empty(), device).called(|| "mknodat()");
     match &inode.kind {
-        What::Link(target) => {
+        Is::Link(target) => {
             symlinkat(target.as_slice(), here, name).called(|| format!("symlink({})", told(target)))?;
         }
-        What::Char(major, minor) => make(FileType::CharacterDevice, makedev(*major, *minor))?,
-        What::Block(major, minor) => make(FileType::BlockDevice, makedev(*major, *minor))?,
-        What::Fifo => make(FileType::Fifo, 0)?,
-        What::Socket => make(FileType::Socket, 0)?,
+        Is::Char(major, minor) => make(FileType::CharacterDevice, makedev(*major, *minor))?,
+        Is::Block(major, minor) => make(FileType::BlockDevice, makedev(*major, *minor))?,
+        Is::Fifo => make(FileType::Fifo, 0)?,
+        Is::Socket => make(FileType::Socket, 0)?,
         // Others have taken these.
-        What::Directory(_) | What::File(_) => {}
+        Is::Directory(_) | Is::File(_) => {}
     }
     let handle = openat(here, name, HANDLE, Mode::empty()).called(|| "openat()")?;
     let (uid, gid) = (Uid::from_raw(inode.uid), Gid::from_raw(inode.gid));
@@ -263,11 +263,11 @@ fn node<S: Source>(image: &mut Image<S>, here: &OwnedFd, name: &[u8], inode: &In
             .called(|| format!("setxattr({})", told(&name)))?;
     }
     // Linux has no modes of links.
-    if !matches!(inode.kind, What::Link(_)) {
+    if !matches!(inode.kind, Is::Link(_)) {
         chmod(by_handle(&handle), Mode::from_raw_mode(inode.mode.into()))
             .called(|| format!("chmod({:o})", inode.mode))?;
     }
-    utimensat(here, name, &times(inode), AtFlags::SYMLINK_NOFOLLOW).called(|| "utimensat()")?;
+    utimensat(here, name, &times(inode.mtime), AtFlags::SYMLINK_NOFOLLOW).called(|| "utimensat()")?;
     Ok(())
 }
 
@@ -275,8 +275,8 @@ fn told(bytes: &[u8]) -> String {
     spec::quoted(&String::from_utf8_lossy(bytes))
 }
 
-/// Squashfs knows the last change alone.
-fn times(inode: &Inode) -> Timestamps {
-    let time = Timespec { tv_sec: inode.mtime.into(), tv_nsec: 0 };
+/// The last change alone is known.
+fn times(mtime: i64) -> Timestamps {
+    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
     Timestamps { last_access: time, last_modification: time }
 }

@@ -19,5 +19,6 @@ fn the_corpora_hold() {
     each("manifest", hold::manifest);
     each("superblock", hold::superblock);
     each("squashfs", hold::squashfs);
+    each("erofs", hold::erofs);
     each("layer", hold::layer);
 }

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::meta::SIZE;
+use super::names::Names;
 use super::stream::{Blocks, Cursor, inflate};
-use crate::erofs;
 use crate::error::Error;
+use crate::image::{
+    self, Attributes, Entry, FileSystem, Inode, InodeOf, LARGEST_VALUE, LONGEST_TARGET, Piece, numbers_of,
+};
 use crate::source::{Source, u16_at, u32_at, u64_at};
 use crate::tree::Kind;
 
@@ -41,30 +44,6 @@ pub(super) struct Head {
     pub(super) directories_end: u64,
 }
 
-/// One file of an image.
-#[derive(Clone, Debug)]
-pub struct Inode {
-    /// What it is.
-    pub kind: What,
-    /// Permission bits.
-    pub mode: u16,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Seconds since 1970.
-    pub mtime: u32,
-    /// Which file it is: two names with the same number are hard links.
-    pub number: u32,
-    /// How many names it says it has.
-    pub links: u32,
-    /// Its set of attributes, or [`NONE`].
-    xattrs: u32,
-}
-
-/// What a file is.
-pub type What = Kind<Listing, Stored>;
-
 /// Where the names of a directory lie.
 #[derive(Clone, Debug)]
 pub struct Listing {
@@ -83,15 +62,6 @@ pub struct Stored {
     sizes: Cursor,
 }
 
-/// A piece of a file's content.
-#[derive(Debug)]
-pub enum Piece<'a> {
-    /// These bytes.
-    Bytes(&'a [u8]),
-    /// So many zeros that were never stored.
-    Hole(u64),
-}
-
 const HEAD: usize = 96;
 pub(crate) const MAGIC: u32 = 0x7371_7368;
 const NONE: u32 = u32::MAX;
@@ -103,15 +73,10 @@ const PLAIN: u32 = 1 << 24;
 /// Records in one block of a table, and their size.
 const RECORDS: u32 = 512;
 const RECORD: u16 = 16;
-/// What Linux takes for an attribute: its name, its value, and the names of all of a file's together.
-const LONGEST_ATTRIBUTE: usize = 255;
-const LARGEST_VALUE: u32 = 64 << 10;
+/// More than this no file has.
 const MOST_ATTRIBUTES: u32 = 4096;
-/// What all of a file's are held in memory with. No file system that we know takes as much.
-const ROOM: usize = 1 << 20;
 /// In the kind of an attribute: what follows is where its value lies.
 const ELSEWHERE: u16 = 0x100;
-const LONGEST_TARGET: u32 = 65535;
 
 impl Head {
     fn parse(bytes: &[u8; HEAD], length: u64) -> Result<Self, Error> {
@@ -165,16 +130,9 @@ impl Head {
 impl<S: Source> Image<S> {
     /// Opens the image in this range of a file.
     pub fn read(file: S, range: Range<u64>) -> Result<Self, Error> {
-        let length =
-            range.end.checked_sub(range.start).filter(|_| file.length().is_ok_and(|all| range.end <= all));
-        let length = length.ok_or_else(|| Error::damaged("the image reaches beyond its file"))?;
+        let length = image::length(&file, &range)?;
         if length < HEAD as u64 {
             return Err(Error::damaged(format!("an image of {length} bytes")));
-        }
-        if erofs::is_one(&file, &range)? {
-            return Err(Error::unsupported(
-                "is an erofs image: the kernel mounts it, and squashfs is unpacked",
-            ));
         }
         let mut bytes = [0; HEAD];
         file.read_at(&mut bytes, range.start)?;
@@ -222,17 +180,8 @@ impl<S: Source> Image<S> {
         Cursor::new(place, offset, self.head.used).take(&mut self.blocks)
     }
 
-    /// The root directory.
-    pub fn root(&mut self) -> Result<Inode, Error> {
-        let root = self.inode(self.head.root)?;
-        match root.kind {
-            What::Directory(_) => Ok(root),
-            _ => Err(Error::damaged("the root is no directory")),
-        }
-    }
-
     /// The inode at a reference into their table.
-    pub(super) fn inode(&mut self, reference: u64) -> Result<Inode, Error> {
+    fn at(&mut self, reference: u64) -> Result<InodeOf<Self>, Error> {
         let mut at = Cursor::at(reference, self.head.inode_table, self.head.directory_table)?;
         let head: [u8; 16] = at.take(&mut self.blocks)?;
         let (kind, number) = (u16_at(&head, 0), u32_at(&head, 12));
@@ -253,10 +202,10 @@ impl<S: Source> Image<S> {
             mode: u16_at(&head, 2) & 0o7777,
             uid: self.owner(u16_at(&head, 4))?,
             gid: self.owner(u16_at(&head, 6))?,
-            mtime: u32_at(&head, 8),
-            number,
+            mtime: u32_at(&head, 8).into(),
+            number: number.into(),
             links,
-            xattrs,
+            xattrs: xattrs.into(),
         })
     }
 
@@ -270,14 +219,14 @@ impl<S: Source> Image<S> {
         let fields: [u8; 16] = at.take(&mut self.blocks)?;
         let size = u16_at(&fields, 8).into();
         let listing = self.listing(u32_at(&fields, 0), u16_at(&fields, 10), size);
-        Ok((What::Directory(listing), u32_at(&fields, 4), NONE))
+        Ok((Kind::Directory(listing), u32_at(&fields, 4), NONE))
     }
 
     /// Behind it is an index of its names, for those who look for one of them.
     fn long_directory(&mut self, at: &mut Cursor) -> Result<Fields, Error> {
         let fields: [u8; 24] = at.take(&mut self.blocks)?;
         let listing = self.listing(u32_at(&fields, 8), u16_at(&fields, 18), u32_at(&fields, 4));
-        Ok((What::Directory(listing), u32_at(&fields, 0), u32_at(&fields, 20)))
+        Ok((Kind::Directory(listing), u32_at(&fields, 0), u32_at(&fields, 20)))
     }
 
     /// The size of a listing counts three bytes for `.` and `..`, which are not stored.
@@ -291,14 +240,14 @@ impl<S: Source> Image<S> {
         let fields: [u8; 16] = at.take(&mut self.blocks)?;
         let fragment = (u32_at(&fields, 4), u32_at(&fields, 8));
         let stored = self.stored(u32_at(&fields, 0).into(), u32_at(&fields, 12).into(), fragment, at)?;
-        Ok((What::File(stored), 1, NONE))
+        Ok((Kind::File(stored), 1, NONE))
     }
 
     fn long_file(&mut self, mut at: Cursor) -> Result<Fields, Error> {
         let fields: [u8; 40] = at.take(&mut self.blocks)?;
         let fragment = (u32_at(&fields, 28), u32_at(&fields, 32));
         let stored = self.stored(u64_at(&fields, 0), u64_at(&fields, 8), fragment, at)?;
-        Ok((What::File(stored), u32_at(&fields, 24), u32_at(&fields, 36)))
+        Ok((Kind::File(stored), u32_at(&fields, 24), u32_at(&fields, 36)))
     }
 
     fn stored(&self, start: u64, size: u64, fragment: (u32, u32), sizes: Cursor) -> Result<Stored, Error> {
@@ -316,14 +265,14 @@ impl<S: Source> Image<S> {
     fn small(&mut self, at: &mut Cursor, kind: u16, is_long: bool) -> Result<Fields, Error> {
         let links = u32::from_le_bytes(at.take(&mut self.blocks)?);
         let kind = match kind {
-            3 => What::Link(self.target(at)?),
+            3 => Kind::Link(self.target(at)?),
             4 | 5 => {
                 let number = u32::from_le_bytes(at.take(&mut self.blocks)?);
-                let (major, minor) = ((number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xf_ff00));
-                if kind == 4 { What::Block(major, minor) } else { What::Char(major, minor) }
+                let (major, minor) = numbers_of(number);
+                if kind == 4 { Kind::Block(major, minor) } else { Kind::Char(major, minor) }
             }
-            6 => What::Fifo,
-            _ => What::Socket,
+            6 => Kind::Fifo,
+            _ => Kind::Socket,
         };
         let xattrs = if is_long { u32::from_le_bytes(at.take(&mut self.blocks)?) } else { NONE };
         Ok((kind, links, xattrs))
@@ -331,45 +280,10 @@ impl<S: Source> Image<S> {
 
     fn target(&mut self, at: &mut Cursor) -> Result<Vec<u8>, Error> {
         let size = u32::from_le_bytes(at.take(&mut self.blocks)?);
-        if size == 0 || size > LONGEST_TARGET {
+        if u64::from(size) > LONGEST_TARGET {
             return Err(Error::damaged(format!("a link to {size} bytes")));
         }
-        let target = at.bytes(&mut self.blocks, size as usize)?;
-        if target.contains(&0) {
-            return Err(Error::damaged("a link to a name with a zero in it"));
-        }
-        Ok(target)
-    }
-
-    /// Hands over the content of a file, piece after piece.
-    pub fn content(
-        &mut self,
-        stored: &Stored,
-        each: &mut dyn FnMut(Piece<'_>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let (mut left, mut at) = (stored.size, stored.start);
-        let mut sizes = stored.sizes.clone();
-        let whole = u64::from(self.head.block);
-        while left > 0 && (left >= whole || stored.fragment.is_none()) {
-            let length = left.min(whole);
-            let word = u32::from_le_bytes(sizes.take(&mut self.blocks)?);
-            if word == 0 {
-                each(Piece::Hole(length))?;
-            } else {
-                let block = self.data(at, word)?;
-                if block.len() as u64 != length {
-                    let count = block.len();
-                    return Err(Error::damaged(format!("a block of {count} bytes, where {length} are due")));
-                }
-                each(Piece::Bytes(&block))?;
-                at += u64::from(word & !PLAIN);
-            }
-            left -= length;
-        }
-        match stored.fragment {
-            Some((fragment, offset)) if left > 0 => each(Piece::Bytes(self.end(fragment, offset, left)?)),
-            _ => Ok(()),
-        }
+        image::target(at.bytes(&mut self.blocks, size as usize)?)
     }
 
     /// A block of data without its packing; it lies before the inodes.
@@ -399,71 +313,122 @@ impl<S: Source> Image<S> {
         })
     }
 
-    /// The attributes of a file, by their whole names.
-    pub fn xattrs(&mut self, inode: &Inode) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
-        let mut all = BTreeMap::new();
-        if inode.xattrs == NONE {
-            return Ok(all);
-        }
-        let (start, sets) = self.attributes.unwrap_or_default();
-        if inode.xattrs >= sets {
-            return Err(Error::damaged(format!("a set of attributes {} of {sets}", inode.xattrs)));
-        }
-        let record = self.record(self.head.xattr_table.saturating_add(16), inode.xattrs)?;
-        let (place, count) = (u64_at(&record, 0), u32_at(&record, 8));
-        if count > MOST_ATTRIBUTES {
-            return Err(Error::damaged(format!("{count} attributes of one file")));
-        }
-        let mut at = Cursor::at(place, start, self.head.xattr_table)?;
-        let mut room = ROOM;
-        for _ in 0..count {
-            let (name, value) = self.attribute(&mut at, start)?;
-            room = room
-                .checked_sub(name.len() + value.len())
-                .ok_or_else(|| Error::damaged(format!("more than {ROOM} bytes of attributes")))?;
-            let told = spec::quoted(&String::from_utf8_lossy(&name));
-            if all.insert(name, value).is_some() {
-                return Err(Error::damaged(format!("two attributes {told}")));
-            }
-        }
-        Ok(all)
-    }
-
-    fn attribute(&mut self, at: &mut Cursor, start: u64) -> Result<(Vec<u8>, Vec<u8>), Error> {
+    fn attribute(&mut self, at: &mut Cursor, start: u64, all: &mut Attributes) -> Result<(), Error> {
         let head: [u8; 4] = at.take(&mut self.blocks)?;
-        let (kind, size) = (u16_at(&head, 0), usize::from(u16_at(&head, 2)));
+        let kind = u16_at(&head, 0);
         let prefix = match kind & !ELSEWHERE {
             0 => "user.",
             1 => "trusted.",
             2 => "security.",
             _ => return Err(Error::damaged(format!("an attribute of the kind {kind}"))),
         };
-        if size == 0 || prefix.len() + size > LONGEST_ATTRIBUTE {
-            return Err(Error::damaged(format!("an attribute with a name of {size} bytes")));
+        let rest = at.bytes(&mut self.blocks, u16_at(&head, 2).into())?;
+        let mut value = self.value(at)?;
+        if kind & ELSEWHERE != 0 {
+            if value.len() != 8 {
+                return Err(Error::damaged(format!("a reference of {} bytes to an attribute", value.len())));
+            }
+            let mut there = Cursor::at(u64_at(&value, 0), start, self.head.xattr_table)?;
+            value = self.value(&mut there)?;
         }
-        let name = [prefix.as_bytes(), &at.bytes(&mut self.blocks, size)?].concat();
-        if name.contains(&0) {
-            return Err(Error::damaged("an attribute with a zero in its name"));
-        }
-        let value = self.value(at)?;
-        if kind & ELSEWHERE == 0 {
-            return Ok((name, value));
-        }
-        if value.len() != 8 {
-            return Err(Error::damaged(format!("a reference of {} bytes to an attribute", value.len())));
-        }
-        let mut there = Cursor::at(u64_at(&value, 0), start, self.head.xattr_table)?;
-        Ok((name, self.value(&mut there)?))
+        all.add(prefix, &rest, value)
     }
 
     fn value(&mut self, at: &mut Cursor) -> Result<Vec<u8>, Error> {
         let size = u32::from_le_bytes(at.take(&mut self.blocks)?);
-        if size > LARGEST_VALUE {
+        if size as usize > LARGEST_VALUE {
             return Err(Error::damaged(format!("an attribute of {size} bytes")));
         }
         at.bytes(&mut self.blocks, size as usize)
     }
 }
 
+impl<S: Source> FileSystem for Image<S> {
+    type Listing = Listing;
+    type Stored = Stored;
+    type Names = Names;
+
+    fn root(&mut self) -> Result<InodeOf<Self>, Error> {
+        let root = self.at(self.head.root)?;
+        match root.kind {
+            Kind::Directory(_) => Ok(root),
+            _ => Err(Error::damaged("the root is no directory")),
+        }
+    }
+
+    fn inode(&mut self, entry: &Entry) -> Result<InodeOf<Self>, Error> {
+        self.at(entry.reference)
+    }
+
+    /// No block of metadata takes less than three bytes.
+    fn room(&self) -> u64 {
+        let table = self.head.directories_end.saturating_sub(self.head.directory_table);
+        (table / 3).saturating_mul(SIZE as u64)
+    }
+
+    fn enter(&self, inode: &InodeOf<Self>, _: u64) -> Option<(Names, u64)> {
+        let Kind::Directory(listing) = &inode.kind else { return None };
+        Some((Names::of(listing), listing.size))
+    }
+
+    fn next(&mut self, names: &mut Names) -> Result<Option<Entry>, Error> {
+        names.next(&mut self.blocks)
+    }
+
+    fn xattrs(&mut self, inode: &InodeOf<Self>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
+        let mut all = Attributes::new();
+        let set = u32::try_from(inode.xattrs).ok().filter(|set| *set != NONE);
+        let Some(set) = set else { return Ok(all.all()) };
+        let (start, sets) = self.attributes.unwrap_or_default();
+        if set >= sets {
+            return Err(Error::damaged(format!("a set of attributes {set} of {sets}")));
+        }
+        let record = self.record(self.head.xattr_table.saturating_add(16), set)?;
+        let (place, count) = (u64_at(&record, 0), u32_at(&record, 8));
+        if count > MOST_ATTRIBUTES {
+            return Err(Error::damaged(format!("{count} attributes of one file")));
+        }
+        let mut at = Cursor::at(place, start, self.head.xattr_table)?;
+        for _ in 0..count {
+            self.attribute(&mut at, start, &mut all)?;
+        }
+        Ok(all.all())
+    }
+
+    fn size(stored: &Stored) -> u64 {
+        stored.size
+    }
+
+    fn content(
+        &mut self,
+        stored: &Stored,
+        each: &mut dyn FnMut(Piece<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (mut left, mut at) = (stored.size, stored.start);
+        let mut sizes = stored.sizes.clone();
+        let whole = u64::from(self.head.block);
+        while left > 0 && (left >= whole || stored.fragment.is_none()) {
+            let length = left.min(whole);
+            let word = u32::from_le_bytes(sizes.take(&mut self.blocks)?);
+            if word == 0 {
+                each(Piece::Hole(length))?;
+            } else {
+                let block = self.data(at, word)?;
+                if block.len() as u64 != length {
+                    let count = block.len();
+                    return Err(Error::damaged(format!("a block of {count} bytes, where {length} are due")));
+                }
+                each(Piece::Bytes(&block))?;
+                at += u64::from(word & !PLAIN);
+            }
+            left -= length;
+        }
+        match stored.fragment {
+            Some((fragment, offset)) if left > 0 => each(Piece::Bytes(self.end(fragment, offset, left)?)),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What an inode is, how many names it has, and its set of attributes.
-type Fields = (What, u32, u32);
+type Fields = (Kind<Listing, Stored>, u32, u32);

@@ -9,7 +9,8 @@ use super::directory::{Entry, run};
 use super::meta::{Meta, Place, SIZE, table};
 use crate::crew;
 use crate::error::{Doing as _, Error};
-use crate::tree::{Id, Kind, Node, Tree};
+use crate::image::device_of;
+use crate::tree::{Id, Kind, Tree};
 
 /// How blocks are made smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -188,11 +189,8 @@ impl Writer<'_> {
     }
 
     fn device(&mut self, id: Id, kind: u16, major: u32, minor: u32) -> Result<Place, Error> {
-        if major > 0xfff || minor > 0xf_ffff {
-            return Err(Error::invalid(format!("a device {major}:{minor}, whose numbers are too great")));
-        }
-        let number = (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12);
-        let fields = [self.link_count(id).to_le_bytes(), number.to_le_bytes()].concat();
+        let device = device_of(major, minor)?;
+        let fields = [self.link_count(id).to_le_bytes(), device.to_le_bytes()].concat();
         self.small(id, kind, &fields)
     }
 
@@ -204,7 +202,7 @@ impl Writer<'_> {
             let place = self
                 .tree(*below, number)
                 .doing(|| String::from_utf8_lossy(name).escape_debug().to_string())?;
-            let kind = plain_kind(self.tree.node(*below));
+            let kind = self.tree.node(*below).kind.number();
             directories += u32::from(kind == 1);
             entries.push(Entry { name, place, number: self.numbers[below], kind });
         }
@@ -341,18 +339,6 @@ const NO_XATTRS: u16 = 0x200;
 /// From the number of an inode's plain kind to the one with more fields.
 const LONG: u16 = 7;
 
-fn plain_kind(node: &Node) -> u16 {
-    match node.kind {
-        Kind::Directory(_) => 1,
-        Kind::File(_) => 2,
-        Kind::Link(_) => 3,
-        Kind::Block(..) => 4,
-        Kind::Char(..) => 5,
-        Kind::Fifo => 6,
-        Kind::Socket => 7,
-    }
-}
-
 /// Sets of attributes: files with the same ones share a set.
 struct Xattrs {
     values: Meta,
@@ -471,7 +457,7 @@ impl Out<'_> {
 #[allow(clippy::expect_used, reason = "a test states what it expects")]
 mod tests {
     use super::*;
-    use crate::tree::Content;
+    use crate::tree::{Content, Node};
 
     /// Files of all sizes around those of blocks and of what is read at once, with holes, and names of the same file.
     fn tree() -> Tree {

@@ -9,7 +9,9 @@
 
 use std::fs;
 
-use package::squashfs::{Compression, Image, Piece, Step, Walk, What};
+use package::image::{FileSystem, Piece, Step, Walk};
+use package::squashfs::{self, Compression};
+use package::tree::Kind;
 use package::verity::Superblock;
 use package::{Limits, Manifest, Package, Places, erofs, oci};
 use sha2::{Digest as _, Sha256};
@@ -50,10 +52,24 @@ pub fn superblock(bytes: &[u8]) {
     }
 }
 
-/// An image is read to its end, or refused in one line: names are names, contents are as long as they are said to be.
+/// See [`image`].
 pub fn squashfs(bytes: &[u8]) {
+    image(squashfs::Image::read(bytes, 0..bytes.len() as u64));
+}
+
+/// See [`image`]. Who makes an image knows its checksum, so it is right here.
+pub fn erofs(bytes: &[u8]) {
+    let mut bytes = bytes.to_vec();
+    if let Some(compatible) = bytes.get_mut(1024 + 8) {
+        *compatible &= !1;
+    }
+    image(erofs::Image::read(bytes.as_slice(), 0..bytes.len() as u64));
+}
+
+/// An image is read to its end, or refused in one line: names are names, contents are as long as they are said to be.
+fn image<F: FileSystem>(opened: Result<F, package::Error>) {
     let read = || -> Result<(), package::Error> {
-        let mut image = Image::read(bytes, 0..bytes.len() as u64)?;
+        let mut image = opened?;
         let root = image.root()?;
         let mut walk = Walk::from(&image, &root)?;
         let (mut depth, mut budget) = (1, 64u64 << 20);
@@ -71,7 +87,7 @@ pub fn squashfs(bytes: &[u8]) {
             };
             assert!(!name.is_empty() && !name.contains(&b'/') && name != b".." && name != b".");
             assert!(image.xattrs(&inode)?.values().all(|value| value.len() <= 64 << 10));
-            if let What::File(stored) = &inode.kind {
+            if let Kind::File(stored) = &inode.kind {
                 let mut size = 0;
                 image.content(stored, &mut |piece| {
                     let count = match piece {
@@ -87,7 +103,7 @@ pub fn squashfs(bytes: &[u8]) {
                         Ok(())
                     }
                 })?;
-                assert_eq!(size, stored.size);
+                assert_eq!(size, F::size(stored));
             }
         }
         assert_eq!(depth, 0);
@@ -131,11 +147,14 @@ pub fn layer(bytes: &[u8]) {
     let create =
         |name| fs::File::create(directory.path().join(name)).unwrap_or_else(|error| panic!("{error}"));
     match write(&create("image")) {
-        Ok(bytes) => squashfs(&bytes),
+        Ok(bytes) => self::squashfs(&bytes),
         Err(error) => assert!(!error.to_string().contains('\n'), "{error:?}"),
     }
-    if let Err(error) = erofs::write(&image.tree, &create("erofs"), 0, &mut |_| ()) {
-        assert!(!error.to_string().contains('\n'), "{error:?}");
+    match erofs::write(&image.tree, &create("erofs"), 0, &mut |_| ()) {
+        Ok(_) => {
+            self::erofs(&fs::read(directory.path().join("erofs")).unwrap_or_else(|error| panic!("{error}")));
+        }
+        Err(error) => assert!(!error.to_string().contains('\n'), "{error:?}"),
     }
 }
 
