@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::{Device, LIMIT, gone_within, needs, until};
+use tests::{Device, LIMIT, Runtime, gone_within, needs, skipped, until};
 
 #[test]
 fn root_programs_run_beside_a_container_and_end_with_it() {
@@ -37,6 +37,27 @@ fn root_programs_run_beside_a_container_and_end_with_it() {
         until(|| device.log().contains("a:1.0.0: what was seen of a:1.0.0"), || device.log());
         assert!(gone_within(watcher, LIMIT));
     }
+    device.end();
+}
+
+/// What it is for: from the program's first call on, if strace has found the container in the time that it has for that.
+#[test]
+fn root_strace_sees_a_program_from_its_beginning() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    if Runtime::find("strace").is_none() {
+        return skipped("no strace in PATH");
+    }
+    let mut device = Device::new();
+    device.add("a", "exit 7", "");
+    device.configure("[debug]\ncommands = [\"strace -f -p <PID>\"]\n");
+    device.begin();
+    let mut listener = device.listener();
+    let has_seen = (0..10).any(|_| {
+        listener.start("a:1.0.0");
+        assert_eq!(listener.hears_exit("a:1.0.0"), json!({"exit": {"code": 7}}));
+        device.log().contains("execve(\"/bin/sh\", [\"/bin/sh\", \"-c\", \"exit 7\"]")
+    });
+    assert!(has_seen, "{}", device.log());
     device.end();
 }
 

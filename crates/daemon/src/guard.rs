@@ -252,7 +252,8 @@ impl<'a> Guard<'a> {
     /// Waits until something happens, and heeds all that has.
     fn wait(&mut self) -> Result<(), Failure> {
         let parting = self.parting.iter().map(|one| one.until).min();
-        let deadline = [self.talker.due(), self.ending.as_ref().map(Ending::deadline), parting];
+        let held = self.containers.values().filter_map(|one| one.held_until).min();
+        let deadline = [self.talker.due(), self.ending.as_ref().map(Ending::deadline), parting, held];
         let left =
             deadline.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()));
         let left = left.map(Timespec::try_from).transpose().map_err(|_| Errno::INVAL).called(|| "poll()")?;
@@ -279,6 +280,7 @@ impl<'a> Guard<'a> {
             }
         }
         self.part(false);
+        self.let_run();
         Ok(())
     }
 

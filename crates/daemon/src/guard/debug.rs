@@ -1,7 +1,7 @@
 //! `debug.commands`: programs of the administrator's beside each container, for those who look for faults.
 //!
 //! Each is a worker that becomes the program: it has our rights, reads nothing, and what it writes goes into the log by the container's
-//! name. It is there before the container's program is. When that has gone, it is asked to end, and killed if it does not; with us it
+//! name. It is there, and has a moment to prepare, before the container's program is. When that has gone, it is asked to end, and killed if it does not; with us it
 //! is killed at once.
 
 use std::fs::File;
@@ -14,14 +14,17 @@ use std::time::{Duration, Instant};
 use engine::{Error, Kind, Work};
 use sys::{Mask, SIGTERM};
 
-use super::Guard;
 use super::output::{self, Output};
 use super::run::{self, Phase};
+use super::{Container, Guard};
 use crate::log;
 use crate::words::Failure;
 
 /// How long a program may take whose container has gone: what it has seen, it may want to write down.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the container's program is held once they run: nothing tells when strace(1) or perf(1) have found what they are to look at.
+const HEAD_START: Duration = Duration::from_millis(200);
 
 /// Programs whose container is no more. They are gone once nobody is left who could write.
 #[derive(Debug)]
@@ -76,9 +79,22 @@ impl Guard<'_> {
         container.companions.push(program);
         container.awaited = container.awaited.saturating_sub(1);
         match outcome {
-            Ok(()) if container.awaited == 0 => self.launch(name),
+            Ok(()) if container.awaited == 0 => container.held_until = Some(Instant::now() + HEAD_START),
             Ok(()) => {}
             Err(failure) => self.give_up(name, failure),
+        }
+    }
+
+    /// Lets those run whose companions have had their time.
+    pub(super) fn let_run(&mut self) {
+        let now = Instant::now();
+        let is_due = |(_, one): &(&String, &Container)| one.held_until.is_some_and(|until| until <= now);
+        let due: Vec<String> = self.containers.iter().filter(is_due).map(|(name, _)| name.clone()).collect();
+        for name in due {
+            if let Some(container) = self.containers.get_mut(&name) {
+                container.held_until = None;
+            }
+            self.launch(&name);
         }
     }
 

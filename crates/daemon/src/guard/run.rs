@@ -57,6 +57,8 @@ pub(super) struct Container {
     /// Programs of `debug.commands` that are there, and how many are not yet.
     pub(super) companions: Vec<Work>,
     pub(super) awaited: usize,
+    /// When its program is let run, whom others are beside.
+    pub(super) held_until: Option<Instant>,
     /// Whether its program waits until somebody watches its memory.
     pub(super) awaits_watch: bool,
     /// Whether somebody still does.
@@ -139,6 +141,7 @@ impl Container {
             outputs,
             companions: Vec::new(),
             awaited: 0,
+            held_until: None,
             awaits_watch,
             is_watched: false,
             is_frozen: false,
