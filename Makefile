@@ -42,7 +42,7 @@ check: ## fmt, clippy, pure tests, documentation; needs no root
 	@echo "check: clippy"
 	@cargo clippy --quiet --workspace --all-targets -- -D warnings
 	@echo "check: pure tests"
-	@cargo test --quiet --workspace -- --skip root_ --skip attack_
+	@script/cargo-test --quiet --workspace -- --skip root_ --skip attack_
 	@echo "check: documentation"
 	@RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --document-private-items
 	@echo "check: good"

@@ -102,16 +102,28 @@ impl Device {
     /// Starts the daemon, and waits until it answers.
     #[track_caller]
     pub fn begin(&mut self) {
-        self.spawn();
+        self.begin_by(&[]);
+    }
+
+    /// The same by a program that executes the command line appended to it.
+    #[track_caller]
+    pub fn begin_by(&mut self, launcher: &[&str]) {
+        self.spawn_by(launcher);
         until(|| Client::try_connect(&self.path("console")).is_some() || !self.is_there(), || self.log());
         assert!(self.is_there(), "the daemon has ended: {}", self.log());
     }
 
     /// Starts the daemon, whatever becomes of it.
     pub fn spawn(&mut self) {
+        self.spawn_by(&[]);
+    }
+
+    fn spawn_by(&mut self, launcher: &[&str]) {
         let log = File::options().create(true).append(true).open(self.path("log")).expect("a log");
-        let mut command = Command::new(Self::program());
-        command.arg("-c").arg(self.path("device.toml")).env(MARKER, self.id());
+        let program = Self::program();
+        let mut words = launcher.iter().map(Path::new).chain([program.as_path()]);
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words).arg("-c").arg(self.path("device.toml")).env(MARKER, self.id());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("dup")).stderr(log);
         self.daemon = Some(command.spawn().expect("start the daemon"));
     }

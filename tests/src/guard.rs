@@ -196,7 +196,7 @@ impl<'a> Guard<'a> {
     /// Mounts a package and starts it; the number of its first process.
     #[track_caller]
     pub fn start(&mut self, container: &str) -> i32 {
-        self.done(&Word::Mount { container: container.to_owned() });
+        self.done(&Word::Mount { container: container.to_owned(), is_to_run: true });
         self.start_mounted(Start { container: container.to_owned(), ..Start::default() }, Vec::new())
     }
 

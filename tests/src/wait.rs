@@ -31,13 +31,13 @@ pub fn ready_within(fd: impl AsFd, limit: Duration) -> bool {
 }
 
 /// Asks again and again whether something holds that no descriptor tells of, at most as long as a command may take. What is
-/// awaited is told where it does not come.
+/// awaited is told where it does not come. Between two questions the processor is left to those who are waited for.
 #[track_caller]
 pub fn until<T: std::fmt::Display>(holds: impl Fn() -> bool, awaited: impl FnOnce() -> T) {
     let end = Instant::now() + LIMIT * patience();
     while !holds() {
         assert!(Instant::now() < end, "does not come: {}", awaited());
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -292,6 +292,51 @@ fn root_a_new_talker_takes_up_who_is_to_be_started_anew() {
     device.end();
 }
 
+/// What was said on it is lost with the talker: the container hears that, and does not wait for an answer.
+#[test]
+fn root_a_containers_line_ends_with_the_talker() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    let mut device = Device::new();
+    let script =
+        r#"echo begun > /data/x; cat <&"$NORTHSTAR_CONSOLE"; echo over >> /data/x; exec sleep 1000000"#;
+    device.add("a", script, "console: {permissions: [ident]}\nmounts: {/data: {type: persist}}\n");
+    device.begin();
+    device.client().start("a:1.0.0");
+    let said = || fs::read_to_string(device.path("data/a/x")).unwrap_or_default();
+    until(|| said() == "begun\n", said);
+    kill_pid(device.talker(), Signal::KILL);
+    until(|| said() == "begun\nover\n", said);
+    let mut listener = device.listener();
+    listener.kill("a:1.0.0", 9);
+    listener.hears_exit("a:1.0.0");
+    device.end();
+}
+
+#[test]
+fn root_who_is_killed_while_he_waits_stays_down_for_every_talker() {
+    needs!(Root, Busybox, Cofferctl, Cofferdamd);
+    let mut device = Device::new();
+    // As long as it takes to kill both what waits and the talker, on the slowest machine.
+    let upkeep =
+        format!("custom: {{cofferdam: {{restart: always, restart_delay: {}s}}}}\n", 3 * tests::patience());
+    device.add("a", "exit 1", &upkeep);
+    device.add("later", "exit 1", &upkeep);
+    device.begin();
+    let mut listener = device.listener();
+    for name in ["a:1.0.0", "later:1.0.0"] {
+        listener.start(name);
+        listener.hears_exit(name);
+    }
+    listener.kill("a:1.0.0", 15);
+    kill_pid(device.talker(), Signal::KILL);
+    // The same time was up for both.
+    until(|| device.log().matches("started later:1.0.0").count() == 2, || device.log());
+    assert_eq!(device.log().matches("started a:1.0.0").count(), 1, "{}", device.log());
+    // It may be started all the same.
+    device.client().start("a:1.0.0");
+    device.end();
+}
+
 /// A service manager has the kernel spare the daemon when memory runs out: not what the daemon runs.
 #[test]
 fn vm_a_program_is_not_spared_for_its_daemons_sake() {

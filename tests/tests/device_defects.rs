@@ -380,6 +380,9 @@ fn root_l8_a_start_that_fails_leaves_nothing() {
     let count =
         |device: &Device| fs::read_dir(format!("/proc/{}/fd", device.pid())).expect("descriptors").count();
     let mut before = None;
+    // A start that mounts it, too, would have the program read ahead: by a worker who may be there a little longer.
+    let mounted = client.ask(&json!({"mount": {"containers": ["a:1.0.0"]}}));
+    assert!(mounted["mount"][0]["ok"].is_object(), "{mounted}");
     for _ in 0..5 {
         let refusal = refusal(&client.try_start("a:1.0.0"));
         // R2: and not a success, followed by an exit with 1.
@@ -502,11 +505,8 @@ fn root_r8_memory_that_runs_out_is_told() {
     device.begin();
     let mut listener = device.listener();
     listener.start("a:1.0.0");
-    let news = listener.hears(|news| news["c_group"][0] == "a:1.0.0");
-    assert!(
-        news["c_group"][1]["memory"]["oom"].is_u64() || news["c_group"][1]["memory"]["oom_kill"].is_u64(),
-        "{news}"
-    );
+    let ran_out = |news: &Value| news["c_group"][1]["memory"]["oom"].as_u64().is_some_and(|times| times > 0);
+    listener.hears(|news| news["c_group"][0] == "a:1.0.0" && ran_out(news));
     assert_eq!(listener.hears_exit("a:1.0.0"), json!({"signalled": {"signal": 9}}));
     device.end();
 }

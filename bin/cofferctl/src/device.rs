@@ -19,15 +19,12 @@ use crate::client::Client;
 use crate::progress::Bar;
 use crate::told;
 use cofferctl::flags::Given;
-use sys::print;
+use sys::{SIGKILL, SIGTERM, print};
 
 /// Where the daemon is, if nobody says otherwise.
 const CONSOLE: &str = "unix:///run/cofferdamd.sock";
 /// How long it may take to answer, likewise, and a container to end.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-const SIGKILL: i32 = 9;
-const SIGTERM: i32 = 15;
 
 /// Whether a command is for the daemon.
 pub(crate) fn is_meant(verb: &str, given: &Given) -> bool {

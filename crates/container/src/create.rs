@@ -179,8 +179,10 @@ impl Making<'_> {
             born.release()?;
         } else {
             born.execute(self.signals())?;
-            // A line that is closed says that the program runs, or that nothing will.
-            if lack::is_limited(&record.limits) && lack::has_died(&born.process, born.pid)? {
+            // A line that is closed says that the program runs, or that nothing will. Who attends the program never becomes it,
+            // and tells how it ended by a line of its own.
+            let may_lack = lack::is_limited(&record.limits) && !record.attended;
+            if may_lack && lack::has_died(&born.process, born.pid)? {
                 return Err(self.died());
             }
             self.poststart(&record)?;

@@ -2,7 +2,7 @@
 
 use cgroup::Cgroup;
 use init::Manner;
-use sys::{Doing, SIGKILL};
+use sys::{Doing, Errno, SIGKILL};
 
 use crate::hooks::Aftermath;
 use crate::identity::same;
@@ -69,7 +69,11 @@ fn end(known: &Known) -> Result<(), Error> {
 /// Kills init, with all who die with it, and waits for its end.
 pub(crate) fn kill(groups: &Cgroup, known: &Known) -> Result<(), Error> {
     if let Some(init) = &known.init {
-        init.signal(SIGKILL).doing(|| "kill init")?;
+        match init.signal(SIGKILL) {
+            // It has ended since we looked, and its parent has reaped it.
+            Err(failed) if failed.errno() == Some(Errno::SRCH) => {}
+            signalled => signalled.doing(|| "kill init")?,
+        }
         if known.status == Status::Paused {
             groups.thaw()?;
         }

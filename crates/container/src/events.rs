@@ -1,8 +1,8 @@
 //! What a container uses, and what happens to it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use cgroup::statistics::Gauge;
+use cgroup::statistics::{Details, Gauge};
 use cgroup::{Cgroup, Event, Statistics, Watch};
 use plan::cgroup::Version;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,6 +25,9 @@ pub struct Events<'a> {
     watch: Watch<'a>,
 }
 
+/// How often somebody looks whether those are gone that outlive the first process, where no event tells it.
+const AGAIN: Duration = Duration::from_secs(1);
+
 impl Containers {
     /// A container to be watched; one that has stopped is none.
     pub fn watched(&self, id: &str) -> Result<Watched, Error> {
@@ -41,6 +44,11 @@ impl Watched {
     /// What the container has used, and uses now.
     pub fn statistics(&self) -> Result<Statistics, Error> {
         Ok(self.groups.statistics().doing(|| "read the statistics")?)
+    }
+
+    /// What is set, and what few ask for: what Northstar's console tells beside the figures.
+    pub fn details(&self) -> Result<Details, Error> {
+        Ok(self.groups.details().doing(|| "read the statistics")?)
     }
 
     /// Whether all its groups are of version 2.
@@ -75,43 +83,54 @@ impl Events<'_> {
         Ok(self.watch.take()?)
     }
 
+    /// Waits for the next event, however long that takes.
+    pub fn wait(&mut self) -> Result<Event, Error> {
+        loop {
+            if let Some(event) = self.next(None)? {
+                return Ok(event);
+            }
+        }
+    }
+
     /// Waits for the next event; none when the deadline came first.
     pub fn wait_until(&mut self, deadline: Instant) -> Result<Option<Event>, Error> {
+        self.next(Some(deadline))
+    }
+
+    fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Event>, Error> {
         loop {
             if let Some(event) = self.watch.take()? {
                 return Ok(Some(event));
             }
             // v1 alone has no event for "nobody is left": there, the first process is waited for, and whoever outlives
-            // it until the next deadline.
-            let watches_init = !self.watch.tells_the_end() && !self.watched.init.has_exited()?;
-            let is_v1_orphan = !self.watch.tells_the_end() && !watches_init;
-            if is_v1_orphan && self.watched.groups.processes()?.is_empty() {
+            // it is looked for.
+            let is_silent = !self.watch.tells_the_end();
+            let has_orphans = is_silent && self.watched.init.has_exited()?;
+            if has_orphans && self.watched.groups.processes()?.is_empty() {
                 return Ok(Some(Event::Ended));
             }
-            if !self.wait(deadline, watches_init)? {
-                return Ok(None);
+            let look = has_orphans.then(|| Instant::now() + AGAIN);
+            self.sleep(deadline.into_iter().chain(look).min(), is_silent && !has_orphans)?;
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ok(self.watch.take()?);
             }
         }
     }
 
-    /// Whether something happened before the deadline.
-    fn wait(&mut self, deadline: Instant, watches_init: bool) -> Result<bool, Failed> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(false);
-        }
+    /// Until something happens, or the time has come.
+    fn sleep(&mut self, until: Option<Instant>, watches_init: bool) -> Result<(), Failed> {
         let mut sources = self.watch.sources();
         if watches_init {
             sources.push(PollFd::new(&self.watched.init, PollFlags::IN));
         }
-        let left = Timespec::try_from(left).map_err(|_| Errno::INVAL).called(|| "poll(events)")?;
-        let happened = match poll(&mut sources, Some(&left)) {
-            Ok(count) => count > 0,
-            Err(Errno::INTR) => true,
-            Err(errno) => return Err(Failed::call("poll(events)", errno)),
+        let left = until.map(|until| Timespec::try_from(until.saturating_duration_since(Instant::now())));
+        let left = left.transpose().map_err(|_| Errno::INVAL).called(|| "poll(events)")?;
+        match poll(&mut sources, left.as_ref()) {
+            Err(Errno::INTR) => return Ok(()),
+            told => told.called(|| "poll(events)")?,
         };
         let answers: Vec<PollFlags> = sources.iter().map(PollFd::revents).collect();
         self.watch.hear(&answers);
-        Ok(happened)
+        Ok(())
     }
 }

@@ -472,10 +472,11 @@ impl Actor {
                     running.killed_at.get_or_insert(now + timeout);
                 }
             }
-            // It is down, and who stops it means that it is to stay so.
+            // It is down, and who stops it means that it is to stay so: whoever comes after us hears it of the guard.
             life @ Life::Waiting(_) if asks => {
                 *life = Life::Down;
-                self.answer(call, Response::Kill(Outcome::Ok { container: container.clone() }));
+                let word = Word::Rest { container: container.to_string() };
+                self.say(word, Doing::Signal(container.clone(), Some(call)));
                 return Ok(());
             }
             _ => return Err(Error::StopContainerNotStarted { container: container.clone() }),

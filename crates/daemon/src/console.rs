@@ -97,7 +97,10 @@ impl Console {
             let log = Arc::clone(&shared.log);
             log(&format_args!("console: {peer} is connected"));
             let end = connection::attend(stream, shared, peer.clone(), rules).await;
-            log(&format_args!("console: {peer} is disconnected: {end}"));
+            // An end in order says no more than the beginning did.
+            if !end.is_in_order() {
+                log(&format_args!("console: {peer} is disconnected: {end}"));
+            }
         })
         .abort_handle()
     }

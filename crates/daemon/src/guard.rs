@@ -10,13 +10,15 @@
 //! for all that is: containers do not notice. If the guard dies, so do the talker and the workers; containers live on
 //! until the next guard finds and removes them (`house`).
 
+mod debug;
+mod files;
 mod house;
 mod images;
+mod memory;
 mod output;
 mod run;
 mod shutdown;
 mod sockets;
-mod statistics;
 mod talker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +31,10 @@ use package::{Manifest, Mount, PublicKey};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use semver::VersionReq;
-use sys::{Called as _, Errno, Failed, Mask, SIGCHLD, SIGKILL, SignalFd, block_signals};
+use sys::{
+    Called as _, Errno, Failed, Mask, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SignalFd,
+    block_signals,
+};
 
 use self::house::House;
 use self::run::{Container, Order, Phase};
@@ -84,6 +89,9 @@ struct Guard<'a> {
     jobs: BTreeMap<u64, Job>,
     next_job: u64,
     surveys: Vec<Asked>,
+    /// What is run beside each container.
+    commands: Vec<String>,
+    parting: Vec<debug::Parting>,
     ending: Option<Ending>,
 }
 
@@ -109,11 +117,14 @@ struct Job {
 
 enum Task {
     Mount(String),
+    /// A mount is there, and its program read ahead.
+    Read(String),
     Umount(String),
     Install(Box<Install>, String),
     Wipe(String),
     Make(String),
     Watch(String),
+    Accompany(String),
     Start(String),
     Freeze(String, bool),
     Kill(String),
@@ -126,8 +137,11 @@ enum Event {
     TalkersEnd,
     Line,
     Job(u64),
+    Said(String),
     Exit(String),
     Output(String, &'static str),
+    /// Of programs whose container is gone, by their place among such.
+    Parting(usize),
 }
 
 /// What can be answered at once; none where a worker will.
@@ -138,15 +152,12 @@ const MOST_INSTALLS: usize = 16;
 /// So many words of the talker's are heard before others have their turn.
 const MOST_WORDS: usize = 64;
 
-const SIGHUP: i32 = 1;
-const SIGCONT: i32 = 18;
-const SIGSTOP: i32 = 19;
-const SIGINT: i32 = 2;
-const SIGTERM: i32 = 15;
+const ABOUT_TO_END: &str = "the daemon is about to end";
 
 impl<'a> Guard<'a> {
     fn begin(config: &Config, setting: Setting, talk: Talk<'a>) -> Result<Self, Failure> {
         let mask = block_signals()?;
+        let files = files::raise()?;
         let talker = Talker::begin(talk, setting.listeners, (config.user, config.group))?;
         if !setting.shares_mounts {
             sys::unshare_mounts()?;
@@ -155,7 +166,7 @@ impl<'a> Guard<'a> {
         let signals = SignalFd::of(heard)?;
         let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .called(|| "open(\"/dev/null\")")?;
-        let house = House::take(config, mask)?;
+        let house = House::take(config, mask, files)?;
         let mut guard = Self {
             mask,
             signals,
@@ -170,6 +181,8 @@ impl<'a> Guard<'a> {
             jobs: BTreeMap::new(),
             next_job: 0,
             surveys: Vec::new(),
+            commands: config.debug.commands.clone(),
+            parting: Vec::new(),
             ending: None,
         };
         for (name, repository) in &config.repositories {
@@ -178,6 +191,7 @@ impl<'a> Guard<'a> {
                 .map_err(|failure| failure.while_doing(&format!("repository {name}")))?;
         }
         guard.sweep_data()?;
+        guard.house.provide_group()?;
         log::say(&format!("{} packages in {} repositories", guard.packages.len(), guard.repositories.len()));
         Ok(guard)
     }
@@ -237,7 +251,8 @@ impl<'a> Guard<'a> {
 
     /// Waits until something happens, and heeds all that has.
     fn wait(&mut self) -> Result<(), Failure> {
-        let deadline = [self.talker.due(), self.ending.as_ref().map(Ending::deadline)];
+        let parting = self.parting.iter().map(|one| one.until).min();
+        let deadline = [self.talker.due(), self.ending.as_ref().map(Ending::deadline), parting];
         let left =
             deadline.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()));
         let left = left.map(Timespec::try_from).transpose().map_err(|_| Errno::INVAL).called(|| "poll()")?;
@@ -257,10 +272,13 @@ impl<'a> Guard<'a> {
                 Event::TalkersEnd => self.talker.end("it ended"),
                 Event::Line => self.heed_talker(),
                 Event::Job(job) => self.heed_job(job),
+                Event::Said(name) => self.heed_end(&name),
                 Event::Exit(name) => self.heed_exit(&name),
                 Event::Output(name, stream) => self.heed_output(&name, stream),
+                Event::Parting(place) => self.heed_parting(place),
             }
         }
+        self.part(false);
         Ok(())
     }
 
@@ -273,6 +291,7 @@ impl<'a> Guard<'a> {
         }
         sources.extend(self.jobs.iter().map(|(id, job)| (job.work.as_fd(), PollFlags::IN, Event::Job(*id))));
         for (name, container) in &self.containers {
+            sources.extend(container.source().map(|said| (said, PollFlags::IN, Event::Said(name.clone()))));
             if let Some((_, process)) = &container.init {
                 sources.push((process.as_fd(), PollFlags::IN, Event::Exit(name.clone())));
             }
@@ -281,6 +300,11 @@ impl<'a> Guard<'a> {
                 let flags = if is_held_up { PollFlags::OUT } else { PollFlags::IN };
                 sources.push((fd, flags, Event::Output(name.clone(), stream)));
             }
+        }
+        for (place, one) in self.parting.iter().enumerate() {
+            let (fd, is_held_up) = one.output.source();
+            let flags = if is_held_up { PollFlags::OUT } else { PollFlags::IN };
+            sources.push((fd, flags, Event::Parting(place)));
         }
         sources
     }
@@ -338,10 +362,11 @@ impl<'a> Guard<'a> {
             }
             Word::Install { repository, size } => self.install(asked, repository, size, with.pop()),
             Word::Uninstall { container, wipe } => self.uninstall(asked, &container, wipe),
-            Word::Mount { container } => self.mount(asked, container),
+            Word::Mount { container, is_to_run } => self.mount(asked, container, is_to_run),
             Word::Umount { container } => self.umount(asked, container),
             Word::Start(start) => self.start(asked, &start, with.pop()),
             Word::Signal { container, signal } => self.signal(asked, &container, signal),
+            Word::Rest { container } => self.rest(&container),
             Word::Freeze { container } => self.freeze(asked, &container, true),
             Word::Thaw { container } => self.freeze(asked, &container, false),
             Word::Statistics { container } => self.statistics(&container),
@@ -488,7 +513,7 @@ impl<'a> Guard<'a> {
         Ok(None)
     }
 
-    fn mount(&mut self, asked: Asked, container: String) -> Answer {
+    fn mount(&mut self, asked: Asked, container: String, is_to_run: bool) -> Answer {
         let (store, _) = self.package(&container)?;
         match self.images.get(&container) {
             None => {}
@@ -499,7 +524,7 @@ impl<'a> Guard<'a> {
                 return Err(Failure::new(Kind::Busy, format!("{container} is being mounted or unmounted")));
             }
         }
-        let work = images::mount(&self.mask, &self.house, store, &container)?;
+        let work = images::mount(&self.mask, &self.house, store, &container, is_to_run)?;
         self.images.insert(container.clone(), Image::UnderWay);
         self.hire(work, Some(asked), Task::Mount(container));
         Ok(None)
@@ -517,7 +542,9 @@ impl<'a> Guard<'a> {
         if let Some(user) = self.user_of(&container) {
             return Err(Failure::new(Kind::Busy, format!("{container} is used by {user}")).about(user));
         }
-        let work = images::umount(&self.mask, &self.house, &container)?;
+        let reads = |job: &&Job| matches!(&job.task, Task::Read(of) if *of == container);
+        let reader = self.jobs.values().find(reads).map(|job| &job.work);
+        let work = images::umount(&self.mask, &self.house, &container, reader)?;
         self.images.insert(container.clone(), Image::UnderWay);
         self.hire(work, Some(asked), Task::Umount(container));
         Ok(None)
@@ -525,7 +552,7 @@ impl<'a> Guard<'a> {
 
     fn start(&mut self, asked: Asked, start: &Start, console: Option<OwnedFd>) -> Answer {
         if self.ending.is_some() {
-            return Err(Failure::new(Kind::Busy, "the daemon is about to end"));
+            return Err(Failure::new(Kind::Busy, ABOUT_TO_END));
         }
         let manifest = self.package(&start.container)?.1.clone();
         if let Some(other) = self.containers.get(&manifest.name) {
@@ -536,10 +563,16 @@ impl<'a> Guard<'a> {
         self.check_resources(&manifest, start)?;
         check_console(&manifest, console.as_ref())?;
         let name = manifest.name.clone();
-        let order = Order { manifest, start, console, null: self.null.as_fd(), asked };
+        let order = Order {
+            manifest,
+            start,
+            console,
+            null: self.null.as_fd(),
+            is_accompanied: !self.commands.is_empty(),
+            asked,
+        };
         let begun = Container::begin(&self.house, order);
         let (container, work) = begun.map_err(|failure| Failure { kind: Kind::Start, ..failure })?;
-        self.ended.remove(&start.container);
         self.containers.insert(name.clone(), container);
         self.hire(work, None, Task::Make(name));
         Ok(None)
@@ -601,6 +634,15 @@ impl<'a> Guard<'a> {
         Ok(Some(Told::Done))
     }
 
+    /// The next talker hears it too.
+    fn rest(&mut self, container: &str) -> Answer {
+        let ended = self.ended.get_mut(container);
+        let ended =
+            ended.ok_or_else(|| Failure::new(Kind::NotRunning, format!("{container} has not run")))?;
+        ended.was_asked = true;
+        Ok(Some(Told::Done))
+    }
+
     fn freeze(&mut self, asked: Asked, container: &str, is_on: bool) -> Answer {
         let running = self.running(container)?;
         let work = if is_on { running.task.pause()? } else { running.task.resume()? };
@@ -612,8 +654,9 @@ impl<'a> Guard<'a> {
 
     fn statistics(&mut self, container: &str) -> Answer {
         let watched = self.running(container)?.task.watched()?;
-        let told = watched.statistics().map_err(engine::Error::from)?;
-        Ok(Some(Told::Statistics(statistics::shown(&told))))
+        let (figures, details) = (watched.statistics().map_err(engine::Error::from)?, watched.details());
+        let details = details.map_err(engine::Error::from)?;
+        Ok(Some(Told::Statistics(engine::metrics::northstar::statistics(&figures, &details))))
     }
 
     fn heed_job(&mut self, id: u64) {
@@ -637,9 +680,20 @@ impl<'a> Guard<'a> {
                 return;
             }
             Ok(Some(Said::Done(warnings))) => Ok(warnings),
-            Ok(Some(Said::Failed(error))) | Err(error) => Err(error),
+            // It executes what it is to become.
+            Ok(Some(Said::Gone(_))) if matches!(job.task, Task::Accompany(_)) => Ok(Vec::new()),
+            Ok(Some(Said::Failed(error) | Said::Gone(error))) | Err(error) => Err(error),
         };
-        let Some(Job { asked, task, .. }) = self.jobs.remove(&id) else { return };
+        let Some(Job { asked, task, work }) = self.jobs.remove(&id) else { return };
+        if let Task::Accompany(name) = &task {
+            return self.accompanied(name, work, outcome.map(drop).map_err(Failure::from));
+        }
+        match (&task, &outcome) {
+            // It may have more to do; its end is heard.
+            (Task::Mount(container), Ok(_)) => self.hire(work, None, Task::Read(container.clone())),
+            // Whoever is answered finds nothing of it any more.
+            _ => drop(work),
+        }
         self.settle(asked, task, outcome);
     }
 
@@ -660,6 +714,8 @@ impl<'a> Guard<'a> {
                 };
                 self.answer(asked, &done(outcome));
             }
+            // What was not read ahead is read when it is needed; and who accompanies is more than an outcome.
+            Task::Read(_) | Task::Accompany(_) => {}
             Task::Umount(container) => {
                 match &outcome {
                     Ok(()) => self.images.remove(&container),
@@ -697,21 +753,19 @@ impl<'a> Guard<'a> {
         }
     }
 
-    /// Its first process is there, and waits.
+    /// Its program runs; or its first process is there and waits, for its memory is to be watched from the first page on.
     fn made(&mut self, name: &str, outcome: Result<(), Failure>) {
         if let Err(failure) = outcome {
             return self.give_up(name, failure);
         }
         let Some(container) = self.containers.get_mut(name) else { return };
-        let package = self.packages.get(&container.package).and_then(|of| self.repositories.get(of));
-        let entry = package.and_then(|store| store.entries().get(&container.package));
-        let cgroups = entry.and_then(|entry| entry.manifest.cgroups.as_ref());
-        if !cgroups.is_some_and(|cgroups| cgroups.oom_monitor) {
-            return self.launch(name);
+        if !container.awaits_watch {
+            let runs = self.commands.is_empty();
+            return if runs { self.started(name, Ok(())) } else { self.launch(name) };
         }
         container.phase = Phase::Watching;
         let task = container.task.clone();
-        match Work::run(&self.mask, &[], |bench| run::watch(&task, bench)) {
+        match Work::run(&self.mask, &[], |bench| memory::watch(&task, bench)) {
             Ok(work) => {
                 container.is_watched = true;
                 self.hire(work, None, Task::Watch(name.to_owned()));
@@ -724,12 +778,17 @@ impl<'a> Guard<'a> {
     fn heed_watch(&mut self, name: &str, text: &str) {
         let Some(container) = self.containers.get(name) else { return };
         if container.phase == Phase::Watching {
+            if !text.is_empty() {
+                log::say(&format!("{}: no pressure will be told: {text}", container.package));
+            }
             return self.launch(name);
         }
         // Our own worker wrote it, next to the container's groups: not in the container.
         if let Ok(counts) = serde_json::from_str::<wire::Memory>(text) {
             let container = container.package.clone();
-            log::say(&format!("{container} is out of memory"));
+            if counts.pressure.is_none() {
+                log::say(&format!("{container} is out of memory"));
+            }
             self.tell(UNASKED, &Told::Memory { container, counts });
         }
     }
@@ -749,9 +808,12 @@ impl<'a> Guard<'a> {
 
     fn launch(&mut self, name: &str) {
         let Some(container) = self.containers.get_mut(name) else { return };
+        if container.phase != Phase::Accompanying && !self.commands.is_empty() {
+            return self.accompany(name);
+        }
         container.phase = Phase::Starting;
         if self.ending.is_some() {
-            return self.give_up(name, Failure::new(Kind::Busy, "the daemon is about to end"));
+            return self.give_up(name, Failure::new(Kind::Busy, ABOUT_TO_END));
         }
         match container.task.start() {
             Ok(work) => self.hire(work, None, Task::Start(name.to_owned())),
@@ -763,9 +825,15 @@ impl<'a> Guard<'a> {
         if let Err(failure) = outcome {
             return self.give_up(name, failure);
         }
+        if self.ending.as_ref().is_some_and(Ending::is_tearing_down) {
+            // Nobody would end it any more.
+            return self.give_up(name, Failure::new(Kind::Busy, ABOUT_TO_END));
+        }
         let Some(container) = self.containers.get_mut(name) else { return };
         container.phase = Phase::Running;
         container.since = Instant::now();
+        // As long as it does not run, it is known how it has run before.
+        self.ended.remove(&container.package);
         let (asked, pid) = (container.asked.take(), container.pid.unsigned_abs());
         log::say(&format!("started {}, process {pid}", container.package));
         let has_ended = container.status.is_some();
@@ -783,6 +851,15 @@ impl<'a> Guard<'a> {
         }
     }
 
+    /// The program is no more: the rest of its container goes while its attendant does.
+    fn heed_end(&mut self, name: &str) {
+        let Some(container) = self.containers.get_mut(name) else { return };
+        container.hear_end();
+        if container.status.is_some() && container.phase == Phase::Running {
+            self.end(name);
+        }
+    }
+
     fn heed_exit(&mut self, name: &str) {
         let Some(container) = self.containers.get_mut(name) else { return };
         let Some((_, process)) = container.init.take() else { return };
@@ -795,7 +872,8 @@ impl<'a> Guard<'a> {
             log::say(&format!("how {} ended is not known: {failed}", container.package));
             Status::Signal(SIGKILL)
         };
-        container.status = Some(exit.map_or_else(unknown, |exit| container.status_of(exit)));
+        let status = exit.map_or_else(unknown, Status::from);
+        container.hear_end_of(status);
         if container.phase == Phase::Running {
             self.end(name);
         }
@@ -819,7 +897,13 @@ impl<'a> Guard<'a> {
 
     fn remove(&mut self, name: &str) {
         let Some(container) = self.containers.get(name) else { return };
-        match container.task.delete(None) {
+        let (task, bundle) = (container.task.clone(), container.bundle.clone());
+        let work = Work::run(&self.mask, &[], |_| {
+            let mut warnings = task.delete_now(None)?;
+            warnings.extend(house::remove_bundle(&bundle).err().map(|failed| failed.to_string()));
+            Ok(warnings)
+        });
+        match work {
             Ok(work) => self.hire(work, None, Task::Delete(name.to_owned())),
             Err(error) => self.deleted(name, Err(error.into())),
         }
@@ -833,13 +917,15 @@ impl<'a> Guard<'a> {
         }
         if let Some((_, init)) = &container.init {
             // Deleted, it is dead; it is reaped with the strays.
-            let exit = init.exit().ok().flatten();
-            container.status = container.status.or(exit.map(|exit| container.status_of(exit)));
+            match init.exit().ok().flatten() {
+                Some(exit) => container.hear_end_of(exit.into()),
+                None => container.hear_end(),
+            }
+        }
+        if let Some(output) = container.outputs.remove(debug::OUTPUT) {
+            self.parting.push(debug::Parting::begin(std::mem::take(&mut container.companions), output));
         }
         std::mem::take(&mut container.outputs).into_values().for_each(output::Output::finish);
-        if let Err(failed) = house::remove_bundle(&container.bundle) {
-            log::say(&failed.to_string());
-        }
         let (package, asked) = (container.package.clone(), container.asked);
         let (failure, status, was_asked) = (container.failure.take(), container.status, container.was_asked);
         // The sockets go before anybody hears that it is gone.

@@ -58,6 +58,8 @@ pub enum Word {
     Mount {
         /// Which.
         container: String,
+        /// Whether its program is about to run, and is worth being read ahead.
+        is_to_run: bool,
     },
     /// Takes the mount away; it must not be in use: [`Told::Done`].
     Umount {
@@ -73,6 +75,11 @@ pub enum Word {
         container: String,
         /// signal(7), 1 to 31.
         signal: i32,
+    },
+    /// Remembers of a container that has ended that it was asked to, and is not to be started anew: [`Told::Done`].
+    Rest {
+        /// Which.
+        container: String,
     },
     /// Freezes all processes of a running container: [`Told::Done`].
     Freeze {

@@ -171,9 +171,10 @@ fn values_have_rules() {
         "a.toml:5:2: repositories: \"\" is no name of a repository",
     );
     refused(
-        "[debug]\ncommands = [\"strace\"]",
-        "a.toml:6:12: debug.commands: not carried out yet, see docs/roadmap.md",
+        "loop_device_timeout = \"500000000000y\"",
+        "a.toml:5:23: loop_device_timeout: \"500000000000y\" is longer than 365 days",
     );
+    refused("[debug]\ncommands = [\"strace\", \" \"]", "a.toml:6:12: debug.commands: \" \" is no command");
     refused("[console", "a.toml:5:9: unclosed table, expected `]`");
 }
 

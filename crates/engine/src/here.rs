@@ -66,12 +66,12 @@ impl Here {
         let containers = self.at(bench)?;
         let order = Order {
             id: self.id.clone(),
-            pid_file: Some(format!("{}/init.pid", order.bundle)),
+            pid_file: order.pid_file.then(|| format!("{}/init.pid", order.bundle)),
             bundle: Some(order.bundle),
             systemd: order.systemd.then(|| host_buses(self.bus.clone())),
             keep_keyring: order.keep_keyring,
             no_pivot: order.no_pivot,
-            gated: true,
+            gated: !order.at_once,
             detached: true,
             console_line: order.terminal,
             preserve_fds: more,

@@ -51,12 +51,16 @@ pub struct Create {
     pub keep_keyring: bool,
     /// Move the root instead of pivoting into it.
     pub no_pivot: bool,
+    /// Whether the first process's number is written to the bundle's `init.pid`.
+    pub pid_file: bool,
     /// Whether the program has a terminal, whose master end comes to us.
     pub terminal: bool,
     /// Whether the program is looked after by a first process of ours: it dies of signals as it would on the host, and who
     /// loses his parent there is reaped. The last of [`Streams::more`] is then not the program's: [`sys::Exit::heard`]
     /// understands what is said over it before the first process ends.
     pub attended: bool,
+    /// Whether the program runs once the work is done, and nobody has to ask for that by [`Task::start`].
+    pub at_once: bool,
 }
 
 /// What is asked of [`Task::exec`].
@@ -69,7 +73,8 @@ pub struct Exec {
 }
 
 impl Task {
-    /// Makes the container: mounts its root, and bears its first process, which waits for [`Task::start`].
+    /// Makes the container: mounts its root, and bears its first process, which waits for [`Task::start`] unless it is to
+    /// run at once.
     pub fn create(&self, order: Create, streams: &Streams<'_>) -> Result<Work, Error> {
         self.create_after(order, streams, || Ok(()))
     }

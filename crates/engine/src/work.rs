@@ -35,6 +35,8 @@ pub enum Word {
     Done(Vec<String>),
     /// It was not done, and what had been done was taken back.
     Failed(Error),
+    /// It says nothing more, and has not said its last word: it was killed. Where it was to execute a program in the end, it has.
+    Gone(Error),
 }
 
 /// The worker's side.
@@ -60,6 +62,18 @@ impl Work {
         kept: &[BorrowedFd<'_>],
         act: impl FnOnce(&mut Bench) -> Result<Vec<String>, Error>,
     ) -> Result<Self, Error> {
+        Self::fork(&Streams::default(), kept, false, mask, |bench| {
+            act(bench).map(|warnings| (warnings, || Ok(())))
+        })
+    }
+
+    /// The same, with something to do after it was said that all is done: nobody waits for that, or hears what came of it.
+    /// It may be ended at any time ([`Work::end`]).
+    pub fn run_then<A: FnOnce() -> Result<(), Failed>>(
+        mask: &Mask,
+        kept: &[BorrowedFd<'_>],
+        act: impl FnOnce(&mut Bench) -> Result<(Vec<String>, A), Error>,
+    ) -> Result<Self, Error> {
         Self::fork(&Streams::default(), kept, false, mask, act)
     }
 
@@ -71,15 +85,15 @@ impl Work {
         mask: &Mask,
         act: impl FnOnce(&mut Bench) -> Result<Vec<String>, Error>,
     ) -> Result<Self, Error> {
-        Self::fork(streams, &[], has_console, mask, act)
+        Self::fork(streams, &[], has_console, mask, |bench| act(bench).map(|warnings| (warnings, || Ok(()))))
     }
 
-    fn fork(
+    fn fork<A: FnOnce() -> Result<(), Failed>>(
         streams: &Streams<'_>,
         kept: &[BorrowedFd<'_>],
         has_console: bool,
         mask: &Mask,
-        act: impl FnOnce(&mut Bench) -> Result<Vec<String>, Error>,
+        act: impl FnOnce(&mut Bench) -> Result<(Vec<String>, A), Error>,
     ) -> Result<Self, Error> {
         let (line, theirs) = pair(SocketType::SEQPACKET)?;
         let (console, terminal) = match has_console.then(|| pair(SocketType::STREAM)).transpose()? {
@@ -92,8 +106,13 @@ impl Work {
             Side::Child(newborn) => {
                 let mut bench = Bench { line: theirs, console: terminal };
                 let outcome = bench.settle(&newborn, parent, streams, kept, mask).map_err(Error::from);
-                let outcome = outcome.and_then(|()| act(&mut bench));
-                sys::leave(u8::from(bench.say(outcome).is_err()))
+                let (outcome, after) = match outcome.and_then(|()| act(&mut bench)) {
+                    Ok((warnings, after)) => (Ok(warnings), Some(after)),
+                    Err(error) => (Err(error), None),
+                };
+                let is_heard = bench.say(outcome).is_ok();
+                let is_done = after.filter(|_| is_heard).is_none_or(|after| after().is_ok());
+                sys::leave(u8::from(!is_heard || !is_done))
             }
             Side::Parent(_, worker) => Ok(Self { worker, line, console }),
         }
@@ -124,7 +143,7 @@ impl Work {
             (None, Some(TOLD)) => Word::Told(letters.as_str().to_owned()),
             (None, Some(DONE)) => Word::Done(letters.as_str().lines().map(str::to_owned).collect()),
             (None, Some(FAILED)) => Word::Failed(Error::heard(letters.as_str())),
-            (None, _) => Word::Failed(Error::new(Kind::Other, "the worker was killed before it was done")),
+            (None, _) => Word::Gone(Error::new(Kind::Other, "the worker was killed before it was done")),
         }))
     }
 
@@ -133,6 +152,11 @@ impl Work {
     pub fn end(&self) {
         // Who has come to his end is as good as killed.
         let _ended = self.worker.signal(SIGKILL);
+    }
+
+    /// The worker itself.
+    pub fn process(&self) -> &Pidfd {
+        &self.worker
     }
 
     /// The master end of the terminal that was asked for, once the work is done.

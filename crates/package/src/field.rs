@@ -8,6 +8,9 @@ use crate::error::Error;
 use crate::size::size;
 use crate::yaml::{Node, Value};
 
+/// The longest time that is taken for one.
+const LONGEST: Duration = Duration::from_hours(365 * 24);
+
 /// A value, with the way to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Field<'a> {
@@ -160,9 +163,14 @@ impl<'a> Field<'a> {
     /// A length of time: numbers with units, `500ms`, `10s`, `1h 30m`.
     pub(crate) fn duration(&self) -> Result<Duration, Error> {
         let text = self.node.text().ok_or_else(|| self.wrong("a length of time is due"))?;
-        humantime::parse_duration(text).map_err(|_| {
+        let time = humantime::parse_duration(text).map_err(|_| {
             self.wrong(format!("{} is no length of time, such as 500ms, 10s or 5m", spec::quoted(text)))
-        })
+        })?;
+        // Whoever adds it to a time of his need not think of an end of all times.
+        if time > LONGEST {
+            return Err(self.wrong(format!("{} is longer than 365 days", spec::quoted(text))));
+        }
+        Ok(time)
     }
 
     fn is_plain(&self) -> bool {

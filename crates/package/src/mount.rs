@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
 
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
@@ -19,6 +20,9 @@ use crate::npk::{Package, Verity};
 use crate::source::hex;
 use crate::verity::BLOCK;
 
+/// How long to try for a loop device, where nobody says otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// An image that is mounted, and attached nowhere yet. Its devices go with the last mount of it.
 #[derive(Debug)]
 pub struct Mounted {
@@ -29,15 +33,20 @@ pub struct Mounted {
 /// Mounts a package's image, read-only and without set-user-id. With `verity`, as [`Package::verify`] found it, every
 /// block is checked by the kernel as it is read.
 pub fn mount(package: &Package<File>, verity: Option<&Verity>) -> Result<Mounted, Error> {
-    mount_as("cofferdam-", package, verity)
+    mount_as("cofferdam-", PATIENCE, package, verity)
 }
 
 /// The same; the name of the mapped device, should there be one, begins with `prefix`. Who is killed half-way leaves it
-/// behind: [`remove_left`] finds it by that.
-pub fn mount_as(prefix: &str, package: &Package<File>, verity: Option<&Verity>) -> Result<Mounted, Error> {
+/// behind: [`remove_left`] finds it by that. A loop device is tried for as long as `patience`.
+pub fn mount_as(
+    prefix: &str,
+    patience: Duration,
+    package: &Package<File>,
+    verity: Option<&Verity>,
+) -> Result<Mounted, Error> {
     let image = package.whole_image();
     let data = package.image()?;
-    let device = LoopDevice::attach(package.file().as_fd(), image.start, image.end - image.start)?;
+    let device = LoopDevice::attach(package.file().as_fd(), image.start, image.end - image.start, patience)?;
     let kind = if erofs::is_one(package.file(), &data)? { "erofs" } else { "squashfs" };
     let Some(verity) = verity else {
         return Ok(Mounted { mount: image_on(device.path(), kind)? });

@@ -150,6 +150,10 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         ("rlimits: {cores: {}}", "a.yaml:6:18: rlimits.cores: no such limit"),
         (
+            "custom: {cofferdam: {stop_timeout: 366days}}",
+            "a.yaml:6:36: custom.cofferdam.stop_timeout: \"366days\" is longer than 365 days",
+        ),
+        (
             "rlimits: {core: {soft: 2, hard: 1}}",
             "a.yaml:6:17: rlimits.core: the soft limit is above the hard one",
         ),
@@ -245,6 +249,7 @@ fn lowered(text: &str) -> spec::Spec {
         cgroup: Some("northstar".into()),
         present: vec!["/lib".into()],
         is_spared: true,
+        files: Some((1024, 4096)),
         console: Some(3),
         sockets: [("in".into(), 4), ("out".into(), 5)].into(),
         socket_directory: Some("/run/sockets".into()),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, openat, unlinkat};
 use rustix::process::{getpid, set_child_subreaper};
 use rustix::stdio::dup2_stdin;
-use sys::{Called, Errno, Failed, Pidfd, SIGCHLD, SignalFd};
+use sys::{Called, Errno, Failed, Pidfd, SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SignalFd};
 use tokio::net::UnixListener;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
@@ -23,10 +23,6 @@ use crate::pending::Pending;
 use crate::ready::{lost, to_read};
 use crate::task::Service;
 use crate::wire;
-
-const SIGINT: i32 = 2;
-const SIGUSR1: i32 = 10;
-const SIGTERM: i32 = 15;
 
 /// How long what was begun, and events that are left, may take when we go.
 const LAST_WORDS: Duration = Duration::from_secs(5);

@@ -255,7 +255,7 @@ async fn heard(work: &Work, mut born: impl FnMut(i32, Pidfd)) -> Result<Vec<Stri
             // Nobody who works for a task has more to tell than how it ended.
             Some(Word::Told(_)) => {}
             Some(Word::Done(warnings)) => return Ok(warnings),
-            Some(Word::Failed(error)) => return Err(error),
+            Some(Word::Failed(error) | Word::Gone(error)) => return Err(error),
         }
     }
 }

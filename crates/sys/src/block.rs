@@ -2,7 +2,7 @@
 
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Dir, Mode, OFlags, open};
 
@@ -43,10 +43,8 @@ const LOOP_CONFIGURE: u64 = 0x4c0a;
 const LOOP_CTL_GET_FREE: u64 = 0x4c82;
 const READ_ONLY: u32 = 1;
 const AUTOCLEAR: u32 = 4;
-/// Others may take the device that we were told is free; so many times in a row is no accident.
-const MOST_TRIES: u32 = 64;
-/// Pauses double up to this one: a second in all.
-const LONGEST_PAUSE: Duration = Duration::from_millis(512);
+/// Pauses double up to this one.
+const LONGEST_PAUSE: Duration = Duration::from_millis(128);
 
 /// A read-only loop device: part of a file as a block device. The kernel frees it once nobody has it open and nothing is
 /// mounted from it.
@@ -58,7 +56,11 @@ pub struct LoopDevice {
 
 impl LoopDevice {
     /// Makes one of `size` bytes of `file` from `offset` on. One call makes it since Linux 5.8; before, two do.
-    pub fn attach(file: BorrowedFd<'_>, offset: u64, size: u64) -> Result<Self, Failed> {
+    ///
+    /// Somebody else may take the device that we were told is free; its node may be made by a program that is not as fast as
+    /// the kernel (udev, Android's ueventd); what somebody has read of it keeps an older kernel from changing it. None of these
+    /// tells when it is over: that is tried again for as long as `patience`, and then told with the call that was in vain.
+    pub fn attach(file: BorrowedFd<'_>, offset: u64, size: u64, patience: Duration) -> Result<Self, Failed> {
         let control = open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .called(|| "open(\"/dev/loop-control\")")?;
         let info = LoopInfo {
@@ -76,18 +78,38 @@ impl LoopDevice {
             encrypt_key: [0; 32],
             init: [0; 2],
         };
-        for _ in 0..MOST_TRIES {
-            let number = control_number(control.as_fd())?;
-            let path = format!("/dev/loop{number}");
-            let device = open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .called(|| format!("open({path:?})"))?;
-            match configure(device.as_fd(), file, &info) {
-                Ok(()) => return Ok(Self { device, path }),
-                Err((_, Errno::BUSY)) => {}
-                Err((call, errno)) => return Err(Failed::call(format!("ioctl({path:?}, {call})"), errno)),
+        let end = Instant::now() + patience;
+        // The first time at once: a device that somebody else was faster to take is the usual case.
+        let mut pause = Duration::ZERO;
+        loop {
+            let failed = match Self::take(control.as_fd(), file, &info) {
+                Ok(device) => return Ok(device),
+                Err(failed) => failed,
+            };
+            let left = end.saturating_duration_since(Instant::now());
+            match failed.errno() {
+                Some(Errno::BUSY | Errno::AGAIN | Errno::NOENT) if !left.is_zero() => {
+                    std::thread::sleep(pause.min(left));
+                    pause = (pause * 2).clamp(Duration::from_millis(1), LONGEST_PAUSE);
+                }
+                Some(Errno::BUSY | Errno::AGAIN | Errno::NOENT) => {
+                    return Err(failed.while_doing(&format!("no loop device within {patience:?}")));
+                }
+                _ => return Err(failed),
             }
         }
-        Err(Failed::refused("every loop device that was free was taken by somebody else"))
+    }
+
+    /// Takes the next that is free.
+    fn take(control: BorrowedFd<'_>, file: BorrowedFd<'_>, info: &LoopInfo) -> Result<Self, Failed> {
+        let number = control_number(control)?;
+        let path = format!("/dev/loop{number}");
+        let device = open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .called(|| format!("open({path:?})"))?;
+        match configure(device.as_fd(), file, info) {
+            Ok(()) => Ok(Self { device, path }),
+            Err((call, errno)) => Err(Failed::call(format!("ioctl({path:?}, {call})"), errno)),
+        }
     }
 
     /// Where it is.
@@ -132,32 +154,19 @@ fn configure(
     if unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_FD as libc::Ioctl, fd) } == -1 {
         return Err(("LOOP_SET_FD", last_errno()));
     }
-    let Err(errno) = set_status(device, info) else { return Ok(()) };
+    // Part of a file of a device that is the whole file. If somebody has looked at it meanwhile, udev for one, the kernel
+    // refuses that as long as it keeps what was read (`EAGAIN`).
+    let info = std::ptr::from_ref(info);
+    // SAFETY: LOOP_SET_STATUS64 reads one loop_info64, which is borrowed for the call.
+    if unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_STATUS64 as libc::Ioctl, info) } == 0 {
+        return Ok(());
+    }
+    let errno = last_errno();
     // SAFETY: LOOP_CLR_FD takes no argument.
     if unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CLR_FD as libc::Ioctl) } == -1 {
         return Err(("LOOP_CLR_FD", last_errno()));
     }
     Err(("LOOP_SET_STATUS64", errno))
-}
-
-/// Makes part of a file of a device that is the whole file. If somebody has looked at it meanwhile, udev for one, the kernel
-/// refuses that as long as it keeps what was read (`EAGAIN`), and tells nobody when it does not any more: a bounded back-off.
-fn set_status(device: BorrowedFd<'_>, info: &LoopInfo) -> Result<(), Errno> {
-    let mut pause = Duration::from_millis(1);
-    loop {
-        let info = std::ptr::from_ref(info);
-        // SAFETY: LOOP_SET_STATUS64 reads one loop_info64, which is borrowed for the call.
-        if unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_STATUS64 as libc::Ioctl, info) } == 0 {
-            return Ok(());
-        }
-        match last_errno() {
-            Errno::AGAIN if pause <= LONGEST_PAUSE => {
-                std::thread::sleep(pause);
-                pause *= 2;
-            }
-            errno => return Err(errno),
-        }
-    }
 }
 
 /// struct dm_ioctl of <linux/dm-ioctl.h>.

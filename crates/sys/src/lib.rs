@@ -49,8 +49,9 @@ pub use schedule::{
 };
 pub use seccomp::{has_filter_flags, load_filter};
 pub use signal::{
-    ENDING, Held, Mask, SIGCHLD, SIGKILL, SIGURG, SIGWINCH, SignalFd, asks_to_end, block_signals,
-    default_signals, heed_signals, restore_mask, unblock_signals,
+    ENDING, Held, Mask, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGURG, SIGUSR1,
+    SIGWINCH, SignalFd, asks_to_end, block_signals, default_signals, heed_signals, restore_mask,
+    unblock_signals,
 };
 pub use spent::Spent;
 pub use usage::peak_of_children;

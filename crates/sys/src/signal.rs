@@ -5,10 +5,22 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::{Errno, Failed, last_errno};
 
-/// Ends a process, whatever it thinks of that; signal(7).
+/// The terminal is gone, or what is configured has changed; signal(7), as for all of these.
+pub const SIGHUP: i32 = libc::SIGHUP;
+/// Somebody has pressed Ctrl-C.
+pub const SIGINT: i32 = libc::SIGINT;
+/// Ends a process, whatever it thinks of that.
 pub const SIGKILL: i32 = libc::SIGKILL;
+/// Means what a program wants it to mean.
+pub const SIGUSR1: i32 = libc::SIGUSR1;
+/// Asks a process to end.
+pub const SIGTERM: i32 = libc::SIGTERM;
 /// A child changed its state.
 pub const SIGCHLD: i32 = libc::SIGCHLD;
+/// Who was stopped goes on.
+pub const SIGCONT: i32 = libc::SIGCONT;
+/// Stops a process, whatever it thinks of that.
+pub const SIGSTOP: i32 = libc::SIGSTOP;
 /// Urgent data came; ignored by default.
 pub const SIGURG: i32 = libc::SIGURG;
 /// The window has another size.

@@ -23,7 +23,7 @@ pub use bytes::{Bytes, NoBase64};
 pub use container::{Container, Name, Unnamed};
 pub use error::Error;
 pub use message::{Connect, Malformed, Message, Nack};
-pub use notification::{Memory, Notification, Pressed, Status};
+pub use notification::{Memory, Notification, Pressed, Pressure, Status};
 pub use permission::{Permission, Permissions};
 pub use request::{Request, Start};
 pub use response::{Data, Inspected, Installed, Outcome, Process, Response};

@@ -45,6 +45,23 @@ pub struct Memory {
     pub oom: Option<u64>,
     /// A process was killed over it.
     pub oom_kill: Option<u64>,
+    /// Memory is hard to find: what this is told for, if it is no lack. Ours: clients of the reference pass over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<Pressure>,
+}
+
+/// How hard memory is to find, in the kernel's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pressure {
+    /// Some processes wait for it (cgroup v2).
+    Some,
+    /// All do (v2).
+    Full,
+    /// Swap is used, or files in use are dropped (v1).
+    Medium,
+    /// It is about to run out (v1).
+    Critical,
 }
 
 /// How a program ended.
@@ -79,18 +96,30 @@ impl fmt::Display for Status {
     }
 }
 
+impl fmt::Display for Pressure {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(match self {
+            Self::Some => "some",
+            Self::Full => "full",
+            Self::Medium => "medium",
+            Self::Critical => "critical",
+        })
+    }
+}
+
 impl fmt::Display for Notification {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CGroup(container, Pressed::Memory(memory)) => {
                 write!(to, "{container}: memory")?;
-                let Memory { low, high, max, oom, oom_kill } = memory;
+                let Memory { low, high, max, oom, oom_kill, pressure } = memory;
                 let counts =
                     [("low", low), ("high", high), ("max", max), ("oom", oom), ("oom_kill", oom_kill)];
                 counts.iter().try_for_each(|(name, count)| match count {
                     Some(count) => write!(to, " {name} {count}"),
                     None => Ok(()),
-                })
+                })?;
+                pressure.map_or(Ok(()), |pressure| write!(to, ", pressure {pressure}"))
             }
             Self::Exit(container, status) => write!(to, "{container} {status}"),
             Self::Install(container) => write!(to, "{container} was installed"),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::json;
 use wire::{
     Bytes, Connect, Container, Data, Error, Inspected, Installed, Key, Maker, Memory, Message, Nack, Name,
-    Notification, Outcome, Permission, Permissions, Pressed, Process, Request, Response, Start, Status,
-    Token, Verdict, Version,
+    Notification, Outcome, Permission, Permissions, Pressed, Pressure, Process, Request, Response, Start,
+    Status, Token, Verdict, Version,
 };
 
 fn container(text: &str) -> Container {
@@ -264,6 +264,8 @@ fn failures_are_of_the_kinds_that_the_client_knows() {
 #[test]
 fn notifications_are_told() {
     let memory = Pressed::Memory(Memory { oom: Some(1), ..Memory::default() });
+    let hard_to_find =
+        Pressed::Memory(Memory { high: Some(7), pressure: Some(Pressure::Full), ..Memory::default() });
     for (text, notification) in [
         (r#"{"started":"a:1.0.0"}"#, Notification::Started(a())),
         (r#"{"exit":["a:1.0.0",{"exit":{"code":-1}}]}"#, Notification::Exit(a(), Status::Exit { code: -1 })),
@@ -277,6 +279,10 @@ fn notifications_are_told() {
         (
             r#"{"c_group":["a:1.0.0",{"memory":{"low":null,"high":null,"max":null,"oom":1,"oom_kill":null}}]}"#,
             Notification::CGroup(a(), memory),
+        ),
+        (
+            r#"{"c_group":["a:1.0.0",{"memory":{"low":null,"high":7,"max":null,"oom":null,"oom_kill":null,"pressure":"full"}}]}"#,
+            Notification::CGroup(a(), hard_to_find),
         ),
     ] {
         assert!(!notification.to_string().is_empty());

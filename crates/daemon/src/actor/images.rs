@@ -24,8 +24,9 @@ impl Actor {
         if let Image::Coming(waiters) = &mut package.image {
             return waiters.push(waiter);
         }
+        let is_to_run = matches!(&waiter, Waiter::Start(user) if user == container);
         package.image = Image::Coming(vec![waiter]);
-        let word = Word::Mount { container: container.to_string() };
+        let word = Word::Mount { container: container.to_string(), is_to_run };
         self.say(word, Doing::Mount(container.clone()));
     }
 

@@ -172,7 +172,7 @@ fn line(action: &Action) -> Option<(u64, String)> {
         _ => return None,
     };
     let text = match word {
-        Word::Mount { container } => format!("mount {container}"),
+        Word::Mount { container, .. } => format!("mount {container}"),
         Word::Umount { container } => format!("umount {container}"),
         Word::Start(start) => {
             let resources = start.resources.iter().map(|(target, used)| format!(" {target}={used}"));
@@ -180,6 +180,7 @@ fn line(action: &Action) -> Option<(u64, String)> {
         }
         Word::Signal { container, signal } => format!("signal {container} {signal}"),
         Word::Uninstall { container, wipe } => format!("uninstall {container} {wipe}"),
+        Word::Rest { container } => format!("rest {container}"),
         Word::Statistics { container } => format!("statistics {container}"),
         other => format!("{other:?}"),
     };
@@ -573,6 +574,10 @@ fn who_was_asked_to_end_stays_down() {
     play.kill(4, "a", 10);
     play.assert_refused(4, &Error::StopContainerNotStarted { container: container("a") });
     play.kill(5, "a", 15);
+    play.guard(|word| {
+        assert_eq!(word, "rest a:1.0.0", "the guard is to know it, for the next talker");
+        well(word)
+    });
     assert_eq!(play.answer(5), Some(&Response::Kill(Outcome::Ok { container: container("a") })));
     assert_eq!(play.actor.due(), None);
 }

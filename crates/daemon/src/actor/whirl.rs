@@ -119,9 +119,9 @@ impl Whirl {
     /// What the guard would take for a fault of ours.
     fn check(&self, word: &Word) {
         let images = |word: &Word| match word {
-            Word::Mount { container } | Word::Umount { container } | Word::Uninstall { container, .. } => {
-                Some(container.clone())
-            }
+            Word::Mount { container, .. }
+            | Word::Umount { container }
+            | Word::Uninstall { container, .. } => Some(container.clone()),
             _ => None,
         };
         if let Some(container) = images(word) {
@@ -132,7 +132,7 @@ impl Whirl {
             assert!(self.running.values().all(|used| !used.contains(&container)), "in use: {word:?}");
         }
         match word {
-            Word::Mount { container } | Word::Uninstall { container, .. } => {
+            Word::Mount { container, .. } | Word::Uninstall { container, .. } => {
                 assert!(!self.mounted.contains(container), "{word:?}");
             }
             Word::Umount { container } => assert!(self.mounted.contains(container), "{word:?}"),
@@ -201,7 +201,7 @@ impl Whirl {
             return self.tell(number, Told::Failed(Failure::new(kind, "no")));
         }
         let told = match &word {
-            Word::Mount { container } => {
+            Word::Mount { container, .. } => {
                 self.mounted.insert(container.clone());
                 Told::Done
             }

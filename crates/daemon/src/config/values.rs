@@ -76,9 +76,16 @@ pub(super) fn mode<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> 
 /// A time as people write it: `10s`, `1m 30s`.
 pub(crate) fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
-    humantime::parse_duration(&text)
-        .map_err(|error| de::Error::custom(format!("{text:?} is no time, such as 10s: {error}")))
+    let time = humantime::parse_duration(&text)
+        .map_err(|error| de::Error::custom(format!("{text:?} is no time, such as 10s: {error}")))?;
+    if time > FAR {
+        return Err(de::Error::custom(format!("{text:?} is longer than 365 days")));
+    }
+    Ok(time)
 }
+
+/// Times longer than that cannot be added to every time there is.
+const FAR: Duration = Duration::from_hours(365 * 24);
 
 /// Bytes as people write them: `1MiB`. A number of TOML's is refused, as the reference does: it takes texts.
 pub(crate) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
@@ -113,8 +120,11 @@ pub(super) fn repositories<'de, D: Deserializer<'de>>(
     }
 }
 
-/// Nothing runs any yet.
+/// Commands that have a first word, which is their program.
 pub(super) fn commands<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     let all = Vec::<String>::deserialize(from)?;
-    if all.is_empty() { Ok(all) } else { Err(de::Error::custom("not carried out yet, see docs/roadmap.md")) }
+    match all.iter().find(|command| command.trim().is_empty() || command.contains('\0')) {
+        Some(command) => Err(de::Error::custom(format!("{command:?} is no command"))),
+        None => Ok(all),
+    }
 }

@@ -280,6 +280,13 @@ impl From<NoLine> for End {
     }
 }
 
+impl End {
+    /// Whether nobody is to blame for it.
+    pub(super) fn is_in_order(&self) -> bool {
+        matches!(self, Self::Gone | Self::Closing)
+    }
+}
+
 impl fmt::Display for End {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

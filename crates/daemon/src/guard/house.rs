@@ -37,6 +37,10 @@ pub(super) struct House {
     pub(super) cgroup: String,
     /// How the names of our mapped devices begin.
     pub(super) devices: String,
+    /// How many files a program may have open, where we may have more.
+    pub(super) files: Option<(u64, u64)>,
+    /// How long to try for a loop device.
+    pub(super) loops: Duration,
     mask: Mask,
     lock: OwnedFd,
 }
@@ -46,7 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl House {
     /// Takes the directories over, and removes what an earlier daemon has left in them.
-    pub(super) fn take(config: &Config, mask: Mask) -> Result<Self, Failure> {
+    pub(super) fn take(config: &Config, mask: Mask, files: Option<(u64, u64)>) -> Result<Self, Failure> {
         let run = text(&config.run_dir)?;
         let own = format!("{run}/.cofferdam");
         for directory in [&own, &format!("{own}/state"), &format!("{own}/bundle")] {
@@ -62,6 +66,8 @@ impl House {
             sockets: text(&config.socket_dir)?,
             cgroup: config.cgroup.clone(),
             devices: format!("cofferdamd-{:x}-{:x}-", told.st_dev, told.st_ino),
+            files,
+            loops: config.loop_device_timeout,
             mask,
             lock,
             run,
@@ -90,6 +96,11 @@ impl House {
     pub(super) fn task(&self, name: &str) -> Task {
         let root = format!("{}/state", self.own);
         Task::Here(Here { root, id: name.to_owned(), mask: self.mask, bus: None })
+    }
+
+    /// Makes the group above the containers': otherwise each of them would, and remove it when it goes.
+    pub(super) fn provide_group(&self) -> Result<(), Failure> {
+        Ok(engine::provide_group(&self.cgroup)?)
     }
 
     /// Removes whatever is left of an earlier daemon that nobody let end in order. What cannot be removed is told, and keeps
@@ -171,7 +182,7 @@ pub(super) fn remove_directory(path: &str) -> Result<(), Failed> {
     }
 }
 
-/// Removes a bundle: two files, and nothing that was mounted.
+/// Removes a bundle: a file, and nothing that was mounted.
 pub(super) fn remove_bundle(path: &str) -> Result<(), Failed> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

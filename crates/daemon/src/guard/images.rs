@@ -1,5 +1,6 @@
 //! What takes its time with packages and images: done by workers.
 
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -7,8 +8,9 @@ use engine::{Error, Kind, Work};
 use package::Manifest;
 use package::mount::mount_as;
 use package::repository::{Install, Repository};
+use path::{Root, open_host};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{CWD, Mode, mkdirat};
+use rustix::fs::{Advice, CWD, FileType, Mode, OFlags, fadvise, fstat, mkdirat};
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 use sys::{Called as _, Errno, Failed, Mask};
 
@@ -17,17 +19,44 @@ use super::house::{House, remove_directory};
 /// What comes through a pipe is written by pieces of so much.
 const PIECE: usize = 1 << 20;
 
-/// Verifies a package and mounts its image.
-pub(super) fn mount(mask: &Mask, house: &House, store: &Repository, container: &str) -> Result<Work, Error> {
+/// How long who reads ahead may take to die, in milliseconds.
+const PATIENCE: u32 = 1000;
+
+/// So much of a program is read ahead: what is small whole, of what is large the part that runs first.
+const AHEAD: Option<NonZeroU64> = NonZeroU64::new(1 << 20);
+
+/// Verifies a package and mounts its image. A program that is about to run is read from it while its container is made:
+/// blocks are unpacked one after the other as somebody waits for them, and meanwhile another processor can.
+pub(super) fn mount(
+    mask: &Mask,
+    house: &House,
+    store: &Repository,
+    container: &str,
+    is_to_run: bool,
+) -> Result<Work, Error> {
     let (place, mut kept) = (house.image(container), store.handles(container));
     kept.push(house.lock());
-    Work::run(mask, &kept, |_| {
+    Work::run_then(mask, &kept, |_| {
         let opened = store.package(container).map_err(refused)?;
         check_label(&opened.manifest)?;
-        let mounted = mount_as(&house.devices, &opened.package, opened.verity.as_ref()).map_err(refused)?;
+        let mounted = mount_as(&house.devices, house.loops, &opened.package, opened.verity.as_ref());
+        let mounted = mounted.map_err(refused)?;
         attach(mounted.mount.as_fd(), &place)?;
-        Ok(Vec::new())
+        let program = opened.manifest.init.filter(|_| is_to_run);
+        Ok((Vec::new(), move || program.map_or(Ok(()), |program| read_ahead(&place, &program))))
     })
+}
+
+/// Has the kernel read the beginning of a file of an image. What is no file there is not opened.
+fn read_ahead(image: &str, program: &str) -> Result<(), Failed> {
+    let root = Root::from(open_host(image, OFlags::PATH | OFlags::DIRECTORY)?);
+    let found = root.open(program, OFlags::PATH)?;
+    let mode = fstat(&found).called(|| format!("fstat({program:?})"))?.st_mode;
+    if FileType::from_raw_mode(mode) != FileType::RegularFile {
+        return Ok(());
+    }
+    let file = root.open(program, OFlags::RDONLY)?;
+    fadvise(&file, 0, AHEAD, Advice::WillNeed).called(|| format!("posix_fadvise({program:?})"))
 }
 
 fn attach(mount: BorrowedFd<'_>, place: &str) -> Result<(), Failed> {
@@ -51,10 +80,21 @@ fn check_label(manifest: &Manifest) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes an image's mount away, which nobody of ours uses.
-pub(super) fn umount(mask: &Mask, house: &House, container: &str) -> Result<Work, Error> {
+/// Takes an image's mount away, which nobody of ours uses but who may read ahead.
+pub(super) fn umount(
+    mask: &Mask,
+    house: &House,
+    container: &str,
+    reader: Option<&Work>,
+) -> Result<Work, Error> {
     let place = house.image(container);
-    Work::run(mask, &[house.lock()], |_| {
+    let kept: Vec<BorrowedFd<'_>> = reader.map(|work| work.process().as_fd()).into_iter().collect();
+    Work::run(mask, &[&kept[..], &[house.lock()]].concat(), |_| {
+        if let Some(reader) = reader {
+            reader.end();
+            // Killed, it has at most a block to wait for. If that takes longer, the mount is in use still.
+            reader.process().wait_exit(Some(PATIENCE))?;
+        }
         unmount(place.as_str(), UnmountFlags::NOFOLLOW).called(|| format!("umount({place:?})"))?;
         // It is unmounted, whatever becomes of the place.
         Ok(remove_directory(&place).err().map(|failed| failed.to_string()).into_iter().collect())

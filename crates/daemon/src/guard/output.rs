@@ -48,13 +48,22 @@ const BLOCK: usize = 4096;
 pub(super) fn open(way: Way, is_stderr: bool, container: &str) -> Result<Option<(OwnedFd, Output)>, Failed> {
     let to = match way {
         Way::Discard => return Ok(None),
-        Way::Pipe => To::Log(Lines { who: container.to_owned(), kept: Vec::new() }),
+        Way::Pipe => return piped(container).map(Some),
         Way::Inherit if is_stderr => To::Stderr,
         Way::Inherit => To::Stdout,
     };
+    open_to(to).map(Some)
+}
+
+/// The same for what goes into the log, line by line.
+pub(super) fn piped(container: &str) -> Result<(OwnedFd, Output), Failed> {
+    open_to(To::Log(Lines { who: container.to_owned(), kept: Vec::new() }))
+}
+
+fn open_to(to: To) -> Result<(OwnedFd, Output), Failed> {
     let (from, theirs) = pipe_with(PipeFlags::CLOEXEC).called(|| "pipe2()")?;
     rustix::io::ioctl_fionbio(&from, true).called(|| "ioctl(FIONBIO)")?;
-    Ok(Some((theirs, Output { from, to, is_held_up: false })))
+    Ok((theirs, Output { from, to, is_held_up: false }))
 }
 
 impl Output {

@@ -1,18 +1,20 @@
 //! A container: from a package that is mounted to a program that runs, and to nothing again.
 //!
 //! ```text
-//! start ─▶ Making ─▶ Watching ─▶ Starting ─▶ Running ─▶ Ending ─▶ gone
-//!             └───────────┴───────────┴─ what fails ─────▲
+//! start ─▶ Making ─────────────────────────────────────────▶ Running ─▶ Ending ─▶ gone
+//!             ├────▶ Watching ─▶ Accompanying ─▶ Starting ───▲             ▲
+//!             └───────────┴───────────┴─────────────┴─ what fails ─────────┘
 //! ```
 //!
-//! Each arrow is a worker's end, or the program's.
+//! Each arrow is a worker's end, or the program's. One worker makes a container and lets its program run; where its memory
+//! is to be watched, or somebody is to be beside it, the program waits until they are there.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use engine::{Bench, Create, Event, Streams, Task, Work};
+use engine::{Create, Streams, Task, Work};
 use package::places::{lacking, survey};
 use package::{Manifest, Mount, RESERVED};
 use path::{Root, open_host};
@@ -47,12 +49,17 @@ pub(super) struct Container {
     pub(super) was_asked: bool,
     /// How the program ended.
     pub(super) status: Option<Status>,
-    /// Where its attendant says that.
-    told: OwnedFd,
+    /// Where its attendant says that, until it was heard.
+    told: Option<OwnedFd>,
     /// Why it was not started.
     pub(super) failure: Option<Failure>,
     pub(super) outputs: BTreeMap<&'static str, Output>,
-    /// Whether somebody still watches its memory.
+    /// Programs of `debug.commands` that are there, and how many are not yet.
+    pub(super) companions: Vec<Work>,
+    pub(super) awaited: usize,
+    /// Whether its program waits until somebody watches its memory.
+    pub(super) awaits_watch: bool,
+    /// Whether somebody still does.
     pub(super) is_watched: bool,
     pub(super) is_frozen: bool,
     pub(super) bundle: String,
@@ -64,6 +71,7 @@ pub(super) struct Container {
 pub(super) enum Phase {
     Making,
     Watching,
+    Accompanying,
     Starting,
     Running,
     Ending,
@@ -75,13 +83,15 @@ pub(super) struct Order<'a> {
     pub(super) start: &'a Start,
     pub(super) console: Option<OwnedFd>,
     pub(super) null: BorrowedFd<'a>,
+    /// Whether others are to be there before its program runs.
+    pub(super) is_accompanied: bool,
     pub(super) asked: Asked,
 }
 
 impl Container {
     /// Begins to make it: what is left to do, a worker does.
     pub(super) fn begin(house: &House, order: Order<'_>) -> Result<(Self, Work), Failure> {
-        let Order { mut manifest, start, console, null, asked } = order;
+        let Order { mut manifest, start, console, null, is_accompanied, asked } = order;
         if let Some(command) = &start.command {
             replace(&mut manifest, command)?;
         }
@@ -101,7 +111,9 @@ impl Container {
         };
         let bundle = house.bundle(&manifest.name);
         let task = house.task(&manifest.name);
-        let create = Create { bundle: bundle.clone(), attended: true, ..Create::default() };
+        let awaits_watch = manifest.cgroups.as_ref().is_some_and(|cgroups| cgroups.oom_monitor);
+        let at_once = !awaits_watch && !is_accompanied;
+        let create = Create { bundle: bundle.clone(), attended: true, at_once, ..Create::default() };
         let has_console = console.is_some();
         let work = task.create_after(create, &streams, || {
             prepare(house, &manifest, start, has_console)
@@ -122,9 +134,12 @@ impl Container {
             pid: 0,
             since: Instant::now(),
             status: None,
-            told: end,
+            told: Some(end),
             failure: None,
             outputs,
+            companions: Vec::new(),
+            awaited: 0,
+            awaits_watch,
             is_watched: false,
             is_frozen: false,
             bundle,
@@ -135,11 +150,29 @@ impl Container {
 }
 
 impl Container {
-    /// How the program ended, of which we know how its attendant did: that may have been killed before it could say more.
-    pub(super) fn status_of(&self, attendant: Exit) -> Status {
+    /// Where its attendant, which is about to end then, says how a program that runs has ended.
+    pub(super) fn source(&self) -> Option<BorrowedFd<'_>> {
+        self.told.as_ref().filter(|_| self.phase == Phase::Running).map(AsFd::as_fd)
+    }
+
+    /// Hears how the program ended. An attendant that was killed before it could say so has hung up.
+    pub(super) fn hear_end(&mut self) {
+        let Some(told) = &self.told else { return };
         let mut said = [0; 2];
-        let length = rustix::io::read(&self.told, &mut said).unwrap_or_default();
-        Exit::heard(said.get(..length).unwrap_or_default()).unwrap_or(attendant).into()
+        match rustix::io::read(told, &mut said) {
+            Err(Errno::AGAIN | Errno::INTR) => return,
+            length => {
+                let said = said.get(..length.unwrap_or_default()).unwrap_or_default();
+                self.status = self.status.or(Exit::heard(said).map(Status::from));
+            }
+        }
+        self.told = None;
+    }
+
+    /// How the program ended, of which we know how its attendant did.
+    pub(super) fn hear_end_of(&mut self, attendant: Status) {
+        self.hear_end();
+        self.status.get_or_insert(attendant);
     }
 }
 
@@ -187,6 +220,7 @@ fn prepare(house: &House, manifest: &Manifest, start: &Start, has_console: bool)
         places.resources.insert(target.clone(), directory);
     }
     places.cgroup = Some(house.cgroup.clone());
+    places.files = house.files;
     places.socket_directory = Some(house.sockets.clone());
     places.console = has_console.then_some(3);
     let first = 3 + u32::from(has_console);
@@ -212,38 +246,6 @@ fn inside(image: &str, directory: &str) -> Result<String, Failed> {
         Ok(path)
     } else {
         Err(Failed::refused(format!("{path:?} is not in the image")))
-    }
-}
-
-/// Watches a container's memory until it is no more: in a worker of its own, which tells the counts. What it tells first
-/// is that it watches.
-pub(super) fn watch(task: &Task, bench: &Bench) -> Result<Vec<String>, engine::Error> {
-    /// Where the kernel has no event for the end (v1), it is looked for so often.
-    const AGAIN: Duration = Duration::from_secs(1);
-    let watched = task.watched()?;
-    let mut events = watched.events().map_err(engine::Error::from)?;
-    bench.tell("")?;
-    let mut times = 0;
-    loop {
-        match events.wait_until(Instant::now() + AGAIN).map_err(engine::Error::from)? {
-            Some(Event::OutOfMemory) => {
-                times += 1;
-                let told = watched.statistics().map_err(engine::Error::from)?.memory.events;
-                let of = |name: &str| told.get(name).copied();
-                let counts = wire::Memory {
-                    low: of("low"),
-                    high: of("high"),
-                    max: of("max"),
-                    oom: of("oom").or(Some(times)),
-                    oom_kill: of("oom_kill"),
-                };
-                let text = serde_json::to_string(&counts)
-                    .map_err(|error| engine::Error::new(engine::Kind::Other, error.to_string()))?;
-                bench.tell(&text)?;
-            }
-            Some(Event::Ended) => return Ok(Vec::new()),
-            _ => {}
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sys::{SIGCHLD, SIGKILL};
 
-use super::{Guard, Image, Task, house, run};
+use super::{Container, Guard, Image, Task, house, run};
 use crate::log;
 use crate::words::{Failure, Kind, Told, UNASKED};
 
@@ -17,7 +17,7 @@ pub(super) struct Ending {
     failure: Option<String>,
 }
 
-/// How long the talker may take to stop everything in order.
+/// How long the talker may take to stop everything in order, beside the time that containers have.
 const ORDER: Duration = Duration::from_mins(1);
 /// How long what was killed may take to be gone.
 const DEATH: Duration = Duration::from_secs(20);
@@ -45,12 +45,17 @@ impl Guard<'_> {
             return Ok(());
         }
         log::say(&format!("signal {signal}: the daemon is to end"));
-        self.ending =
-            Some(Ending { deadline: Instant::now() + ORDER, is_tearing_down: false, failure: None });
+        let deadline = Instant::now() + order(self.containers.values().map(|one| self.stop_timeout(one)));
+        self.ending = Some(Ending { deadline, is_tearing_down: false, failure: None });
         if self.talker.line().is_some() {
             self.tell(UNASKED, &Told::Shutdown);
         }
         Ok(())
+    }
+
+    /// How long a container may take to end, where its manifest says so.
+    fn stop_timeout(&self, container: &Container) -> Option<Duration> {
+        self.package(&container.package).ok()?.1.upkeep.stop.timeout
     }
 
     /// The talker has nothing more to ask.
@@ -81,7 +86,7 @@ impl Guard<'_> {
                 Err(error) => log::say(&format!("kill {package}: {error}")),
             }
         }
-        for job in self.jobs.values().filter(|job| matches!(job.task, Task::Install(..))) {
+        for job in self.jobs.values().filter(|job| matches!(job.task, Task::Install(..) | Task::Read(_))) {
             job.work.end();
         }
     }
@@ -113,6 +118,7 @@ impl Guard<'_> {
                 left.push(failed.to_string());
             }
         }
+        self.part(true);
         self.talker.dismiss();
         if let Err(failed) = engine::remove_group(&self.house.cgroup) {
             left.push(failed.to_string());
@@ -123,5 +129,22 @@ impl Guard<'_> {
         }
         log::say("all is over");
         failure.map_or(Ok(()), |failure| Err(Failure::new(Kind::Other, failure)))
+    }
+}
+
+/// How long the end may take in order: nobody is cut short who has longer than the others.
+fn order(timeouts: impl Iterator<Item = Option<Duration>>) -> Duration {
+    timeouts.flatten().max().unwrap_or_default() + ORDER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_waits_for_who_has_longest() {
+        let [short, long] = [3, 3600].map(Duration::from_secs);
+        assert_eq!(order([].into_iter()), ORDER);
+        assert_eq!(order([None, Some(short), Some(long), None].into_iter()), long + ORDER);
     }
 }

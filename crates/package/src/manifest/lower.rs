@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use spec::{
-    Capabilities, DeviceRule, Linux, Mount, Namespace, NamespaceKind, Process, Resources, Root, Spec, User,
-    VERSION,
+    Capabilities, DeviceRule, Linux, Mount, Namespace, NamespaceKind, Process, Resources, Rlimit, RlimitKind,
+    Root, Spec, User, VERSION,
 };
 
 use super::{Manifest, Mount as Kind, Network, Options, seccomp};
@@ -28,6 +28,9 @@ pub struct Places {
     pub present: Vec<String>,
     /// Whether whoever runs it is spared when memory runs out.
     pub is_spared: bool,
+    /// How many files a program may have open whose manifest does not say, softly and hard: where whoever runs it has raised that
+    /// for himself.
+    pub files: Option<(u64, u64)>,
     /// The descriptor by which the program talks to a daemon, if one is there.
     pub console: Option<u32>,
     /// The descriptors of the sockets that were made for it, by name.
@@ -101,7 +104,7 @@ impl Manifest {
                 permitted: given.clone(),
                 ambient: given,
             }),
-            rlimits: self.rlimits.clone(),
+            rlimits: self.limits(places),
             no_new_privileges: true,
             scheduler: self.sched.clone(),
             // A program is not spared for its daemon's sake. To give it less than we have ourselves takes no right.
@@ -109,6 +112,16 @@ impl Manifest {
             selinux_label: self.selinux.as_ref().and_then(|selinux| selinux.exec.clone()),
             ..Process::default()
         })
+    }
+
+    /// The limits of the manifest, and those that are nobody's but the program's.
+    fn limits(&self, places: &Places) -> Vec<Rlimit> {
+        let mut all = self.rlimits.clone();
+        let kind = RlimitKind::Nofile;
+        if let Some((soft, hard)) = places.files.filter(|_| all.iter().all(|limit| limit.kind != kind)) {
+            all.push(Rlimit { kind, hard, soft });
+        }
+        all
     }
 
     fn linux(&self, places: &Places) -> Linux {

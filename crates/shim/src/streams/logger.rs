@@ -8,7 +8,7 @@ use std::time::Duration;
 use containerd_shim_protos::ttrpc::proto::Code;
 use rustix::io::read;
 use rustix::pipe::{PipeFlags, pipe_with};
-use sys::{Called, Doing, Errno, Failed, Pidfd, Side, Strings};
+use sys::{Called, Doing, Errno, Failed, Pidfd, SIGKILL, SIGTERM, Side, Strings};
 use tokio::time::timeout;
 
 use super::Owner;
@@ -28,8 +28,6 @@ struct Running {
 
 /// How long it may take to write down what it has read.
 const WRITING: Duration = Duration::from_secs(12);
-
-const SIGTERM: i32 = 15;
 
 impl Logger {
     /// Starts one, and says what to write to: standard output, and standard error.
@@ -100,7 +98,7 @@ impl Logger {
         let Ok(exit) = to_read(process.as_fd()) else { return };
         if timeout(WRITING, exit.readable()).await.is_err() {
             // It may have ended just now.
-            let _gone = process.signal(sys::SIGKILL);
+            let _gone = process.signal(SIGKILL);
         }
     }
 }

@@ -134,8 +134,9 @@ impl Service {
             systemd: options.systemd_cgroup,
             keep_keyring: options.no_new_keyring,
             no_pivot: options.no_pivot_root,
+            pid_file: true,
             terminal: asked.terminal,
-            attended: false,
+            ..Create::default()
         };
         let failed = |refusal: Refusal| Refusal {
             text: format!("OCI runtime create failed: {}", refusal.text),
