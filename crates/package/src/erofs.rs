@@ -24,7 +24,7 @@ use crate::error::{Doing as _, Error};
 use crate::image::device_of;
 use crate::source::Source;
 use crate::squashfs;
-use crate::tree::{Content, Id, Kind, Node, Tree};
+use crate::tree::{Content, DEEPEST, Id, Kind, Node, Tree, too_deep};
 
 pub use read::{Image, Names, Stored};
 
@@ -79,8 +79,6 @@ const ENTRY: usize = 12;
 
 /// Blocks that are read at once.
 const AT_ONCE: u64 = 64;
-/// The longest name that Linux reads.
-const LONGEST_NAME: usize = 255;
 
 /// How the content of a file is stored: in whole blocks alone, or with its end behind the inode.
 const PLAIN: u16 = 0;
@@ -100,8 +98,9 @@ struct Place {
     is_inline: bool,
     attributes: Vec<u8>,
     names: u32,
-    /// The directory that a directory is in.
+    /// The directory that a directory is in, and how many there are above it.
     above: Id,
+    depth: usize,
 }
 
 impl Plan {
@@ -123,17 +122,20 @@ impl Plan {
             if is_inline && at % BLOCK + whole > BLOCK {
                 at = at.next_multiple_of(BLOCK);
             }
-            places.push(Place { at, size, is_inline, attributes, names: 0, above: Tree::ROOT });
+            places.push(Place { at, size, is_inline, attributes, names: 0, above: Tree::ROOT, depth: 0 });
             at = (at + if is_inline { whole } else { head }).next_multiple_of(INODE);
         }
         for (number, node) in tree.nodes.iter().enumerate() {
             let Kind::Directory(names) = &node.kind else { continue };
-            if let Some(name) = names.keys().find(|name| name.len() > LONGEST_NAME) {
-                return Err(Error::invalid(format!("a name of {} bytes", name.len())));
-            }
+            // A tree that is sorted has each directory before what is in it.
+            let depth = places[number].depth + 1;
             places[number].names += 2;
             for below in names.values() {
                 if matches!(tree.node(*below).kind, Kind::Directory(_)) {
+                    if depth > DEEPEST {
+                        return Err(Error::invalid(too_deep()));
+                    }
+                    places[below.0].depth = depth;
                     places[below.0].above = Id(number);
                     places[number].names += 1;
                 } else {

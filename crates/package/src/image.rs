@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::error::{Doing as _, Error};
 use crate::source::Source;
-use crate::tree::Kind;
+use crate::tree::{DEEPEST, Kind, LONGEST_NAME, too_deep};
 
 /// A file system that is read.
 pub trait FileSystem {
@@ -129,11 +129,6 @@ struct Open<Names> {
     last: Option<Vec<u8>>,
 }
 
-/// Directories within directories, as many as are written.
-const DEEPEST: usize = 256;
-/// The longest name that Linux takes.
-const LONGEST: usize = 255;
-
 impl<F: FileSystem> Walk<F> {
     /// A walk from this directory on.
     pub fn from(image: &F, root: &InodeOf<F>) -> Result<Self, Error> {
@@ -204,8 +199,9 @@ impl<F: FileSystem> Walk<F> {
     }
 
     fn enter(&mut self, image: &F, name: Vec<u8>, inode: &InodeOf<F>) -> Result<(), Error> {
-        if self.open.len() >= DEEPEST {
-            return Err(Error::damaged(format!("more than {DEEPEST} directories within directories")));
+        // The root is in none.
+        if self.open.len() > DEEPEST {
+            return Err(Error::damaged(too_deep()));
         }
         let above = self.open.last().map_or(inode.number, |open| open.number);
         let Some((names, size)) = image.enter(inode, above) else { return Ok(()) };
@@ -222,7 +218,7 @@ impl<Names> Open<Names> {
     /// Names stand in order, which the kernel relies on when it looks for one; so none can come twice.
     fn check(&mut self, name: &[u8]) -> Result<(), Error> {
         let told = || spec::quoted(&String::from_utf8_lossy(name));
-        if name.len() > LONGEST {
+        if name.len() > LONGEST_NAME {
             return Err(Error::damaged(format!("a name of {} bytes", name.len())));
         }
         if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') || name.contains(&0) {

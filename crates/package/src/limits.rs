@@ -10,7 +10,7 @@ use crate::error::{Error, Kind};
 pub struct Limits {
     /// Bytes: of all layers, unpacked; or of all contents and attributes of a package.
     pub bytes: u64,
-    /// Files of every kind; one that a later layer takes away counts too.
+    /// Files of every kind, by each of their names; one that a later layer takes away counts too.
     pub files: u64,
 }
 

@@ -332,8 +332,15 @@ impl Tree {
     }
 }
 
-/// The longest name that squashfs can store.
-const LONGEST_NAME: usize = 256;
+/// The longest name that Linux takes. squashfs could store one byte more, and nobody would read it.
+pub(crate) const LONGEST_NAME: usize = 255;
+/// Directories within directories, of what is written and of what is read: some go as deep themselves, and a stack has an end.
+pub(crate) const DEEPEST: usize = 256;
+
+/// What is told of more than [`DEEPEST`].
+pub(crate) fn too_deep() -> String {
+    format!("more than {DEEPEST} directories within directories")
+}
 
 /// A file of the host's; its device and inode where it has several names.
 fn node_of(path: &Path, is_root: bool) -> Result<(Node, Option<(u64, u64)>), Error> {

@@ -30,8 +30,11 @@ pub fn survey<F: FileSystem>(image: &mut F, limits: Limits) -> Result<u64, Error
     let mut walk = Walk::from(image, &root)?;
     let (mut size, mut left) = (0, limits.begin());
     while let Some(step) = walk.next(image)? {
+        if !matches!(step, Step::Leave) {
+            // One more name of a file is one more entry of a directory, and there may be millions of one.
+            left.file()?;
+        }
         let (Step::Enter(_, inode) | Step::Meet(_, inode)) = &step else { continue };
-        left.file()?;
         // A set of attributes may be shared by all files, and is written for each.
         let attributes = image.xattrs(inode)?;
         left.bytes(attributes.values().map(|value| value.len() as u64).sum())?;

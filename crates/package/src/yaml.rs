@@ -1,10 +1,10 @@
 //! YAML as a tree that knows its lines.
 //!
 //! The parser gives events with their places; the tree is ours, because a text from a stranger may name one list a
-//! thousand times in a list that is named a thousand times: what aliases add up to is counted, and bounded. The same
-//! reader takes JSON, which YAML contains.
+//! thousand times in a list that is named a thousand times: what aliases add up to is counted, and bounded, and so is what
+//! is kept for them. The same reader takes JSON, which YAML contains.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
@@ -92,6 +92,8 @@ struct Builder {
     /// Whole values by the number of their anchor, with how many they are.
     anchors: BTreeMap<usize, (Node, usize)>,
     count: usize,
+    /// The values that anchors keep: one within another keeps its own once more.
+    kept: usize,
 }
 
 #[derive(Debug)]
@@ -102,6 +104,8 @@ struct Open {
     before: usize,
     /// A key whose value is due.
     key: Option<Node>,
+    /// The keys of a map so far.
+    keys: BTreeSet<String>,
 }
 
 impl Builder {
@@ -128,14 +132,15 @@ impl Builder {
                 Some(open) => self.put(open.node, open.anchor, open.before),
                 None => refused("an end without a beginning"),
             },
-            Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
-                Some((node, size)) => {
-                    let before = self.count;
-                    self.grow(size, line)?;
-                    self.put(Node { line, column, ..node }, 0, before)
-                }
-                None => refused("an alias for what is not whole yet"),
-            },
+            Event::Alias(anchor) => {
+                let Some(size) = self.anchors.get(&anchor).map(|(_, size)| *size) else {
+                    return refused("an alias for what is not whole yet");
+                };
+                let before = self.count;
+                self.grow(size, line)?;
+                let node = self.anchors.get(&anchor).map(|(node, _)| Node { line, column, ..node.clone() });
+                node.map_or(Ok(None), |node| self.put(node, 0, before))
+            }
             _ => Ok(None),
         }
     }
@@ -146,7 +151,7 @@ impl Builder {
         if self.open.len() == DEEPEST {
             return Err(Error::invalid(format!("{}:{}: more than {DEEPEST} levels", node.line, node.column)));
         }
-        self.open.push(Open { node, anchor, before, key: None });
+        self.open.push(Open { node, anchor, before, key: None, keys: BTreeSet::new() });
         Ok(None)
     }
 
@@ -163,15 +168,25 @@ impl Builder {
     /// A whole value goes where it belongs.
     fn put(&mut self, node: Node, anchor: usize, before: usize) -> Result<Option<Node>, Error> {
         if anchor != 0 {
-            self.anchors.insert(anchor, (node.clone(), self.count - before));
+            let size = self.count - before;
+            self.kept += size;
+            if self.kept > MOST {
+                let (line, column) = (node.line, node.column);
+                return Err(Error::invalid(format!(
+                    "{line}:{column}: anchors within anchors, of more than {MOST} values"
+                )));
+            }
+            self.anchors.insert(anchor, (node.clone(), size));
         }
         let Some(open) = self.open.last_mut() else { return Ok(Some(node)) };
         match (&mut open.node.value, open.key.take()) {
             (Value::List(list), _) => list.push(node),
             (Value::Map(map), Some(key)) => map.push((key, node)),
-            (Value::Map(map), None) => {
-                if map.iter().any(|(known, _)| known.text().is_some() && known.text() == node.text()) {
-                    let key = spec::quoted(node.text().unwrap_or_default());
+            (Value::Map(_), None) => {
+                if let Some(text) = node.text()
+                    && !open.keys.insert(text.to_owned())
+                {
+                    let key = spec::quoted(text);
                     return Err(Error::invalid(format!(
                         "{}:{}: {key} stands there twice",
                         node.line, node.column

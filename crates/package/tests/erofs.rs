@@ -15,6 +15,7 @@ use std::process::Command;
 use images::{Told, everything, noise, of_tree, what_may_be_made};
 use package::Limits;
 use package::erofs::{Image, write};
+use package::squashfs::{self, Compression};
 use package::tree::{Content, Kind, Node, Tree};
 use package::unpack::unpack;
 
@@ -200,6 +201,36 @@ fn a_directory_is_entered_once() {
     let told = with(a + 8, &[12, 0]);
     assert!(told.starts_with("\"/a/\": ") && told.ends_with("...b\" is no name for a file"), "{told}");
     assert_eq!(with(a + 12 + 8, &[0xff; 2]), "\"/a/\": a name from byte 36 to 65535 of a block");
+}
+
+/// What is written is read, and what cannot be read is not written.
+#[test]
+fn as_many_directories_as_are_read_are_written() {
+    let tree = |depth: usize| {
+        let mut tree = Tree::default();
+        tree.directories("d/".repeat(depth).as_bytes(), &Node::directory(0o755)).expect("directories");
+        tree
+    };
+    let deep = tree(256);
+    assert_eq!(read(&image(&deep)).expect("it is read").len(), 256);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    squashfs::write(&deep, file.as_file(), 0, Compression::None, &mut |_| ()).expect("it is written");
+    let bytes = std::fs::read(file.path()).expect("an image");
+    let mut squashfs_image =
+        squashfs::Image::read(bytes.as_slice(), 0..bytes.len() as u64).expect("an image");
+    assert_eq!(images::read(&mut squashfs_image).expect("it is read").len(), 256);
+    let deeper = tree(257);
+    let by_erofs = write(&deeper, file.as_file(), 0, &mut |_| ());
+    let by_squashfs = squashfs::write(&deeper, file.as_file(), 0, Compression::None, &mut |_| ());
+    for refused in [by_erofs, by_squashfs] {
+        let told = refused.expect_err("it is too deep").to_string();
+        assert!(told.ends_with("more than 256 directories within directories"), "{told}");
+    }
+    let name = [b'n'; 256];
+    assert!(Tree::default().add(Tree::ROOT, &name[1..], Node::new(Kind::Fifo, 0o600)).is_ok());
+    let told =
+        Tree::default().add(Tree::ROOT, &name, Node::new(Kind::Fifo, 0o600)).expect_err("it is too long");
+    assert!(told.to_string().ends_with("is no name for a file"), "{told}");
 }
 
 /// What others write is read: the same files, with attributes that several share, and short inodes.

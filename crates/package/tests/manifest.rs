@@ -354,3 +354,31 @@ fn a_filter_allows_every_value_and_lets_a_program_fork() {
     let bare = lowered(&format!("{LEAST}init: /a\nseccomp: {{}}\n")).linux.and_then(|linux| linux.seccomp);
     assert_eq!(bare.expect("there is one").syscalls.len(), 1);
 }
+
+/// What is kept for aliases is a copy each, and an anchor within an anchor is in both.
+#[test]
+fn anchors_within_anchors_are_bounded() {
+    let custom = |depth: usize, values: usize| {
+        let begin: Vec<String> = (0..depth).map(|level| format!("&a{level} [")).collect();
+        let begin = begin.concat();
+        format!("{LEAST}custom: {begin}{}{}\n", "a,".repeat(values), "]".repeat(depth))
+    };
+    assert!(Manifest::read("a.yaml", custom(40, 2000).as_bytes()).is_ok());
+    let told =
+        Manifest::read("a.yaml", custom(40, 40_000).as_bytes()).expect_err("it is too much").to_string();
+    assert!(told.ends_with("anchors within anchors, of more than 100000 values"), "{told}");
+}
+
+/// Each key of a map is looked up once, and not compared with all those before it.
+#[test]
+fn a_map_of_many_keys_takes_no_longer_than_its_text() {
+    let keys: Vec<String> = (0..45_000).map(|key| format!("  k{key}: a\n")).collect();
+    let keys = keys.concat();
+    let begun = std::time::Instant::now();
+    assert!(Manifest::read("a.yaml", format!("{LEAST}custom:\n{keys}").as_bytes()).is_ok());
+    // Compared with each other they took two minutes in a build for tests.
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    let twice = format!("{LEAST}custom:\n{keys}  k7: b\n");
+    let told = Manifest::read("a.yaml", twice.as_bytes()).expect_err("one comes twice").to_string();
+    assert!(told.ends_with("\"k7\" stands there twice"), "{told}");
+}

@@ -15,7 +15,7 @@ use crate::directory::Directory;
 use crate::error::{Doing as _, Error};
 use crate::limits::Left;
 use crate::source::hex;
-use crate::tree::{Content, Id, Kind, Node, Tree, is_stored};
+use crate::tree::{Content, DEEPEST, Id, Kind, Node, Tree, is_stored, too_deep};
 
 /// A layer that is to be unpacked.
 #[derive(Clone, Copy, Debug)]
@@ -79,15 +79,14 @@ fn names(path: &[u8]) -> Result<Names<'_>, Error> {
     if all.contains(&b"..".as_slice()) {
         return Err(Error::damaged("leads upwards"));
     }
+    // Without an end a path of a megabyte would be half a million directories.
     if all.len() > DEEPEST {
-        return Err(Error::damaged(format!("more than {DEEPEST} directories within directories")));
+        return Err(Error::damaged(too_deep()));
     }
     let last = all.pop();
     Ok((all, last))
 }
 
-/// As many as an image is written with. Without an end a path of a megabyte would be half a million directories.
-const DEEPEST: usize = 256;
 /// The longest target of a link that Linux stores.
 const LONGEST_TARGET: usize = 4095;
 

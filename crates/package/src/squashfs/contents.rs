@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use super::meta::pack;
-use super::write::{Compression, DEEPEST, Out};
+use super::write::{Compression, Out};
 use crate::crew;
 use crate::error::{Doing as _, Error};
-use crate::tree::{Content, Id, Kind, Tree};
+use crate::tree::{Content, DEEPEST, Id, Kind, Tree, too_deep};
 
 pub(super) const BLOCK: usize = 128 << 10;
 /// In the size of a block: it is not compressed.
@@ -147,7 +147,7 @@ impl<'a> Plan<'a> {
     /// A file, or all that is below a directory, in the order of the names.
     fn add(&mut self, tree: &'a Tree, id: Id, depth: usize) -> Result<(), Error> {
         if depth > DEEPEST {
-            return Err(Error::invalid(format!("more than {DEEPEST} directories within directories")));
+            return Err(Error::invalid(too_deep()));
         }
         match &tree.node(id).kind {
             Kind::Directory(names) => names.iter().try_for_each(|(name, below)| {

@@ -66,8 +66,6 @@ fn write_by(
 const BLOCK_LOG: u16 = 17;
 const NONE: u32 = u32::MAX;
 const NOWHERE: u64 = u64::MAX;
-/// Directories within directories: who writes them goes as deep himself, and a stack has an end.
-pub(super) const DEEPEST: usize = 256;
 
 /// Files are numbered from 1 on, a directory after all that is in it, so that the root comes last.
 fn numbers(tree: &Tree) -> BTreeMap<Id, u32> {
