@@ -62,7 +62,7 @@ fn vm_the_unit_starts_restarts_and_stops_the_daemon() {
         place("checked"),
         place("k.pub")
     ));
-    let manifest = "name: a\nversion: 1.0.0\ninit: /bin/sh\nargs: [-c, echo up; exec sleep 1000000]\nenv: {PATH: /bin}\n\
+    let manifest = "name: a\nversion: 1.0.0\ninit: /bin/sh\nargs: [-c, echo up with $(ulimit -Sn); exec sleep 1000000]\nenv: {PATH: /bin}\n\
                     uid: 1000\ngid: 1000\nautostart: critical\nio: {stdout: pipe, stderr: pipe}\n\
                     sockets: {s: {type: stream, mode: 0o600}}\nmounts: {/t: {type: tmpfs, size: 1MiB}}\n";
     let package = device.pack_manifest("a", manifest, &["-k", "k.key"]);
@@ -77,7 +77,8 @@ fn vm_the_unit_starts_restarts_and_stops_the_daemon() {
 
     says(&["systemctl", "start", "cofferdamd"]);
     let first = runs(&device, 0);
-    until(|| journal().contains("a:1.0.0: up"), journal);
+    until(|| journal().contains("a:1.0.0: up with 1024"), journal);
+    assert!(journal().contains("at most 524288 files may be open"), "{}", journal());
     assert!(journal().contains(&format!("started a:1.0.0, process {first}")), "{}", journal());
     assert_eq!(mapped().len(), 1);
 
