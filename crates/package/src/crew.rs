@@ -70,6 +70,26 @@ fn hand_out<J, R>(
     Ok(())
 }
 
+/// Buffers that are used again: memory that is fresh each time is work for the kernel, and for all threads at once.
+#[derive(Debug, Default)]
+pub(crate) struct Spare(Mutex<Vec<Vec<u8>>>);
+
+impl Spare {
+    /// One of so many bytes, whatever they are.
+    pub(crate) fn take(&self, size: usize) -> Vec<u8> {
+        let mut buffer = self.0.lock().ok().and_then(|mut all| all.pop()).unwrap_or_default();
+        buffer.resize(size, 0);
+        buffer
+    }
+
+    pub(crate) fn give(&self, buffer: Vec<u8>) {
+        // Where somebody has panicked nothing is used again.
+        if let Ok(mut all) = self.0.lock() {
+            all.push(buffer);
+        }
+    }
+}
+
 /// A job, and where its result is awaited.
 type Order<J, R> = (J, SyncSender<Result<R, Error>>);
 type Given<R> = VecDeque<Receiver<Result<R, Error>>>;

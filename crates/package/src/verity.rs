@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::crew;
+use crate::crew::{self, Spare};
 use crate::error::Error;
 use crate::source::{Source, u16_at, u32_at, u64_at};
 
@@ -220,14 +220,17 @@ pub(crate) fn sums(
     mut each: impl FnMut(u64),
 ) -> Result<Sums, Error> {
     let mut all = Sums { crc: crc32fast::Hasher::new(), digests: Vec::new() };
+    let spare = Spare::default();
     let sum = |piece: Range<u64>| {
-        let mut bytes = vec![0; (piece.end - piece.start) as usize];
+        let mut bytes = spare.take((piece.end - piece.start) as usize);
         file.read_at(&mut bytes, piece.start)?;
         let mut sums = Sums { crc: crc32fast::Hasher::new(), digests: Vec::new() };
         sums.crc.update(&bytes);
         sums.digests
             .extend(salt.iter().flat_map(|salt| bytes.chunks(BLOCK_SIZE).map(|block| digest(salt, block))));
-        Ok((sums, bytes.len() as u64))
+        let count = bytes.len() as u64;
+        spare.give(bytes);
+        Ok((sums, count))
     };
     crew::in_order(crew::hands(), cut(range), sum, |(sums, count)| {
         all.crc.combine(&sums.crc);

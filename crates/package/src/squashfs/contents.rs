@@ -8,7 +8,7 @@ use std::io::Read as _;
 
 use super::meta::pack;
 use super::write::{Compression, Out};
-use crate::crew;
+use crate::crew::{self, Spare};
 use crate::error::{Doing as _, Error};
 use crate::tree::{Content, DEEPEST, Id, Kind, Tree, too_deep};
 
@@ -79,7 +79,7 @@ enum Job<'a> {
 }
 
 /// Blocks as they are stored.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Packed {
     bytes: Vec<u8>,
     words: Vec<u32>,
@@ -98,16 +98,18 @@ impl<'a> Contents<'a> {
     ) -> Result<Self, Error> {
         let plan = Plan::of(tree)?;
         let mut runs: Vec<(u64, Vec<u32>)> = Vec::with_capacity(plan.runs.len());
+        let spare = Spare::default();
         crew::in_order(
             hands,
             plan.jobs(),
-            |(run, job)| Ok((run, job.pack(tree, compression)?)),
+            |(run, job)| Ok((run, job.pack(tree, compression, &spare)?)),
             |(run, packed)| {
                 if run == runs.len() {
                     runs.push((out.at(), Vec::new()));
                 }
                 runs[run].1.extend(packed.words);
                 out.put(&packed.bytes)?;
+                spare.give(packed.bytes);
                 each(packed.read);
                 Ok(())
             },
@@ -229,9 +231,9 @@ impl Piece<'_> {
 }
 
 impl Job<'_> {
-    fn pack(self, tree: &Tree, compression: Compression) -> Result<Packed, Error> {
-        let mut packed = Packed::default();
-        let mut block = vec![0; BLOCK];
+    fn pack(self, tree: &Tree, compression: Compression, spare: &Spare) -> Result<Packed, Error> {
+        let mut packed = Packed { bytes: spare.take(0), words: Vec::new(), read: 0 };
+        let mut block = spare.take(BLOCK);
         match self {
             Self::Whole(piece) => piece
                 .read(&mut block, |block| {
@@ -255,6 +257,7 @@ impl Job<'_> {
                 packed.add(&block[..filled], compression);
             }
         }
+        spare.give(block);
         Ok(packed)
     }
 }
