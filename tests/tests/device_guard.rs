@@ -480,7 +480,10 @@ fn root_a_lack_of_memory_is_told_before_the_end() {
                 if counts.pressure.is_some() {
                     continue;
                 }
-                assert!(counts.oom.is_some_and(|count| count > 0 && count >= lacks), "{counts:?} after {lacks}");
+                assert!(
+                    counts.oom.is_some_and(|count| count > 0 && count >= lacks),
+                    "{counts:?} after {lacks}"
+                );
                 lacks = counts.oom.unwrap_or_default();
             }
             Told::Exited { container, status } if container == "a:1.0.0" => break status,
