@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{PipeWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use tests::trace::{Fate, kill_after};
 use tests::{
     AS_GUEST_USER, Bundle, Delegated, GUEST_USER, Groups, Invocation, LIMIT, Lines, Output, Process, Runtime,
-    Snapshot, channel, figure, gone_within, needs,
+    Snapshot, channel, figure, gone_within, needs, until,
 };
 
 const STANDIN: &str = env!("CARGO_BIN_EXE_standin");
@@ -361,6 +361,28 @@ fn root_point_07_processors_go_where_the_layout_says() {
         assert!(together.stderr.contains("are not apart from their monitor"), "{together}");
         sandbox.destroy();
     }
+}
+
+/// The directory of all overheads: the sandbox that made it is not the last one in it.
+#[test]
+fn root_who_leaves_last_removes_the_directory_of_overheads() {
+    needs!(Root, Busybox, Groups);
+    let bundles = ["first", "second"].map(Bundle::new);
+    let sandboxes = bundles.each_ref().map(Sandbox::new);
+    let words = ["--layout", "overhead-elsewhere", "--cpus", "0", "--vcpu-count", "1"];
+    let words =
+        if Groups::unified_only() { [&words[..], &["--vcpus", "threaded"]].concat() } else { words.to_vec() };
+    let _monitors = sandboxes.each_ref().map(|sandbox| sandbox.apply(&words, &["vcpus 1"]));
+    sandboxes.iter().for_each(Sandbox::destroy);
+    // Other tests may have sandboxes in it.
+    let is_empty = |directory: &Path| {
+        fs::read_dir(directory).is_ok_and(|all| all.flatten().all(|entry| !entry.path().is_dir()))
+    };
+    let left = || {
+        let all = directories("cofferdam-overhead").into_iter();
+        all.filter(|one| one.ends_with("cofferdam-overhead") && is_empty(one)).collect::<Vec<_>>()
+    };
+    until(|| left().is_empty(), || format!("{:?}", left()));
 }
 
 #[test]

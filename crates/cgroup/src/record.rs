@@ -87,6 +87,20 @@ impl Paths {
         self
     }
 
+    /// The same, with the directory right above each, whoever made it: one that is ours by its name and shared by all, so that
+    /// whoever goes last removes it.
+    #[must_use]
+    pub fn with_parents(mut self) -> Self {
+        for group in &mut self.groups {
+            if let Some((above, _)) = group.path.rsplit_once('/')
+                && group.ancestors.last().is_none_or(|last| last != above)
+            {
+                group.ancestors.push(above.to_owned());
+            }
+        }
+        self
+    }
+
     /// Forgets those that were left out when the others were made.
     pub fn keep(&mut self, made: &Cgroup) {
         self.groups.retain(|known| {

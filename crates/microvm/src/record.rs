@@ -103,7 +103,7 @@ impl Record {
         };
         let elsewhere = match &plan.overhead {
             Some(overhead) if !overhead.groups.iter().all(|group| is_inside(&group.path)) => {
-                Paths::survey(overhead)?
+                Paths::survey(overhead)?.with_parents()
             }
             _ => Paths::default(),
         };
