@@ -24,7 +24,7 @@ use crate::error::{Doing as _, Error};
 use crate::image::device_of;
 use crate::source::Source;
 use crate::squashfs;
-use crate::tree::{Content, DEEPEST, Id, Kind, Node, Tree, too_deep};
+use crate::tree::{Content, DEEPEST, Id, Kind, Node, Tree, too_deep, without_prefix};
 
 pub use read::{Image, Names, Stored};
 
@@ -326,6 +326,9 @@ fn listing_size(names: &BTreeMap<Vec<u8>, Id>) -> u64 {
     (runs.len() as u64 - 1) * BLOCK + last as u64
 }
 
+/// The numbers of [`PREFIXES`](crate::tree::PREFIXES).
+const NUMBERS: [u8; 3] = [1, 4, 6];
+
 /// What a file bears, as it follows its inode; nothing where it bears nothing.
 fn attributes(node: &Node) -> Result<Vec<u8>, Error> {
     if node.xattrs.is_empty() {
@@ -334,16 +337,14 @@ fn attributes(node: &Node) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![0; ATTRIBUTES_HEAD];
     for (name, value) in &node.xattrs {
         let told = || spec::quoted(&String::from_utf8_lossy(name));
-        let prefixes = [(1, b"user.".as_slice()), (4, b"trusted."), (6, b"security.")];
-        let found = prefixes.iter().find_map(|(index, prefix)| Some((*index, name.strip_prefix(*prefix)?)));
-        let (index, rest) = found.ok_or_else(|| {
+        let (prefix, rest) = without_prefix(name).ok_or_else(|| {
             Error::unsupported(format!("an attribute {}: user, trusted and security are stored", told()))
         })?;
         let length = u8::try_from(rest.len())
             .map_err(|_| Error::invalid(format!("an attribute with a name of {} bytes", rest.len())))?;
         let size = u16::try_from(value.len())
             .map_err(|_| Error::invalid(format!("an attribute of {} bytes", value.len())))?;
-        bytes.extend([length, index]);
+        bytes.extend([length, NUMBERS[prefix]]);
         bytes.extend(size.to_le_bytes());
         bytes.extend(rest);
         bytes.extend(value);

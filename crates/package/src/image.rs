@@ -19,8 +19,17 @@ pub trait FileSystem {
     /// A directory whose names are being read.
     type Names: std::fmt::Debug;
 
+    /// The inode of the root, whatever it is.
+    fn top(&mut self) -> Result<InodeOf<Self>, Error>;
+
     /// The root directory.
-    fn root(&mut self) -> Result<InodeOf<Self>, Error>;
+    fn root(&mut self) -> Result<InodeOf<Self>, Error> {
+        let root = self.top()?;
+        match root.kind {
+            Kind::Directory(_) => Ok(root),
+            _ => Err(Error::damaged("the root is no directory")),
+        }
+    }
 
     /// The inode that a name leads to.
     fn inode(&mut self, entry: &Entry) -> Result<InodeOf<Self>, Error>;

@@ -395,10 +395,17 @@ fn xattrs(path: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
     Ok(all)
 }
 
-/// Whether squashfs has a place for an attribute of this name. Those below `system.` are the kernel's own view of other
-/// things, ACLs for instance, which squashfs does not have.
+/// What the names of attributes begin with that images have a place for, as squashfs numbers them. Those below `system.` are
+/// the kernel's own view of other things, ACLs for instance, which images do not have.
+pub(crate) const PREFIXES: [&str; 3] = ["user.", "trusted.", "security."];
+
+/// Which of [`PREFIXES`] an attribute has, and its name behind it.
+pub(crate) fn without_prefix(name: &[u8]) -> Option<(usize, &[u8])> {
+    let mut all = PREFIXES.iter().enumerate();
+    all.find_map(|(number, prefix)| Some((number, name.strip_prefix(prefix.as_bytes())?)))
+}
+
+/// Whether images have a place for an attribute of this name.
 pub(crate) fn is_stored(name: &[u8]) -> bool {
-    [b"user.".as_slice(), b"trusted.", b"security."]
-        .iter()
-        .any(|prefix| name.starts_with(prefix) && name.len() > prefix.len())
+    without_prefix(name).is_some_and(|(_, rest)| !rest.is_empty())
 }

@@ -12,7 +12,7 @@ mod images;
 use std::path::Path;
 use std::process::Command;
 
-use images::{Told, everything, noise, of_tree, what_may_be_made};
+use images::{Told, everything, noise, of_tree, replaced, what_may_be_made};
 use package::Limits;
 use package::erofs::{Image, write};
 use package::squashfs::{self, Compression};
@@ -92,14 +92,6 @@ fn every_flipped_byte_is_refused_or_read_to_the_end() {
     }
 }
 
-/// What is told of an image where one piece of it was replaced by another of the same size.
-fn replaced(from: &[u8], to: &[u8]) -> String {
-    let mut bytes = small();
-    let at = bytes.windows(from.len()).position(|window| window == from).expect("it is there");
-    bytes[at..at + to.len()].copy_from_slice(to);
-    read(&bytes).expect_err("it is refused").to_string()
-}
-
 #[test]
 fn names_that_lead_elsewhere_are_refused() {
     for (from, to, told) in [
@@ -109,7 +101,8 @@ fn names_that_lead_elsewhere_are_refused() {
         (b"hardlink", b"hardabcd", "\"/\": \"abcd\" stands out of order"),
         (b"hardlink", b"hardnull", "\"/\": \"null\" comes twice"),
     ] {
-        assert_eq!(replaced(from, to), told);
+        let refused = read(&replaced(small(), from, to)).expect_err("it is refused");
+        assert_eq!(refused.to_string(), told);
     }
 }
 

@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use images::{Told, everything, is_root, noise, of_tree, what_may_be_made};
+use images::{Told, everything, is_root, noise, of_tree, replaced, what_may_be_made};
 use package::Limits;
 use package::squashfs::{Compression, Image, write};
 use package::tree::{Content, Kind, Node, Tree};
@@ -142,14 +142,6 @@ fn every_flipped_byte_is_refused_or_read_to_the_end() {
     assert!(refused > 500, "{refused} flips were seen");
 }
 
-/// What is told of an image where one piece of it was replaced by another of the same size.
-fn replaced(from: &[u8], to: &[u8]) -> String {
-    let mut bytes = small(Compression::None);
-    let at = bytes.windows(from.len()).position(|window| window == from).expect("it is there");
-    bytes[at..at + to.len()].copy_from_slice(to);
-    read(&bytes).expect_err("it is refused").to_string()
-}
-
 #[test]
 fn names_that_lead_elsewhere_are_refused() {
     for (from, to, told) in [
@@ -159,7 +151,8 @@ fn names_that_lead_elsewhere_are_refused() {
         (b"link", b"b\0\0\0", "\"/\": \"b\\0\\0\\0\" is no name for a file"),
         (b"link", b"abcd", "\"/\": \"abcd\" stands out of order"),
     ] {
-        assert_eq!(replaced(from, to), told);
+        let refused = read(&replaced(small(Compression::None), from, to)).expect_err("it is refused");
+        assert_eq!(refused.to_string(), told);
     }
 }
 

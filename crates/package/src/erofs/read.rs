@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::{ATTRIBUTES_HEAD, BLOCK, BLOCK_BITS, ENTRY, HEAD, INLINE, INODE, MAGIC, PLAIN, SLOT, mode};
+use super::{
+    ATTRIBUTES_HEAD, BLOCK, BLOCK_BITS, ENTRY, HEAD, INLINE, INODE, MAGIC, NUMBERS, PLAIN, SLOT, mode,
+};
 use crate::error::Error;
 use crate::image::{
     Attributes, Entry, FileSystem, Inode, InodeOf, LONGEST_TARGET, Piece, numbers_of, target,
 };
 use crate::source::{Source, u16_at, u32_at, u64_at};
-use crate::tree::Kind;
+use crate::tree::{Kind, PREFIXES};
 
 /// An image that is being read. What it holds in memory does not grow with the image.
 #[derive(Debug)]
@@ -229,12 +231,10 @@ impl<S: Source> Image<S> {
         let (name, value) = (u64::from(head[0]), u64::from(u16_at(&head, 2)));
         let behind = name_at.checked_add(name + value).filter(|behind| *behind <= end).ok_or_else(beyond)?;
         let prefix = match head[1] {
-            1 => "user.",
-            4 => "trusted.",
-            6 => "security.",
             2 | 3 => return Err(Error::unsupported("a list of who may do what (a POSIX ACL)")),
-            kind => return Err(Error::damaged(format!("an attribute of the kind {kind}"))),
+            kind => NUMBERS.iter().position(|number| *number == kind).map(|at| PREFIXES[at]),
         };
+        let prefix = prefix.ok_or_else(|| Error::damaged(format!("an attribute of the kind {}", head[1])))?;
         // Both are lengths of 16 bits at most.
         let mut bytes = vec![0; usize::try_from(name + value).unwrap_or_default()];
         self.raw(&mut bytes, name_at)?;
@@ -267,12 +267,8 @@ impl<S: Source> FileSystem for Image<S> {
     type Stored = Stored;
     type Names = Names;
 
-    fn root(&mut self) -> Result<InodeOf<Self>, Error> {
-        let root = self.numbered(self.head.root)?;
-        match root.kind {
-            Kind::Directory(_) => Ok(root),
-            _ => Err(Error::damaged("the root is no directory")),
-        }
+    fn top(&mut self) -> Result<InodeOf<Self>, Error> {
+        self.numbered(self.head.root)
     }
 
     fn inode(&mut self, entry: &Entry) -> Result<InodeOf<Self>, Error> {

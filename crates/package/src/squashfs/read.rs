@@ -11,7 +11,7 @@ use crate::image::{
     self, Attributes, Entry, FileSystem, Inode, InodeOf, LARGEST_VALUE, LONGEST_TARGET, Piece, numbers_of,
 };
 use crate::source::{Source, u16_at, u32_at, u64_at};
-use crate::tree::Kind;
+use crate::tree::{Kind, PREFIXES};
 
 /// An image that is being read. What it holds in memory does not grow with the image: some blocks of metadata, the owners, one
 /// block of ends.
@@ -316,12 +316,8 @@ impl<S: Source> Image<S> {
     fn attribute(&mut self, at: &mut Cursor, start: u64, all: &mut Attributes) -> Result<(), Error> {
         let head: [u8; 4] = at.take(&mut self.blocks)?;
         let kind = u16_at(&head, 0);
-        let prefix = match kind & !ELSEWHERE {
-            0 => "user.",
-            1 => "trusted.",
-            2 => "security.",
-            _ => return Err(Error::damaged(format!("an attribute of the kind {kind}"))),
-        };
+        let prefix = PREFIXES.get(usize::from(kind & !ELSEWHERE));
+        let prefix = prefix.ok_or_else(|| Error::damaged(format!("an attribute of the kind {kind}")))?;
         let rest = at.bytes(&mut self.blocks, u16_at(&head, 2).into())?;
         let mut value = self.value(at)?;
         if kind & ELSEWHERE != 0 {
@@ -348,12 +344,8 @@ impl<S: Source> FileSystem for Image<S> {
     type Stored = Stored;
     type Names = Names;
 
-    fn root(&mut self) -> Result<InodeOf<Self>, Error> {
-        let root = self.at(self.head.root)?;
-        match root.kind {
-            Kind::Directory(_) => Ok(root),
-            _ => Err(Error::damaged("the root is no directory")),
-        }
+    fn top(&mut self) -> Result<InodeOf<Self>, Error> {
+        self.at(self.head.root)
     }
 
     fn inode(&mut self, entry: &Entry) -> Result<InodeOf<Self>, Error> {

@@ -10,7 +10,7 @@ use super::meta::{Meta, Place, SIZE, table};
 use crate::crew;
 use crate::error::{Doing as _, Error};
 use crate::image::device_of;
-use crate::tree::{Id, Kind, Tree};
+use crate::tree::{Id, Kind, Tree, without_prefix};
 
 /// How blocks are made smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -409,9 +409,8 @@ impl Xattrs {
 
 /// The number of an attribute's prefix, and its name behind it.
 fn prefix(name: &[u8]) -> Option<(u16, &[u8])> {
-    let all = [b"user.".as_slice(), b"trusted.", b"security."];
-    let found = (0u16..).zip(all).find_map(|(kind, prefix)| Some((kind, name.strip_prefix(prefix)?)));
-    found.filter(|(_, rest)| !rest.is_empty() && rest.len() <= 255)
+    let found = without_prefix(name).filter(|(_, rest)| !rest.is_empty() && rest.len() <= 255);
+    found.map(|(number, rest)| (number as u16, rest))
 }
 
 /// The file that the image is written into.

@@ -169,3 +169,10 @@ pub fn what_may_be_made() -> Tree {
     }
     tree
 }
+
+/// An image in which one piece was replaced by another of the same size.
+pub fn replaced(mut image: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+    let at = image.windows(from.len()).position(|window| window == from).expect("it is there");
+    image[at..at + to.len()].copy_from_slice(to);
+    image
+}
